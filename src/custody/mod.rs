@@ -1,0 +1,159 @@
+//! Keys that never leave hardware.
+//!
+//! What crosses this seam is owned messages that name key ids: no handle, session or closure does,
+//! so that a driver can move to a process of its own. A [`lane::Lane`] stands before each token:
+//! permits, a bounded queue, a deadline.
+
+pub mod lane;
+pub mod pkcs11;
+pub mod profile;
+
+use crate::secret::{Key, Secret};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// The name of one key inside a token: 16 random bytes (`CKA_ID`), written as 32 hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BackingKeyId(pub [u8; 16]);
+
+impl fmt::Display for BackingKeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for BackingKeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::str::FromStr for BackingKeyId {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        u128::from_str_radix(text, 16)
+            .ok()
+            .filter(|_| text.len() == 32)
+            .map(|n| Self(n.to_be_bytes()))
+            .ok_or(Error::BadRequest("a backing key id is 32 hex digits"))
+    }
+}
+
+impl Serialize for BackingKeyId {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> std::result::Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for BackingKeyId {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(d)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// How the token delivers the message secret of an envelope; one byte in the envelope's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[repr(u8)]
+pub enum Scheme {
+    /// HMAC-SHA-256 in the token over a public input (SP 800-108 counter mode, one block).
+    HmacKdf = 1,
+}
+
+impl Scheme {
+    /// The scheme that a header's byte names.
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        (byte == Self::HmacKdf as u8).then_some(Self::HmacKdf)
+    }
+}
+
+/// The first 8 bytes of HMAC-SHA-256(key, "strongroom key check v1"): tells a key from another
+/// without telling anything of it. Stored beside the key's row and compared before first use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyCheck(pub [u8; 8]);
+
+/// What a token says of one key: read back from it, not assumed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// `CKA_SENSITIVE`: the value can't be read.
+    pub sensitive: bool,
+    /// `CKA_EXTRACTABLE`: the value can be wrapped out. Must be false.
+    pub extractable: bool,
+    /// `CKA_NEVER_EXTRACTABLE`: it never could; false for imported keys.
+    pub never_extractable: bool,
+    /// `CKA_ALWAYS_SENSITIVE`: it always was; false for imported keys.
+    pub always_sensitive: bool,
+    /// `CKA_LOCAL`: made inside the token.
+    pub local: bool,
+    /// The mechanisms that the token lets this key be used with, by their standard names.
+    pub mechanisms: Vec<String>,
+    /// The key-check value.
+    pub check: KeyCheck,
+}
+
+/// What can be asked of a token. Every message is owned and bounded.
+pub enum Request {
+    /// Make a key for this scheme; it never existed outside.
+    Generate { id: BackingKeyId, scheme: Scheme },
+    /// Bring in given key material (seeds of `strongroom dev`): sensitive and not extractable
+    /// from then on, but not local.
+    Import { id: BackingKeyId, scheme: Scheme, material: Key },
+    /// Destroy a key; a key that is not there is [`Error::KeyNotFound`].
+    Destroy { id: BackingKeyId },
+    /// Read a key's attributes back.
+    Inspect { id: BackingKeyId },
+    /// HMAC-SHA-256 under an `hmac-kdf` key; `input` is at most 1,024 bytes.
+    Derive { id: BackingKeyId, input: Vec<u8> },
+    /// Random bytes of the token's own generator, at most 4,096.
+    Random { len: usize },
+}
+
+/// What a token answers; the variant fits the request's.
+pub enum Response {
+    Evidence(Evidence),
+    Destroyed,
+    MessageSecret(Key),
+    Random(Secret),
+}
+
+/// Which token this is; known by serial number, never by slot number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TokenInfo {
+    pub label: String,
+    pub serial: String,
+    pub manufacturer: String,
+    pub model: String,
+}
+
+/// What can go wrong in custody.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The token can't be reached: not there, not logged in, module failed. It may come back.
+    #[error("token `{token}` is unavailable: {why}")]
+    Unavailable { token: String, why: String },
+    /// The queue before the token is full.
+    #[error("token `{0}` has too many requests waiting")]
+    Overloaded(String),
+    /// The token did not answer by the deadline.
+    #[error("token `{0}` did not answer in time")]
+    Timeout(String),
+    /// No such key in the token. An alarm, unless a destroy intent stands.
+    #[error("backing key {0} is not in its token")]
+    KeyNotFound(BackingKeyId),
+    /// The key is there but not as it was made: attributes loosened, or another value.
+    #[error("backing key {id} is not to be trusted: {why}")]
+    KeyRejected { id: BackingKeyId, why: String },
+    /// The profile says that this hardware can't do it.
+    #[error("profile `{profile}` can't do this: {why}")]
+    Unsupported { profile: String, why: String },
+    /// Wrong or locked PIN: never retried by itself.
+    #[error("token `{token}` refused the PIN: {why}")]
+    Pin { token: String, why: String },
+    /// Our fault: a request out of its documented bounds.
+    #[error("bad custody request: {0}")]
+    BadRequest(&'static str),
+}
+
+/// A result of custody's.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,129 @@
+//! Secret bytes and text: types that wipe themselves and can't be printed, copied or serialized.
+//!
+//! A value of these types is read by one method, [`Secret::expose`], so that every place that
+//! opens a secret can be found by searching for that word.
+
+use std::fmt;
+use subtle::ConstantTimeEq;
+use zeroize::{Zeroize, Zeroizing};
+
+/// Secret bytes of any length (a PIN, a secret value, a plaintext). Wiped when dropped.
+///
+/// The buffer never grows in place: whoever fills it reserves first, so no unwiped copy stays
+/// behind in freed memory.
+pub struct Secret(Zeroizing<Vec<u8>>);
+
+impl Secret {
+    /// Takes over `bytes`, which are wiped when this value is dropped.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    /// A copy of `bytes`; the caller answers for the original.
+    pub fn copy_of(bytes: &[u8]) -> Self {
+        Self::new(bytes.to_vec())
+    }
+
+    /// The bytes themselves. The one way to read a secret.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The bytes, for a primitive that works in place.
+    pub fn expose_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.0
+    }
+
+    /// The bytes as text, if they are UTF-8.
+    pub fn expose_str(&self) -> Option<&str> {
+        std::str::from_utf8(&self.0).ok()
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Compares in time that depends on the lengths alone.
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_slice().ct_eq(other.0.as_slice()).into()
+    }
+}
+
+impl Eq for Secret {}
+
+/// A 256-bit key or keying secret. Wiped when dropped.
+pub struct Key([u8; 32]);
+
+impl Key {
+    /// Takes 32 bytes; the source is wiped.
+    pub fn take(bytes: &mut [u8; 32]) -> Self {
+        let key = Self(*bytes);
+        bytes.zeroize();
+        key
+    }
+
+    /// Takes exactly 32 bytes out of a secret, or `None` if it has another length.
+    pub fn from_secret(secret: &Secret) -> Option<Self> {
+        secret.expose().try_into().ok().map(Self)
+    }
+
+    /// A key that `fill` writes in place.
+    pub fn fill<E>(fill: impl FnOnce(&mut [u8; 32]) -> Result<(), E>) -> Result<Self, E> {
+        let mut key = Self([0; 32]);
+        fill(&mut key.0)?;
+        Ok(key)
+    }
+
+    /// The bytes themselves. The one way to read a key.
+    pub fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl Drop for Key {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+/// Shows the length and nothing else, so that a struct which holds a secret can say what it holds.
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{} secret bytes]", self.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equality_needs_the_same_bytes_and_the_same_length() {
+        assert!(Secret::copy_of(b"abc") == Secret::copy_of(b"abc"));
+        assert!(Secret::copy_of(b"abc") != Secret::copy_of(b"abd"));
+        assert!(Secret::copy_of(b"abc") != Secret::copy_of(b"abcd"));
+    }
+
+    #[test]
+    fn a_key_is_taken_from_exactly_32_bytes_and_its_source_is_wiped() {
+        assert!(Key::from_secret(&Secret::copy_of(&[7; 31])).is_none());
+        assert!(Key::from_secret(&Secret::copy_of(&[7; 32])).is_some());
+        let mut source = [9; 32];
+        let key = Key::take(&mut source);
+        assert_eq!(source, [0; 32]);
+        assert_eq!(key.expose(), &[9; 32]);
+    }
+
+    #[test]
+    fn a_secret_shows_its_length_and_no_byte() {
+        assert_eq!(Secret::copy_of(b"hunter2").to_string(), "[7 secret bytes]");
+    }
+}
