@@ -3,5 +3,6 @@
 
 pub mod clock;
 pub mod custody;
+pub mod name;
 pub mod secret;
 pub mod store;

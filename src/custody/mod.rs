@@ -8,70 +8,9 @@ pub mod lane;
 pub mod pkcs11;
 pub mod profile;
 
+pub use crate::name::{BackingKeyId, KeyCheck, Scheme};
 use crate::secret::{Key, Secret};
 use serde::{Deserialize, Serialize};
-use std::fmt;
-
-/// The name of one key inside a token: 16 random bytes (`CKA_ID`), written as 32 hex digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct BackingKeyId(pub [u8; 16]);
-
-impl fmt::Display for BackingKeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for BackingKeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl std::str::FromStr for BackingKeyId {
-    type Err = Error;
-    fn from_str(text: &str) -> Result<Self> {
-        u128::from_str_radix(text, 16)
-            .ok()
-            .filter(|_| text.len() == 32)
-            .map(|n| Self(n.to_be_bytes()))
-            .ok_or(Error::BadRequest("a backing key id is 32 hex digits"))
-    }
-}
-
-impl Serialize for BackingKeyId {
-    fn serialize<S: serde::Serializer>(&self, s: S) -> std::result::Result<S::Ok, S::Error> {
-        s.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for BackingKeyId {
-    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
-        let text = <std::borrow::Cow<'de, str>>::deserialize(d)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-/// How the token delivers the message secret of an envelope; one byte in the envelope's header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[repr(u8)]
-pub enum Scheme {
-    /// HMAC-SHA-256 in the token over a public input (SP 800-108 counter mode, one block).
-    HmacKdf = 1,
-}
-
-impl Scheme {
-    /// The scheme that a header's byte names.
-    pub fn from_byte(byte: u8) -> Option<Self> {
-        (byte == Self::HmacKdf as u8).then_some(Self::HmacKdf)
-    }
-}
-
-/// The first 8 bytes of HMAC-SHA-256(key, "strongroom key check v1"): tells a key from another
-/// without telling anything of it. Stored beside the key's row and compared before first use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeyCheck(pub [u8; 8]);
 
 /// What a token says of one key: read back from it, not assumed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

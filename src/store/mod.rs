@@ -6,6 +6,10 @@
 //! A write closure may run again after a conflict, and many run inside one transaction
 //! (group commit), so it never calls hardware and never blocks: wrap first, write after.
 
+pub mod identity;
+pub mod keys;
+pub mod records;
+pub mod secrets;
 pub mod sqlite;
 
 use std::sync::Arc;

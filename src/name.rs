@@ -1,0 +1,316 @@
+//! Names: accounts, regions, ARNs, key ids, aliases, secret names, staging labels, callers.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// One of the services whose API is spoken here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Service {
+    /// AWS Secrets Manager.
+    SecretsManager,
+    /// AWS Key Management Service.
+    Kms,
+}
+
+impl Service {
+    /// Every service.
+    pub const ALL: [Self; 2] = [Self::SecretsManager, Self::Kms];
+
+    /// What stands before the dot in `X-Amz-Target`.
+    pub fn target_prefix(self) -> &'static str {
+        match self {
+            Self::SecretsManager => "secretsmanager",
+            Self::Kms => "TrentService",
+        }
+    }
+
+    /// The name in a SigV4 scope, in an ARN and before the colon of an IAM action.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Self::SecretsManager => "secretsmanager",
+            Self::Kms => "kms",
+        }
+    }
+
+    /// The service's name in an audit record.
+    pub fn event_source(self) -> &'static str {
+        match self {
+            Self::SecretsManager => "secretsmanager.amazonaws.com",
+            Self::Kms => "kms.amazonaws.com",
+        }
+    }
+}
+
+/// Whether this is an account id: 12 decimal digits.
+pub fn is_account(text: &str) -> bool {
+    text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// Whether this looks like a region of AWS's, as clients check: `^[a-z]{2}(-[a-z]+)+-[0-9]{1,2}$`.
+pub fn is_region(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    let [first, middle @ .., last] = parts.as_slice() else { return false };
+    let lower = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_lowercase());
+    first.len() == 2
+        && lower(first)
+        && !middle.is_empty()
+        && middle.iter().all(|s| lower(s))
+        && (1..=2).contains(&last.len())
+        && last.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// An Amazon Resource Name, borrowed: `arn:partition:service:region:account:resource`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arn<'a> {
+    /// `aws` here.
+    pub partition: &'a str,
+    /// `secretsmanager`, `kms`, ...
+    pub service: &'a str,
+    /// The region; empty for global resources.
+    pub region: &'a str,
+    /// The account id.
+    pub account: &'a str,
+    /// The rest, colons included.
+    pub resource: &'a str,
+}
+
+impl<'a> Arn<'a> {
+    /// Splits an ARN; says nothing of whether its parts exist.
+    pub fn parse(text: &'a str) -> Option<Self> {
+        let mut parts = text.strip_prefix("arn:")?.splitn(5, ':');
+        Some(Self {
+            partition: parts.next()?,
+            service: parts.next()?,
+            region: parts.next()?,
+            account: parts.next()?,
+            resource: parts.next().filter(|r| !r.is_empty())?,
+        })
+    }
+}
+
+/// `arn:aws:kms:REGION:ACCOUNT:key/ID`.
+pub fn key_arn(region: &str, account: &str, id: &str) -> String {
+    ["arn:aws:kms:", region, ":", account, ":key/", id].concat()
+}
+
+/// `arn:aws:kms:REGION:ACCOUNT:alias/NAME`; `name` includes `alias/`.
+pub fn alias_arn(region: &str, account: &str, name: &str) -> String {
+    ["arn:aws:kms:", region, ":", account, ":", name].concat()
+}
+
+/// `arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-SUFFIX`.
+pub fn secret_arn(region: &str, account: &str, name: &str, suffix: &str) -> String {
+    ["arn:aws:secretsmanager:", region, ":", account, ":secret:", name, "-", suffix].concat()
+}
+
+/// Whether this is a well-formed KMS key id: a UUID in lower case, or `mrk-` and 32 hex digits.
+pub fn is_key_id(text: &str) -> bool {
+    let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    if let Some(rest) = text.strip_prefix("mrk-") {
+        return rest.len() == 32 && rest.bytes().all(hex);
+    }
+    text.len() == 36
+        && text.bytes().enumerate().all(|(i, b)| match i {
+            8 | 13 | 18 | 23 => b == b'-',
+            _ => hex(b),
+        })
+}
+
+/// The prefix of every alias name.
+pub const ALIAS_PREFIX: &str = "alias/";
+
+/// Aliases that only the service itself may make.
+pub const RESERVED_ALIAS_PREFIX: &str = "alias/aws/";
+
+/// The alias of the key that seals secrets for which no key is named.
+pub const DEFAULT_SECRETS_ALIAS: &str = "alias/aws/secretsmanager";
+
+/// How a caller wrote which KMS key is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyRef<'a> {
+    /// A key id, as it stands or from a key ARN; the ARN's account, if it was one.
+    Id { id: &'a str, arn: Option<Arn<'a>> },
+    /// An alias name with its prefix, as it stands or from an alias ARN.
+    Alias { name: &'a str, arn: Option<Arn<'a>> },
+}
+
+impl<'a> KeyRef<'a> {
+    /// Takes key ids, key ARNs, alias names and alias ARNs apart; checks no more than the form.
+    pub fn parse(text: &'a str) -> Option<Self> {
+        let (resource, arn) = match Arn::parse(text) {
+            Some(arn) => (arn.resource, Some(arn)),
+            None if text.starts_with("arn:") => return None,
+            None => (text, None),
+        };
+        if resource.starts_with(ALIAS_PREFIX) {
+            return Some(Self::Alias { name: resource, arn });
+        }
+        let id = if arn.is_some() { resource.strip_prefix("key/")? } else { resource };
+        Some(Self::Id { id, arn })
+    }
+}
+
+/// Whether every character may stand in a secret's name: letters, digits and `/_+=.@-`.
+pub fn is_secret_name(text: &str) -> bool {
+    (1..=512).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/_+=.@-!".contains(&b))
+}
+
+/// Number of random characters at the end of a secret's ARN.
+pub const SUFFIX_LEN: usize = 6;
+
+/// Who is calling, once it has been proved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The account that the principal belongs to.
+    pub account: String,
+    /// The principal's ARN.
+    pub arn: String,
+    /// The principal's unique id (`AIDA...`; for a root the account id).
+    pub principal_id: String,
+    /// What kind of principal it is.
+    pub kind: PrincipalKind,
+    /// The access key that signed the request, for a person or a program.
+    pub access_key_id: Option<String>,
+}
+
+/// The kinds of principal, by the names that audit records use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PrincipalKind {
+    /// The account itself.
+    Root,
+    /// An IAM user.
+    User,
+    /// Strongroom itself: the purge of what is due, rotation.
+    System,
+}
+
+impl PrincipalKind {
+    /// The name in `userIdentity.type`.
+    pub fn event_name(self) -> &'static str {
+        match self {
+            Self::Root => "Root",
+            Self::User => "IAMUser",
+            Self::System => "AWSService",
+        }
+    }
+}
+
+/// The name of one key inside a token: 16 random bytes (`CKA_ID`), written as 32 hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BackingKeyId(pub [u8; 16]);
+
+impl fmt::Display for BackingKeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for BackingKeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::str::FromStr for BackingKeyId {
+    type Err = BadBackingKeyId;
+    fn from_str(text: &str) -> Result<Self, BadBackingKeyId> {
+        u128::from_str_radix(text, 16)
+            .ok()
+            .filter(|_| text.len() == 32)
+            .map(|n| Self(n.to_be_bytes()))
+            .ok_or(BadBackingKeyId)
+    }
+}
+
+impl Serialize for BackingKeyId {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for BackingKeyId {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(d)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// How the token delivers the message secret of an envelope; one byte in the envelope's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[repr(u8)]
+pub enum Scheme {
+    /// HMAC-SHA-256 in the token over a public input (SP 800-108 counter mode, one block).
+    HmacKdf = 1,
+}
+
+impl Scheme {
+    /// The scheme that a header's byte names.
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        (byte == Self::HmacKdf as u8).then_some(Self::HmacKdf)
+    }
+}
+
+/// The first 8 bytes of HMAC-SHA-256(key, "strongroom key check v1"): tells a key from another
+/// without telling anything of it. Stored beside the key's row and compared before first use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyCheck(pub [u8; 8]);
+
+/// A text that is not 32 hex digits.
+#[derive(Debug, thiserror::Error)]
+#[error("a backing key id is 32 hex digits")]
+pub struct BadBackingKeyId;
+
+impl fmt::Display for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.prefix())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regions_look_like_those_that_clients_accept() {
+        for good in ["us-east-1", "eu-central-2", "us-gov-west-1", "me-hq-12"] {
+            assert!(is_region(good), "{good}");
+        }
+        for bad in ["", "useast1", "us-1", "u-east-1", "us-east-123", "us-East-1", "us--1"] {
+            assert!(!is_region(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn key_ids_are_uuids_or_multi_region_ids() {
+        assert!(is_key_id("1234abcd-12ab-34cd-56ef-1234567890ab"));
+        assert!(is_key_id("mrk-1234abcd12ab34cd56ef1234567890ab"));
+        assert!(!is_key_id("1234ABCD-12ab-34cd-56ef-1234567890ab"));
+        assert!(!is_key_id("mrk-1234abcd"));
+        assert!(!is_key_id("1234abcd_12ab-34cd-56ef-1234567890ab"));
+    }
+
+    #[test]
+    fn key_references_come_in_four_forms() {
+        let id = "1234abcd-12ab-34cd-56ef-1234567890ab";
+        let arn = key_arn("us-east-1", "123456789012", id);
+        assert!(matches!(KeyRef::parse(id), Some(KeyRef::Id { arn: None, .. })));
+        assert!(matches!(KeyRef::parse(&arn), Some(KeyRef::Id { id: i, arn: Some(_) }) if i == id));
+        assert!(matches!(KeyRef::parse("alias/x"), Some(KeyRef::Alias { name: "alias/x", .. })));
+        let arn = alias_arn("us-east-1", "123456789012", "alias/x");
+        assert!(matches!(
+            KeyRef::parse(&arn),
+            Some(KeyRef::Alias { name: "alias/x", arn: Some(_) })
+        ));
+        assert_eq!(KeyRef::parse("arn:aws:kms:us-east-1:123456789012:grant/x"), None);
+        assert_eq!(KeyRef::parse("arn:aws:kms"), None);
+    }
+
+    #[test]
+    fn an_arn_keeps_the_colons_of_its_resource() {
+        let arn = Arn::parse("arn:aws:secretsmanager:us-east-1:123456789012:secret:a/b-AbCdEf");
+        assert_eq!(arn.map(|a| a.resource), Some("secret:a/b-AbCdEf"));
+        assert_eq!(Arn::parse("arn:aws:kms:us-east-1:123456789012:"), None);
+    }
+}

@@ -1,0 +1,315 @@
+//! KMS keys, their aliases, and the intents to make or destroy their backing keys.
+
+use super::records::{Document, Records, Rows, belongs};
+use super::{Result, Value};
+use crate::clock::Time;
+use crate::name::{BackingKeyId, KeyCheck, Scheme};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// A KMS key: everything of it but its material.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Key {
+    /// The key id.
+    pub id: String,
+    /// The account that owns it.
+    pub account: String,
+    /// What its owner wrote about it.
+    pub description: String,
+    /// Whether it may be used.
+    pub state: KeyState,
+    /// Whether it belongs to a service (`AWS`) or to the customer.
+    pub manager: KeyManager,
+    /// When it was made.
+    pub created: Time,
+    /// When it is to be destroyed, if that is scheduled.
+    pub due: Option<Time>,
+    /// The window that was asked for, days.
+    pub window_days: Option<i64>,
+    /// The key policy, as it was written.
+    pub policy: String,
+    /// Tags, in the order in which they were put.
+    pub tags: Vec<Tag>,
+    /// Its backing keys, the current one last; never empty.
+    pub backing: Vec<Backing>,
+    /// Automatic rotation.
+    pub rotation: Option<Rotation>,
+    /// Rises with every change.
+    pub revision: u64,
+}
+
+/// A key state of AWS's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KeyState {
+    /// May be used.
+    Enabled,
+    /// May be managed, not used.
+    Disabled,
+    /// Waits for its deletion.
+    PendingDeletion,
+}
+
+/// Who manages a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KeyManager {
+    /// A service: `alias/aws/...`.
+    #[serde(rename = "AWS")]
+    Aws,
+    /// Its owner.
+    #[serde(rename = "CUSTOMER")]
+    Customer,
+}
+
+/// One key in the token.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Backing {
+    /// Its name in the token.
+    pub id: BackingKeyId,
+    /// How it delivers message secrets.
+    pub scheme: Scheme,
+    /// What it must check to.
+    pub check: KeyCheck,
+    /// When it became the current one.
+    pub created: Time,
+    /// AWS's key material id: 64 hex digits.
+    pub material_id: String,
+    /// What made it: nothing for the first one.
+    pub rotation: Option<RotationType>,
+}
+
+/// Why a backing key was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RotationType {
+    /// By the schedule.
+    #[serde(rename = "AUTOMATIC")]
+    Automatic,
+    /// By RotateKeyOnDemand.
+    #[serde(rename = "ON_DEMAND")]
+    OnDemand,
+}
+
+/// Automatic rotation, when it is on.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Rotation {
+    /// Days between rotations, 90 to 2,560.
+    pub period_days: i64,
+    /// When the next one is due.
+    pub next: Time,
+}
+
+/// A tag.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tag {
+    /// 1 to 128 characters.
+    pub key: String,
+    /// Up to 256 characters.
+    pub value: String,
+}
+
+impl Key {
+    /// The backing key that seals now.
+    pub fn current(&self) -> Option<&Backing> {
+        self.backing.last()
+    }
+}
+
+impl Document for Key {
+    const TABLE: &'static str = "kms_key";
+    fn key(&self) -> String {
+        self.id.clone()
+    }
+}
+
+/// An alias: another name for a KMS key of the same account and region.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Alias {
+    /// The account that owns it.
+    pub account: String,
+    /// The name, `alias/` included.
+    pub name: String,
+    /// The id of the key that it names.
+    pub target: String,
+    /// When it was made.
+    pub created: Time,
+    /// When it was last pointed elsewhere.
+    pub updated: Time,
+}
+
+impl Document for Alias {
+    const TABLE: &'static str = "alias";
+    fn key(&self) -> String {
+        alias_cache_key(&self.account, &self.name)
+    }
+}
+
+fn alias_cache_key(account: &str, name: &str) -> String {
+    [account, ":", name].concat()
+}
+
+/// What is about to be done to a backing key, durable before the token is touched.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Intent {
+    /// Which one.
+    pub backing_key: BackingKeyId,
+    /// Make or destroy.
+    pub what: IntentKind,
+    /// When it was noted.
+    pub noted: Time,
+}
+
+/// The two kinds of intent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IntentKind {
+    /// The key is being made; without a row that names it, it is to be destroyed.
+    Create,
+    /// The key is to be destroyed; that it is not there is a success.
+    Destroy,
+}
+
+impl Document for Intent {
+    const TABLE: &'static str = "intent";
+    fn key(&self) -> String {
+        self.backing_key.to_string()
+    }
+}
+
+impl Records {
+    /// The KMS key with this id.
+    pub fn key(&self, id: &str) -> Result<Option<Arc<Key>>> {
+        self.cached(id, |rows| rows.key(id))
+    }
+
+    /// The alias with this name (`alias/` included) in this account.
+    pub fn alias(&self, account: &str, name: &str) -> Result<Option<Arc<Alias>>> {
+        self.cached(&alias_cache_key(account, name), |rows| rows.alias(account, name))
+    }
+}
+
+impl Rows<'_> {
+    /// The KMS key with this id.
+    pub fn key(&mut self, id: &str) -> Result<Option<Key>> {
+        let found = self.load("SELECT doc, mac FROM kms_key WHERE id = ?1", &[id.into()])?;
+        belongs(found, |key: &Key| key.id == id)
+    }
+
+    /// Writes a KMS key.
+    pub fn put_key(&mut self, key: &Key) -> Result<()> {
+        self.save(
+            key,
+            "INSERT INTO kms_key (doc, mac, id, account, due) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (id) DO UPDATE SET doc = ?1, mac = ?2, due = ?5",
+            &[(&key.id).into(), (&key.account).into(), due(key.due)],
+        )?;
+        Ok(())
+    }
+
+    /// Takes a KMS key's row away, and the aliases that point to it.
+    pub fn delete_key(&mut self, key: &Key) -> Result<()> {
+        for alias in self.aliases_of(&key.account, &key.id)? {
+            self.delete_alias(&alias.account, &alias.name)?;
+        }
+        self.touch::<Key>(&key.id);
+        self.tx().execute("DELETE FROM kms_key WHERE id = ?1", &[(&key.id).into()])?;
+        Ok(())
+    }
+
+    /// Up to `limit` KMS keys of an account whose ids come after `after`, by id.
+    pub fn keys(&mut self, account: &str, after: &str, limit: i64) -> Result<Vec<Key>> {
+        self.all(
+            "SELECT doc, mac FROM kms_key WHERE account = ?1 AND id > ?2 ORDER BY id LIMIT ?3",
+            &[account.into(), after.into(), limit.into()],
+        )
+    }
+
+    /// KMS keys whose deletion is due.
+    pub fn keys_due(&mut self, now: Time, limit: i64) -> Result<Vec<Key>> {
+        self.all(
+            "SELECT doc, mac FROM kms_key WHERE due IS NOT NULL AND due <= ?1 LIMIT ?2",
+            &[now.0.into(), limit.into()],
+        )
+    }
+
+    /// The alias with this name in this account.
+    pub fn alias(&mut self, account: &str, name: &str) -> Result<Option<Alias>> {
+        let found = self.load(
+            "SELECT doc, mac FROM alias WHERE account = ?1 AND name = ?2",
+            &[account.into(), name.into()],
+        )?;
+        belongs(found, |alias: &Alias| alias.account == account && alias.name == name)
+    }
+
+    /// Writes an alias.
+    pub fn put_alias(&mut self, alias: &Alias) -> Result<()> {
+        self.save(
+            alias,
+            "INSERT INTO alias (doc, mac, account, name, key) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (account, name) DO UPDATE SET doc = ?1, mac = ?2, key = ?5",
+            &[(&alias.account).into(), (&alias.name).into(), (&alias.target).into()],
+        )?;
+        Ok(())
+    }
+
+    /// Takes an alias away.
+    pub fn delete_alias(&mut self, account: &str, name: &str) -> Result<()> {
+        self.touch::<Alias>(&alias_cache_key(account, name));
+        self.tx().execute(
+            "DELETE FROM alias WHERE account = ?1 AND name = ?2",
+            &[account.into(), name.into()],
+        )?;
+        Ok(())
+    }
+
+    /// Every alias of one key, by name.
+    pub fn aliases_of(&mut self, account: &str, key: &str) -> Result<Vec<Alias>> {
+        self.all(
+            "SELECT doc, mac FROM alias WHERE account = ?1 AND key = ?2 ORDER BY name",
+            &[account.into(), key.into()],
+        )
+    }
+
+    /// Up to `limit` aliases of an account whose names come after `after`, by name.
+    pub fn aliases(&mut self, account: &str, after: &str, limit: i64) -> Result<Vec<Alias>> {
+        self.all(
+            "SELECT doc, mac FROM alias WHERE account = ?1 AND name > ?2 ORDER BY name LIMIT ?3",
+            &[account.into(), after.into(), limit.into()],
+        )
+    }
+
+    /// Notes an intent.
+    pub fn put_intent(&mut self, intent: &Intent) -> Result<()> {
+        let id = intent.backing_key.to_string();
+        self.save(
+            intent,
+            "INSERT INTO intent (doc, mac, backing_key) VALUES (?1, ?2, ?3)
+             ON CONFLICT (backing_key) DO UPDATE SET doc = ?1, mac = ?2",
+            &[(&id).into()],
+        )?;
+        Ok(())
+    }
+
+    /// Takes an intent away: it was carried out, or overtaken by the final row.
+    pub fn delete_intent(&mut self, backing_key: BackingKeyId) -> Result<()> {
+        let id = backing_key.to_string();
+        self.tx().execute("DELETE FROM intent WHERE backing_key = ?1", &[(&id).into()])?;
+        Ok(())
+    }
+
+    /// Every intent that stands.
+    pub fn intents(&mut self) -> Result<Vec<Intent>> {
+        self.all("SELECT doc, mac FROM intent", &[])
+    }
+
+    fn all<D: Document>(&mut self, sql: &'static str, args: &[Value<'_>]) -> Result<Vec<D>> {
+        let mut found = Vec::new();
+        self.each(sql, args, |document, _| {
+            found.push(document);
+            Ok(true)
+        })?;
+        Ok(found)
+    }
+}
+
+/// A moment that may be missing, as a column.
+pub(super) fn due(time: Option<Time>) -> Value<'static> {
+    time.map_or(Value::Null, |t| Value::Int(t.0))
+}

@@ -1,0 +1,251 @@
+//! Secrets and their versions.
+
+use super::keys::{Tag, due};
+use super::records::{Document, Records, Rows, belongs};
+use super::{Error, Result, Row, many, one};
+use crate::clock::Time;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// A secret: everything of it but its values.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Secret {
+    /// The row: a random positive number, never used again.
+    pub uid: i64,
+    /// The account that owns it.
+    pub account: String,
+    /// The name.
+    pub name: String,
+    /// The six random characters at the end of its ARN.
+    pub suffix: String,
+    /// What its owner wrote about it.
+    pub description: Option<String>,
+    /// The KMS key as its owner named it; none means the default key.
+    pub kms_key_id: Option<String>,
+    /// When it was made.
+    pub created: Time,
+    /// When it last changed.
+    pub changed: Time,
+    /// When its deletion was asked for.
+    pub deleted: Option<Time>,
+    /// When the recovery window ends.
+    pub due: Option<Time>,
+    /// Tags; none until first tagged.
+    pub tags: Option<Vec<Tag>>,
+    /// The resource policy, as it was written.
+    pub policy: Option<String>,
+    /// Staging labels and the version each is on.
+    pub stages: Vec<Stage>,
+    /// Rises with every change.
+    pub revision: u64,
+}
+
+/// A staging label on a version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stage {
+    /// `AWSCURRENT`, `AWSPREVIOUS`, `AWSPENDING` or a label of the owner's.
+    pub label: String,
+    /// The version id.
+    pub version: String,
+}
+
+impl Secret {
+    /// The version that carries a label.
+    pub fn version_with(&self, label: &str) -> Option<&str> {
+        self.stages.iter().find(|s| s.label == label).map(|s| s.version.as_str())
+    }
+
+    /// The labels of a version, in the order in which they were put.
+    pub fn labels_of<'a>(&'a self, version: &'a str) -> impl Iterator<Item = &'a str> {
+        self.stages.iter().filter(move |s| s.version == version).map(|s| s.label.as_str())
+    }
+}
+
+impl Document for Secret {
+    const TABLE: &'static str = "secret";
+    fn key(&self) -> String {
+        cache_key(&self.account, &self.name)
+    }
+}
+
+fn cache_key(account: &str, name: &str) -> String {
+    [account, ":", name].concat()
+}
+
+/// A version of a secret, as ciphertext.
+#[derive(Clone, Debug)]
+pub struct Version {
+    /// The version id (its ClientRequestToken), 32 to 64 characters.
+    pub id: String,
+    /// When it was made.
+    pub created: Time,
+    /// The day of its last read, days since 1970.
+    pub accessed: Option<i64>,
+    /// The data key, as an envelope under the secret's KMS key.
+    pub data_key: Vec<u8>,
+    /// The value, sealed under the data key.
+    pub value: Vec<u8>,
+}
+
+/// A version without its ciphertext.
+#[derive(Clone, Debug)]
+pub struct VersionInfo {
+    /// The version id.
+    pub id: String,
+    /// When it was made.
+    pub created: Time,
+    /// The day of its last read, days since 1970.
+    pub accessed: Option<i64>,
+}
+
+impl Records {
+    /// The secret with this name.
+    pub fn secret(&self, account: &str, name: &str) -> Result<Option<Arc<Secret>>> {
+        self.cached(&cache_key(account, name), |rows| rows.secret(account, name))
+    }
+}
+
+const VERSION: &str =
+    "SELECT id, created, accessed, data_key, value FROM version WHERE secret = ?1 AND id = ?2";
+const VERSIONS: &str =
+    "SELECT id, created, accessed FROM version WHERE secret = ?1 ORDER BY created, row";
+
+impl Rows<'_> {
+    /// The secret with this name.
+    pub fn secret(&mut self, account: &str, name: &str) -> Result<Option<Secret>> {
+        let found = self.load(
+            "SELECT doc, mac FROM secret WHERE account = ?1 AND name = ?2",
+            &[account.into(), name.into()],
+        )?;
+        belongs(found, |s: &Secret| s.account == account && s.name == name)
+    }
+
+    /// Writes a secret.
+    pub fn put_secret(&mut self, secret: &Secret) -> Result<()> {
+        self.save(
+            secret,
+            "INSERT INTO secret (doc, mac, uid, account, name, created, changed, due)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+             ON CONFLICT (uid) DO UPDATE SET doc = ?1, mac = ?2, changed = ?7, due = ?8",
+            &[
+                secret.uid.into(),
+                (&secret.account).into(),
+                (&secret.name).into(),
+                secret.created.0.into(),
+                secret.changed.0.into(),
+                due(secret.due),
+            ],
+        )?;
+        Ok(())
+    }
+
+    /// Takes a secret away with all its versions.
+    pub fn delete_secret(&mut self, secret: &Secret) -> Result<()> {
+        self.touch::<Secret>(&secret.key());
+        self.tx().execute("DELETE FROM version WHERE secret = ?1", &[secret.uid.into()])?;
+        self.tx().execute("DELETE FROM secret WHERE uid = ?1", &[secret.uid.into()])?;
+        Ok(())
+    }
+
+    /// Secrets whose recovery window has ended.
+    pub fn secrets_due(&mut self, now: Time, limit: i64) -> Result<Vec<Secret>> {
+        let mut found = Vec::new();
+        self.each(
+            "SELECT doc, mac FROM secret WHERE due IS NOT NULL AND due <= ?1 LIMIT ?2",
+            &[now.0.into(), limit.into()],
+            |secret, _| {
+                found.push(secret);
+                Ok(true)
+            },
+        )?;
+        Ok(found)
+    }
+
+    /// The day of a secret's last read, days since 1970.
+    pub fn accessed(&mut self, secret: &Secret) -> Result<Option<i64>> {
+        let sql = "SELECT accessed FROM secret WHERE uid = ?1";
+        Ok(one(self.tx(), sql, &[secret.uid.into()], |row| optional_int(row, 0))?.flatten())
+    }
+
+    /// Notes the day of a read of a secret and one of its versions.
+    pub fn note_access(&mut self, uid: i64, version: &str, day: i64) -> Result<()> {
+        self.tx().execute(
+            "UPDATE secret SET accessed = ?2 WHERE uid = ?1 AND coalesce(accessed, 0) < ?2",
+            &[uid.into(), day.into()],
+        )?;
+        self.tx().execute(
+            "UPDATE version SET accessed = ?3
+             WHERE secret = ?1 AND id = ?2 AND coalesce(accessed, 0) < ?3",
+            &[uid.into(), version.into(), day.into()],
+        )?;
+        Ok(())
+    }
+
+    /// One version with its ciphertext.
+    pub fn version(&mut self, uid: i64, id: &str) -> Result<Option<Version>> {
+        one(self.tx(), VERSION, &[uid.into(), id.into()], |row| {
+            Ok(Version {
+                id: row.text(0)?.to_owned(),
+                created: Time(row.int(1)?),
+                accessed: optional_int(row, 2)?,
+                data_key: row.blob(3)?.to_vec(),
+                value: row.blob(4)?.to_vec(),
+            })
+        })
+    }
+
+    /// Every version, oldest first, without ciphertext.
+    pub fn versions(&mut self, uid: i64) -> Result<Vec<VersionInfo>> {
+        many(self.tx(), VERSIONS, &[uid.into()], |row| {
+            Ok(VersionInfo {
+                id: row.text(0)?.to_owned(),
+                created: Time(row.int(1)?),
+                accessed: optional_int(row, 2)?,
+            })
+        })
+    }
+
+    /// Adds a version; that one of this id is there already is a fault of the caller's.
+    pub fn add_version(&mut self, uid: i64, version: &Version) -> Result<()> {
+        let added = self.tx().execute(
+            "INSERT INTO version (secret, id, created, data_key, value)
+             VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (secret, id) DO NOTHING",
+            &[
+                uid.into(),
+                (&version.id).into(),
+                version.created.0.into(),
+                (&version.data_key).into(),
+                (&version.value).into(),
+            ],
+        )?;
+        if added == 1 { Ok(()) } else { Err(Error::Internal("a version that is there already")) }
+    }
+
+    /// Replaces a version's ciphertext (after a change of the KMS key).
+    pub fn reseal_version(
+        &mut self,
+        uid: i64,
+        id: &str,
+        data_key: &[u8],
+        value: &[u8],
+    ) -> Result<()> {
+        self.tx().execute(
+            "UPDATE version SET data_key = ?3, value = ?4 WHERE secret = ?1 AND id = ?2",
+            &[uid.into(), id.into(), data_key.into(), value.into()],
+        )?;
+        Ok(())
+    }
+
+    /// Takes a version away.
+    pub fn delete_version(&mut self, uid: i64, id: &str) -> Result<()> {
+        self.tx().execute(
+            "DELETE FROM version WHERE secret = ?1 AND id = ?2",
+            &[uid.into(), id.into()],
+        )?;
+        Ok(())
+    }
+}
+
+fn optional_int(row: &dyn Row, column: usize) -> Result<Option<i64>> {
+    if row.is_null(column)? { Ok(None) } else { row.int(column).map(Some) }
+}
