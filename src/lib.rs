@@ -1,8 +1,12 @@
 //! Strongroom: the APIs of AWS Secrets Manager and AWS KMS, with the master keys in your own hardware.
 #![forbid(unsafe_code)]
 
+pub mod audit;
 pub mod clock;
 pub mod custody;
+pub mod envelope;
 pub mod name;
+pub mod ops;
+pub mod policy;
 pub mod secret;
 pub mod store;

@@ -8,6 +8,7 @@
 
 pub mod identity;
 pub mod keys;
+pub mod outbox;
 pub mod records;
 pub mod secrets;
 pub mod sqlite;

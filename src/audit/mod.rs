@@ -1,0 +1,227 @@
+//! Proof of what was done: one JSON record per request, in CloudTrail's field names, in the log
+//! before the answer leaves.
+//!
+//! A change's record commits in the same transaction as the change and is moved to the log from
+//! there ([`outbox`]); every other record is appended before the answer and on disk within 100 ms,
+//! or before the answer too with `sync = "always"`. No record, no answer.
+
+pub mod log;
+pub mod outbox;
+
+use crate::clock::{Random, Time, random_uuid};
+use crate::name::{Caller, Service};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+/// What the log says of one request.
+pub struct Record<'a> {
+    /// When it came.
+    pub time: Time,
+    /// Whose operation it was, if that was understood.
+    pub service: Option<Service>,
+    /// The operation, or what was given for one.
+    pub operation: &'a str,
+    /// Whether it only looks.
+    pub read_only: bool,
+    /// The region of the appliance.
+    pub region: &'a str,
+    /// Who called, if that was proved.
+    pub caller: Option<&'a Caller>,
+    /// The caller's address.
+    pub source_ip: &'a str,
+    /// The caller's `User-Agent`.
+    pub user_agent: &'a str,
+    /// The request id that the caller was told.
+    pub request_id: &'a str,
+    /// This record's own id.
+    pub event_id: &'a str,
+    /// ARNs of what it acted on.
+    pub resources: &'a [String],
+    /// The error code and message, if it failed.
+    pub error: Option<(&'a str, &'a str)>,
+}
+
+/// A fresh id for a record.
+pub fn event_id(random: &dyn Random) -> Result<String, Error> {
+    random_uuid(random).map_err(|_| Error::Randomness)
+}
+
+impl Record<'_> {
+    /// One line of JSON, its line feed included.
+    pub fn encode(&self) -> Result<Vec<u8>, Error> {
+        let mut line = Vec::with_capacity(768);
+        serde_json::to_writer(&mut line, self).map_err(|_| Error::Encoding)?;
+        line.push(b'\n');
+        Ok(line)
+    }
+}
+
+impl Serialize for Record<'_> {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let mut map = s.serialize_map(None)?;
+        map.serialize_entry("eventVersion", "1.11")?;
+        map.serialize_entry("eventID", self.event_id)?;
+        map.serialize_entry("eventTime", &Rfc3339(self.time))?;
+        let source = self.service.map_or("strongroom", Service::event_source);
+        map.serialize_entry("eventSource", source)?;
+        map.serialize_entry("eventName", self.operation)?;
+        map.serialize_entry("eventType", "AwsApiCall")?;
+        map.serialize_entry("readOnly", &self.read_only)?;
+        map.serialize_entry("awsRegion", self.region)?;
+        map.serialize_entry("sourceIPAddress", self.source_ip)?;
+        map.serialize_entry("userAgent", self.user_agent)?;
+        map.serialize_entry("requestID", self.request_id)?;
+        match self.caller {
+            Some(caller) => {
+                map.serialize_entry("userIdentity", &Identity(caller))?;
+                map.serialize_entry("recipientAccountId", &caller.account)?;
+            }
+            None => map.serialize_entry("userIdentity", &Unknown)?,
+        }
+        if !self.resources.is_empty() {
+            map.serialize_entry("resources", &Resources(self.resources))?;
+        }
+        if let Some((code, message)) = self.error {
+            map.serialize_entry("errorCode", code)?;
+            map.serialize_entry("errorMessage", message)?;
+        }
+        map.end()
+    }
+}
+
+struct Identity<'a>(&'a Caller);
+
+impl Serialize for Identity<'_> {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let mut map = s.serialize_map(None)?;
+        map.serialize_entry("type", self.0.kind.event_name())?;
+        map.serialize_entry("principalId", &self.0.principal_id)?;
+        map.serialize_entry("arn", &self.0.arn)?;
+        map.serialize_entry("accountId", &self.0.account)?;
+        if let Some(id) = &self.0.access_key_id {
+            map.serialize_entry("accessKeyId", id)?;
+        }
+        map.end()
+    }
+}
+
+struct Unknown;
+
+impl Serialize for Unknown {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let mut map = s.serialize_map(Some(1))?;
+        map.serialize_entry("type", "Unknown")?;
+        map.end()
+    }
+}
+
+struct Resources<'a>(&'a [String]);
+
+impl Serialize for Resources<'_> {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        #[derive(serde::Serialize)]
+        struct Resource<'a> {
+            #[serde(rename = "ARN")]
+            arn: &'a str,
+        }
+        s.collect_seq(self.0.iter().map(|arn| Resource { arn }))
+    }
+}
+
+/// A moment as `2026-01-31T12:00:00.000Z`.
+struct Rfc3339(Time);
+
+impl Serialize for Rfc3339 {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let time = jiff::Timestamp::from_millisecond(self.0.0).unwrap_or(jiff::Timestamp::MAX);
+        s.collect_str(&format_args!("{time:.3}"))
+    }
+}
+
+/// The log and the outbox together.
+#[derive(Clone)]
+pub struct Recorder {
+    log: log::Log,
+    progress: outbox::Progress,
+}
+
+impl Recorder {
+    /// Opens the log, moves there what an earlier process left in the outbox, and keeps moving.
+    pub async fn start(
+        path: &std::path::Path,
+        sync: log::Sync,
+        records: crate::store::records::Records,
+    ) -> Result<Self, Error> {
+        let log = log::Log::open(path, sync)?;
+        let progress = outbox::start(records, log.clone()).await?;
+        Ok(Self { log, progress })
+    }
+
+    /// Appends a record that goes with no change.
+    pub async fn append(&self, record: &Record<'_>) -> Result<(), Error> {
+        self.append_line(&record.encode()?).await
+    }
+
+    /// The same with a record that is encoded already.
+    pub async fn append_line(&self, line: &[u8]) -> Result<(), Error> {
+        self.progress.ready()?;
+        self.log.append(line).await
+    }
+
+    /// Fails if records of changes pile up in the outbox.
+    pub fn ready(&self) -> Result<(), Error> {
+        self.progress.ready()
+    }
+}
+
+/// What can go wrong with the log. Each of them means that the request gets no answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// The log can't be written.
+    #[error("the audit log `{path}` can't be written: {why}")]
+    Io {
+        /// Which file.
+        path: String,
+        /// What the system said.
+        why: String,
+    },
+    /// Records of changes pile up in the database because the log does not take them.
+    #[error("too many audit records wait in the database for the audit log")]
+    Behind,
+    /// The record can't be written as JSON.
+    #[error("an audit record can't be encoded")]
+    Encoding,
+    /// No id could be made.
+    #[error("no randomness for an audit record's id")]
+    Randomness,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_one_line_with_the_trail_s_field_names() {
+        let record = Record {
+            time: Time(1_767_225_600_123),
+            service: Some(Service::Kms),
+            operation: "Decrypt",
+            read_only: true,
+            region: "eu-central-1",
+            caller: None,
+            source_ip: "127.0.0.1",
+            user_agent: "a\nb",
+            request_id: "r",
+            event_id: "e",
+            resources: &["arn:aws:kms:x".into()],
+            error: Some(("AccessDeniedException", "no")),
+        };
+        let line = record.encode().expect("encodes");
+        assert_eq!(line.iter().filter(|b| **b == b'\n').count(), 1, "one line, whatever is in it");
+        let json: serde_json::Value = serde_json::from_slice(&line).expect("JSON");
+        assert_eq!(json["eventTime"], "2026-01-01T00:00:00.123Z");
+        assert_eq!(json["eventSource"], "kms.amazonaws.com");
+        assert_eq!(json["userIdentity"]["type"], "Unknown");
+        assert_eq!(json["resources"][0]["ARN"], "arn:aws:kms:x");
+        assert_eq!(json["errorCode"], "AccessDeniedException");
+    }
+}

@@ -1,0 +1,211 @@
+//! The pipeline of one request: decode, check, locate, authorize, run, audit, encode.
+//!
+//! [`Allowed`] is the proof that the policy was asked; it can be made here only.
+
+use super::error::{Condition, Error, Result};
+use super::shape::{Body, Checks, decode, encode};
+use super::{Access, Input, Operation, Row};
+use crate::audit::{self, Record, Recorder};
+use crate::clock::{Time, World};
+use crate::custody::lane::Lane;
+use crate::envelope::{Envelopes, cache::DataKeys};
+use crate::name::{Arn, Caller};
+use crate::policy::{self, Decision};
+use crate::store::records::{Records, Rows};
+use parking_lot::Mutex;
+use std::sync::Arc;
+
+/// What every operation works with; one for the whole process.
+pub struct Services {
+    /// The region of this appliance.
+    pub region: String,
+    /// Documents.
+    pub records: Records,
+    /// Sealing and opening.
+    pub envelopes: Envelopes,
+    /// Opened data keys.
+    pub data_keys: DataKeys,
+    /// The token.
+    pub lane: Lane,
+    /// Records of what was done.
+    pub recorder: Recorder,
+    /// Page tokens.
+    pub pages: super::page::Pages,
+    /// Clock and randomness.
+    pub world: World,
+    /// The AWS code of a condition, as the door names it; for audit records.
+    pub code_of: fn(&Row, Condition) -> &'static str,
+}
+
+/// What the door knows of a request besides its body.
+pub struct Origin {
+    /// The request id.
+    pub request_id: String,
+    /// The caller's address.
+    pub source_ip: String,
+    /// `User-Agent`, cut to 256 bytes.
+    pub user_agent: String,
+}
+
+/// One request of a proven caller.
+pub struct Call {
+    /// What to work with.
+    pub services: Arc<Services>,
+    /// Which operation.
+    pub row: &'static Row,
+    /// Who calls.
+    pub caller: Caller,
+    /// When it came.
+    pub now: Time,
+    /// Where from.
+    pub origin: Origin,
+    progress: Mutex<Progress>,
+}
+
+/// What is known of a request for its audit record.
+#[derive(Default)]
+struct Progress {
+    resources: Vec<String>,
+    recorded: bool,
+}
+
+impl std::ops::Deref for Call {
+    type Target = Services;
+    fn deref(&self) -> &Services {
+        &self.services
+    }
+}
+
+/// Something that policies speak of.
+pub trait Target: Send {
+    /// Its ARN; `*` where an action has no resource.
+    fn arn(&self) -> &str;
+    /// The account that owns it.
+    fn owner(&self) -> &str;
+}
+
+/// A target that the caller may act on.
+pub struct Allowed<T>(T);
+
+impl<T> Allowed<T> {
+    /// The target.
+    pub fn into_inner(self) -> T {
+        self.0
+    }
+}
+
+impl<T> std::ops::Deref for Allowed<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl Call {
+    /// A request that has come in.
+    pub fn new(
+        services: Arc<Services>,
+        row: &'static Row,
+        caller: Caller,
+        now: Time,
+        origin: Origin,
+    ) -> Self {
+        Self { services, row, caller, now, origin, progress: Mutex::default() }
+    }
+
+    /// Asks the policy whether the caller may do `action` (without the service) to `target`: a
+    /// second right besides the operation's own, in the same audit record.
+    pub fn allow<T: Target>(&self, action: &str, target: T) -> Result<Allowed<T>> {
+        self.progress.lock().resources.push(target.arn().to_owned());
+        let service = service_of(target.arn()).unwrap_or(self.row.service.prefix());
+        let action = [service, ":", action].concat();
+        let (resource, owner) = (target.arn(), target.owner());
+        let asked = policy::Request { action: &action, resource, owner };
+        match policy::decide(&self.caller, &asked) {
+            Decision::Allow => Ok(Allowed(target)),
+            Decision::ImplicitDeny => Err(Error::new(
+                Condition::AccessDenied,
+                format!(
+                    "User: {} is not authorized to perform: {action} on resource: {resource} \
+                     because no identity-based policy allows the {action} action",
+                    self.caller.arn
+                ),
+            )),
+        }
+    }
+
+    /// Changes the store. The audit record of the change commits with it, so that there is no
+    /// change without a record and no record without the change; the answer waits for both.
+    pub async fn commit<T: Send + 'static>(
+        &self,
+        mut change: impl FnMut(&mut Rows<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.recorder.ready()?;
+        let record = self.record(None, |record| record.encode())?;
+        let done = self
+            .records
+            .write(move |rows| {
+                let value = change(rows)?;
+                rows.put_record(&record)?;
+                Ok::<_, Error>(value)
+            })
+            .await?;
+        self.progress.lock().recorded = true;
+        Ok(done)
+    }
+
+    fn record<T>(
+        &self,
+        error: Option<(&str, &str)>,
+        with: impl FnOnce(&Record<'_>) -> std::result::Result<T, audit::Error>,
+    ) -> Result<T> {
+        let resources = self.progress.lock().resources.clone();
+        Ok(with(&Record {
+            time: self.now,
+            service: Some(self.row.service),
+            operation: self.row.name,
+            read_only: self.row.access == Access::Read,
+            region: &self.region,
+            caller: Some(&self.caller),
+            source_ip: &self.origin.source_ip,
+            user_agent: &self.origin.user_agent,
+            request_id: &self.origin.request_id,
+            event_id: &audit::event_id(&*self.world.random)?,
+            resources: &resources,
+            error,
+        })?)
+    }
+
+    /// Sees to it that the request stands in the audit log, whatever became of it.
+    async fn account_for(&self, outcome: &Result<Body>) -> Result<()> {
+        if self.progress.lock().recorded && outcome.is_ok() {
+            return Ok(());
+        }
+        let error = outcome.as_ref().err();
+        let error = error.map(|e| ((self.code_of)(self.row, e.condition), e.message.as_ref()));
+        let line = self.record(error, |record| record.encode())?;
+        Ok(self.recorder.append_line(&line).await?)
+    }
+}
+
+/// The service in an ARN.
+fn service_of(arn: &str) -> Option<&str> {
+    Arn::parse(arn).map(|a| a.service)
+}
+
+/// Runs an operation from its JSON body to its JSON answer.
+pub(super) async fn run<O: Operation>(call: &Call, body: &[u8]) -> Result<Body> {
+    let outcome = steps::<O>(call, body).await;
+    call.account_for(&outcome).await?;
+    outcome
+}
+
+async fn steps<O: Operation>(call: &Call, body: &[u8]) -> Result<Body> {
+    let input: O::Input = decode(body)?;
+    let mut checks = Checks::default();
+    input.check(&mut checks);
+    checks.finish()?;
+    let target = O::locate(call, &input).await?;
+    let target = call.allow(O::ACTION, target)?;
+    encode(&O::run(call, target, input).await?)
+}

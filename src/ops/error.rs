@@ -1,0 +1,189 @@
+//! What an operation can answer instead of its output: conditions, not transports.
+//!
+//! A condition has a text for the caller and, where that says too little, one for the log. Which
+//! AWS code and status it becomes stands in one place, `front/aws.rs`.
+
+use crate::{custody, envelope, store};
+use std::borrow::Cow;
+
+/// What is the matter. The caller's fault, a conflict with a state, a dependency, or our bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Condition {
+    // The caller's fault.
+    /// The body is not what the operation takes: broken JSON, wrong types.
+    Serialization,
+    /// A member is out of its documented bounds.
+    Validation,
+    /// A parameter that makes no sense (Secrets Manager's InvalidParameterException).
+    InvalidParameter,
+    /// Not possible in the resource's state (Secrets Manager's InvalidRequestException).
+    InvalidRequest,
+    /// No policy allows it.
+    AccessDenied,
+    /// No such resource.
+    NotFound,
+    /// There is one of that name already.
+    AlreadyExists,
+    /// A documented number is reached.
+    LimitExceeded,
+    /// A NextToken or Marker that was not given out for this request.
+    InvalidNextToken,
+    /// A policy that is none.
+    MalformedPolicy,
+    /// A policy that would open the resource to everybody.
+    PublicPolicy,
+    /// A policy that would lock its writer out, or a like condition.
+    PreconditionNotMet,
+    /// An ARN that is none, or of elsewhere.
+    InvalidArn,
+    /// An alias name that is none.
+    InvalidAliasName,
+    /// Tags that are not acceptable.
+    Tag,
+    /// A ciphertext that is not valid here; the text is empty.
+    InvalidCiphertext,
+    /// A ciphertext of another key than the one named.
+    IncorrectKey,
+    /// The key is not for this.
+    InvalidKeyUsage,
+    /// This hardware, or this appliance, can't do it.
+    Unsupported,
+    /// DryRun: it would have been done.
+    DryRun,
+    // A conflict with a state.
+    /// The key is disabled.
+    Disabled,
+    /// The key's state, or that of its record, forbids it.
+    InvalidState,
+    /// Another change of the same kind is under way.
+    Conflict,
+    /// A stored value can't be opened: altered, or its key is gone or disabled.
+    DecryptionFailure,
+    /// A value can't be sealed: its key is disabled or gone.
+    EncryptionFailure,
+    // A dependency.
+    /// Too much at once.
+    Throttled,
+    /// The token can't be reached.
+    KeyUnavailable,
+    /// The token, the database or the audit log did not answer in time.
+    DependencyTimeout,
+    /// The database or the audit log can't be written or read.
+    Unavailable,
+    // Our bug.
+    /// A fault of ours.
+    Internal,
+}
+
+/// An answer that is not the output.
+#[derive(Debug, thiserror::Error)]
+#[error("{condition:?}: {message}{}", log.as_ref().map(|l| format!(" ({l})")).unwrap_or_default())]
+pub struct Error {
+    /// What is the matter.
+    pub condition: Condition,
+    /// For the caller.
+    pub message: Cow<'static, str>,
+    /// For the log, where the caller's text says too little or may not say it.
+    pub log: Option<String>,
+    /// The database's own error, where that is the cause.
+    pub cause: Option<store::Error>,
+}
+
+/// A result of an operation's.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// A condition with its text for the caller.
+    pub fn new(condition: Condition, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { condition, message: message.into(), log: None, cause: None }
+    }
+
+    /// The same with a text for the log.
+    pub fn logged(self, log: impl Into<String>) -> Self {
+        Self { log: Some(log.into()), ..self }
+    }
+
+    /// A fault of ours; the caller is told no more than that.
+    pub fn internal(log: impl Into<String>) -> Self {
+        Self::new(Condition::Internal, "an internal fault; see the server's log").logged(log)
+    }
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        use store::Error as E;
+        let log = error.to_string();
+        let made = match &error {
+            E::Busy => Self::new(Condition::Throttled, "Rate exceeded"),
+            E::Full => {
+                Self::new(Condition::Unavailable, "the disk that holds the database is full")
+            }
+            E::Corrupt(_) => Self::new(
+                Condition::InvalidState,
+                "the stored record is damaged or was altered; restore it from a backup",
+            ),
+            E::Io(_) | E::Unusable(_) => {
+                Self::new(Condition::Unavailable, "the database is not available")
+            }
+            E::Internal(_) => Self::internal(""),
+        };
+        Self { cause: Some(error), ..made.logged(log) }
+    }
+}
+
+impl store::AsStoreError for Error {
+    fn take_store_error(mut self) -> std::result::Result<store::Error, Self> {
+        self.cause.take().ok_or(self)
+    }
+}
+
+impl From<custody::Error> for Error {
+    fn from(error: custody::Error) -> Self {
+        use custody::Error as E;
+        let log = error.to_string();
+        match error {
+            E::Unavailable { .. } | E::Pin { .. } => Self::new(
+                Condition::KeyUnavailable,
+                "the hardware that holds the key is not available",
+            ),
+            E::Overloaded(_) => Self::new(Condition::Throttled, "Rate exceeded"),
+            E::Timeout(_) => Self::new(
+                Condition::DependencyTimeout,
+                "the hardware that holds the key did not answer in time",
+            ),
+            E::KeyNotFound(_) | E::KeyRejected { .. } => Self::new(
+                Condition::InvalidState,
+                "the key's material in the hardware is missing or not to be trusted",
+            ),
+            E::Unsupported { ref why, .. } => Self::new(Condition::Unsupported, why.clone()),
+            E::BadRequest(_) => Self::internal(""),
+        }
+        .logged(log)
+    }
+}
+
+impl From<envelope::Error> for Error {
+    fn from(error: envelope::Error) -> Self {
+        match error {
+            envelope::Error::Invalid => Self::new(Condition::InvalidCiphertext, ""),
+            envelope::Error::TooLong => {
+                Self::new(Condition::Validation, "the plaintext is too long")
+            }
+            envelope::Error::Custody(error) => error.into(),
+            envelope::Error::Primitive => Self::internal("a cryptographic primitive failed"),
+        }
+    }
+}
+
+impl From<crate::audit::Error> for Error {
+    fn from(error: crate::audit::Error) -> Self {
+        Self::new(Condition::Unavailable, "the audit log can't be written, so nothing is answered")
+            .logged(error.to_string())
+    }
+}
+
+impl From<crate::clock::NoRandomness> for Error {
+    fn from(error: crate::clock::NoRandomness) -> Self {
+        Self::internal(error.to_string())
+    }
+}

@@ -1,0 +1,128 @@
+//! What happens: one type per API operation, declared as data.
+//!
+//! [`Operation`] says everything of an operation; [`row`] erases its types into a [`Row`]; [`TABLE`]
+//! lists them all. Doors, authorization, audit, REST, OpenAPI and tests read the row.
+
+pub mod call;
+pub mod error;
+pub mod keys;
+pub mod page;
+pub mod secrets;
+pub mod shape;
+
+use crate::name::Service;
+use call::{Allowed, Call, Target};
+use error::Result;
+use serde::{Serialize, de::DeserializeOwned};
+use shape::{Body, Checks};
+use std::future::Future;
+use std::pin::Pin;
+
+/// Whether an operation changes anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It only looks.
+    Read,
+    /// It changes the appliance's state.
+    Write,
+}
+
+/// Where an operation stands in REST: method and path, `{Member}` being a member of the input.
+#[derive(Clone, Copy, Debug)]
+pub struct Route {
+    /// The HTTP method.
+    pub method: &'static str,
+    /// The path below `/v1`, like `/secrets/{SecretId}/value`.
+    pub path: &'static str,
+}
+
+/// The input of an operation.
+pub trait Input: DeserializeOwned + Send {
+    /// Checks each member's documented bounds (the service model's `min`, `max`, `pattern`, enum).
+    fn check(&self, checks: &mut Checks);
+}
+
+/// An API operation.
+pub trait Operation: Send + Sync + 'static {
+    /// Whose operation it is.
+    const SERVICE: Service;
+    /// Its name in the API.
+    const NAME: &'static str;
+    /// Whether it changes anything.
+    const ACCESS: Access;
+    /// Its place in REST.
+    const ROUTE: Route;
+    /// The name of its IAM action, without the service, where it differs from the operation's.
+    const ACTION: &'static str = Self::NAME;
+    /// Whether it uses a KMS key's material (so that KeyUnavailableException is in its model).
+    const CRYPTOGRAPHIC: bool = false;
+    /// What it takes.
+    type Input: Input;
+    /// What it acts on.
+    type Target: Target;
+    /// What it answers.
+    type Output: Serialize + Send;
+
+    /// Finds what the input names. A thing that is not there is a target too: the policy is asked
+    /// before anybody is told.
+    fn locate(
+        call: &Call,
+        input: &Self::Input,
+    ) -> impl Future<Output = Result<Self::Target>> + Send;
+
+    /// Does it. The target has been allowed.
+    fn run(
+        call: &Call,
+        target: Allowed<Self::Target>,
+        input: Self::Input,
+    ) -> impl Future<Output = Result<Self::Output>> + Send;
+}
+
+/// An answer on its way.
+pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<Body>> + Send + 'a>>;
+
+/// An operation with its types erased.
+pub struct Row {
+    /// Whose operation it is.
+    pub service: Service,
+    /// Its name in the API.
+    pub name: &'static str,
+    /// The name of its IAM action, without the service.
+    pub action: &'static str,
+    /// Whether it changes anything.
+    pub access: Access,
+    /// Its place in REST.
+    pub route: Route,
+    /// Whether it uses a KMS key's material.
+    pub cryptographic: bool,
+    run: for<'a> fn(&'a Call, &'a [u8]) -> Answer<'a>,
+}
+
+impl Row {
+    /// Runs the operation on a JSON body.
+    pub fn run<'a>(&self, call: &'a Call, body: &'a [u8]) -> Answer<'a> {
+        (self.run)(call, body)
+    }
+}
+
+/// The row of an operation.
+pub const fn row<O: Operation>() -> Row {
+    Row {
+        service: O::SERVICE,
+        name: O::NAME,
+        action: O::ACTION,
+        access: O::ACCESS,
+        route: O::ROUTE,
+        cryptographic: O::CRYPTOGRAPHIC,
+        run: |call, body| Box::pin(call::run::<O>(call, body)),
+    }
+}
+
+/// Every operation.
+pub static TABLE: &[Row] =
+    &[row::<secrets::value::GetSecretValue>(), row::<keys::cipher::Encrypt>()];
+
+/// The row of this name.
+pub fn find(service: Service, name: &str) -> Option<&'static Row> {
+    TABLE.iter().find(|row| row.service == service && row.name == name)
+}
