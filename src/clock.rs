@@ -41,6 +41,7 @@ pub trait Clock: Send + Sync + 'static {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
     fn now(&self) -> Time {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Time(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
@@ -62,6 +63,7 @@ pub struct NoRandomness;
 pub struct SystemRandom;
 
 impl Random for SystemRandom {
+    #[expect(clippy::disallowed_methods, reason = "the one place that asks the generator")]
     fn fill(&self, out: &mut [u8]) -> Result<(), NoRandomness> {
         aws_lc_rs::rand::fill(out).map_err(|_| NoRandomness)
     }

@@ -1,0 +1,75 @@
+# Every target does one thing; `make help` lists them.
+
+CARGO := scripts/cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+PYTHON := .venv/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help run test setup setup-test lint shell-lint fmt deny unit clients requirements bench \
+	fuzz-check docs-check build install clean
+
+help: ## This list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
+
+run: setup ## Serve from ./data (or STRONGROOM_HOME), which is made at the first run
+	$(CARGO) build --release --locked
+	scripts/run $(TARGET)/release/strongroom
+
+# The client tests come before the crate's own, so that the output ends in cargo's summary.
+test: setup-test ## All tests: lints, dependencies, clients, the crate's own
+	$(MAKE) --no-print-directory lint
+	scripts/deny --optional
+	$(MAKE) --no-print-directory clients
+	$(MAKE) --no-print-directory unit
+
+setup: ## Install what `make run` needs
+	scripts/setup run
+
+setup-test: ## Install what `make test` needs
+	scripts/setup test
+
+lint: shell-lint ## Formatting and lints, warnings are errors
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+shell-lint: ## shellcheck over the scripts, if it is installed
+	@if command -v shellcheck >/dev/null; then shellcheck scripts/* .ci/run; \
+	else echo "NOT CHECKED: shell scripts (no shellcheck)" >&2; fi
+
+fmt: ## Format the code
+	$(CARGO) fmt
+
+deny: ## Dependencies: licences, sources, duplicates, advisories
+	scripts/deny
+
+unit: ## The crate's own tests
+	$(CARGO) test --locked
+
+clients: ## Black-box tests with the AWS CLI and boto3 (after setup-test)
+	$(CARGO) build --locked
+	STRONGROOM_BIN=$(TARGET)/debug/strongroom $(PYTHON) -m pytest tests/clients
+
+requirements: ## Pin anew what the client tests need (wants pip-compile)
+	cd tests/clients && pip-compile --quiet --upgrade --generate-hashes --strip-extras \
+		--no-emit-find-links --no-emit-index-url --no-header \
+		--output-file requirements.txt requirements.in
+
+bench: ## Benchmarks
+	$(CARGO) bench --locked
+
+fuzz-check: ## Whether the fuzz targets still compile
+	$(CARGO) check --locked --manifest-path tests/fuzz/Cargo.toml
+
+docs-check: ## Rust documentation without warnings, Markdown without dead links
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+	scripts/check-links
+
+build: ## The release binary
+	$(CARGO) build --release --locked
+
+install: ## Install the release binary and its system files (DESTDIR is respected)
+	scripts/install $(TARGET)/release/strongroom
+
+clean: ## Remove what was built; never the data directory
+	$(CARGO) clean
+	rm -rf .venv
