@@ -3,5 +3,6 @@
 
 pub mod clock;
 pub mod custody;
+pub mod front;
 pub mod secret;
 pub mod store;
