@@ -5,6 +5,7 @@ pub mod audit;
 pub mod clock;
 pub mod custody;
 pub mod envelope;
+pub mod front;
 pub mod name;
 pub mod ops;
 pub mod policy;

@@ -1,0 +1,439 @@
+//! Accepts connections, holds them to their limits, hands whole requests to a [`Handler`], and
+//! drains at the end.
+
+use super::body::{Payload, gather};
+use super::message::{Handler, Head, Incoming, Outgoing, Refusal, RequestId, RequestIds};
+use super::options::{Limits, Options, OptionsError, is_loopback};
+use super::tls::{Tls, TlsDetails, TlsError};
+use super::watch::{Pulse, Watched, drive};
+use crate::clock::Random;
+use crate::secret::Secret;
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Method, Request, Response, Version};
+use http_body_util::Full;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+
+/// Connections that the kernel holds until they are accepted.
+const BACKLOG: u32 = 1024;
+
+/// First and longest pause after a failed accept (no file descriptor left, no memory).
+const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// HTTP/2 windows, in bytes: what a client may send ahead on a stream and on a connection.
+const H2_WINDOWS: (u32, u32) = (64 << 10, 256 << 10);
+
+/// Bytes of an answer that HTTP/2 holds for a client that is slow to take them.
+const H2_SEND_BUFFER: usize = 256 << 10;
+
+/// Why listening failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The settings can't be served with.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    /// The certificate or its key can't be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The address can't be had.
+    #[error("can't listen on `{address}`: {error}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+/// A bound address, with or without TLS.
+pub struct Listener {
+    tcp: TcpListener,
+    tls: Option<Arc<Tls>>,
+}
+
+impl Listener {
+    /// Binds `address` without TLS; refused unless it is a loopback address. Needs a tokio runtime.
+    pub fn plain(address: SocketAddr) -> Result<Self, ListenError> {
+        if !is_loopback(&address) {
+            return Err(OptionsError::PlainBeyondLoopback(address).into());
+        }
+        Ok(Self { tcp: bind(address)?, tls: None })
+    }
+
+    /// Binds `address` with TLS. Needs a tokio runtime.
+    pub fn tls(address: SocketAddr, tls: Arc<Tls>) -> Result<Self, ListenError> {
+        Ok(Self { tcp: bind(address)?, tls: Some(tls) })
+    }
+
+    /// The address that is bound: with port 0, the port that was found.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.tcp.local_addr()
+    }
+}
+
+fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
+    let bound = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // A restart must not wait for the old connections' TIME_WAIT.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    bound().map_err(|error| ListenError::Bind { address, error })
+}
+
+/// Checks the options and binds every address in them. The [`Tls`], if there is one, is for
+/// reloading the certificate. Needs a tokio runtime.
+pub fn open(options: &Options) -> Result<(Vec<Listener>, Option<Arc<Tls>>), ListenError> {
+    options.validate()?;
+    let tls = options.tls.clone().map(Tls::open).transpose()?.map(Arc::new);
+    let mut listeners = Vec::new();
+    for address in &options.listen_plain {
+        listeners.push(Listener::plain(*address)?);
+    }
+    for address in &options.listen {
+        let tls = tls.clone().ok_or(OptionsError::NoCertificate)?;
+        listeners.push(Listener::tls(*address, tls)?);
+    }
+    Ok((listeners, tls))
+}
+
+/// Serves until `shutdown` is ready; then accepts nothing more, finishes what is in flight within
+/// [`Limits::drain_timeout`], cuts off the rest, and returns.
+pub async fn serve<H: Handler>(
+    listeners: Vec<Listener>,
+    limits: Limits,
+    random: Arc<dyn Random>,
+    handler: Arc<H>,
+    shutdown: impl Future<Output = ()>,
+) {
+    let door = Arc::new(Door::new(limits, random, handler));
+    let (stop, stopped) = watch::channel(false);
+    let mut doors = JoinSet::new();
+    for listener in listeners {
+        doors.spawn(accept(door.clone(), listener, stopped.clone()));
+    }
+    shutdown.await;
+    stop.send_replace(true);
+    while doors.join_next().await.is_some() {}
+}
+
+/// What all connections share.
+struct Door<H> {
+    handler: Arc<H>,
+    limits: Limits,
+    random: Arc<dyn Random>,
+    http: auto::Builder<TokioExecutor>,
+    slots: Arc<Semaphore>,
+    spare: Arc<Semaphore>,
+}
+
+impl<H: Handler> Door<H> {
+    fn new(limits: Limits, random: Arc<dyn Random>, handler: Arc<H>) -> Self {
+        Self {
+            http: protocol(&limits),
+            slots: Arc::new(Semaphore::new(limits.max_connections)),
+            spare: Arc::new(Semaphore::new(limits.spare_connections())),
+            handler,
+            limits,
+            random,
+        }
+    }
+
+    /// A place for a connection: a real one, else one to be refused in, else none.
+    fn admit(&self) -> Option<(OwnedSemaphorePermit, bool)> {
+        if let Ok(slot) = self.slots.clone().try_acquire_owned() {
+            return Some((slot, false));
+        }
+        Some((self.spare.clone().try_acquire_owned().ok()?, true))
+    }
+}
+
+fn protocol(limits: &Limits) -> auto::Builder<TokioExecutor> {
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    http.http1()
+        // Timed in `watch`, without a timer for every request.
+        .header_read_timeout(None)
+        // A client that has sent its request may close its side and still get the answer; and one
+        // that goes away doesn't cancel what it began.
+        .half_close(true)
+        // Room for heads up to twice the limit, so that they can be refused in words.
+        .max_buf_size(limits.max_header_bytes.saturating_mul(2))
+        // Answers are not copied into hyper's own buffer, which isn't wiped.
+        .writev(true);
+    // Resets are bounded by the defaults of h2: 20 unaccepted (CVE-2023-44487), 1,024 of ours.
+    http.http2()
+        .max_concurrent_streams(limits.max_concurrent_streams)
+        .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
+        .initial_stream_window_size(H2_WINDOWS.0)
+        .initial_connection_window_size(H2_WINDOWS.1)
+        .max_send_buf_size(H2_SEND_BUFFER);
+    http
+}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+async fn accept<H: Handler>(
+    door: Arc<Door<H>>,
+    listener: Listener,
+    mut stop: watch::Receiver<bool>,
+) {
+    let Listener { tcp, tls } = listener;
+    let mut open = JoinSet::new();
+    let mut pause = ACCEPT_PAUSE.0;
+    loop {
+        let accepted = tokio::select! {
+            () = stopped(&mut stop) => break,
+            Some(_) = open.join_next() => continue,
+            accepted = tcp.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                pause = ACCEPT_PAUSE.0;
+                if let Some((slot, surplus)) = door.admit() {
+                    let line = Line::new(door.clone(), peer, surplus);
+                    let greeted = greet(line, stream, tls.clone(), stop.clone());
+                    open.spawn(async move {
+                        greeted.await;
+                        drop(slot);
+                    });
+                }
+            }
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, ?pause, "can't accept connections");
+                sleep(pause).await;
+                pause = pause.saturating_mul(2).min(ACCEPT_PAUSE.1);
+            }
+        }
+    }
+    drop(tcp);
+    drain(open, door.limits.drain_timeout).await;
+}
+
+/// Whether only the connection that was about to be accepted is lost.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+async fn drain(mut open: JoinSet<()>, limit: Duration) {
+    let all_closed = async { while open.join_next().await.is_some() {} };
+    if timeout(limit, all_closed).await.is_err() {
+        tracing::warn!(connections = open.len(), "cut off what did not finish in time");
+        open.shutdown().await;
+    }
+}
+
+async fn greet<H: Handler>(
+    mut line: Line<H>,
+    stream: TcpStream,
+    tls: Option<Arc<Tls>>,
+    mut stop: watch::Receiver<bool>,
+) {
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    let Some(tls) = tls else {
+        return converse(line, stream, stop).await;
+    };
+    let shake = timeout(line.door.limits.tls_handshake_timeout, tls.acceptor().accept(stream));
+    let shaken = tokio::select! {
+        () = stopped(&mut stop) => return,
+        shaken = shake => shaken,
+    };
+    match shaken {
+        Ok(Ok(stream)) => {
+            line.tls = Some(TlsDetails::of(stream.get_ref().1));
+            converse(line, stream, stop).await;
+        }
+        Ok(Err(error)) => tracing::debug!(peer = %line.peer, %error, "TLS handshake failed"),
+        Err(_) => tracing::debug!(peer = %line.peer, "TLS handshake took too long"),
+    }
+}
+
+async fn converse<H, S>(line: Line<H>, stream: S, stop: watch::Receiver<bool>)
+where
+    H: Handler,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let line = Arc::new(line);
+    let door = line.door.clone();
+    let pulse = line.pulse.clone();
+    let service = service_fn(move |request| {
+        let line = line.clone();
+        async move { Ok::<_, Infallible>(line.answer(request).await) }
+    });
+    let io = TokioIo::new(Watched::new(stream, pulse.clone()));
+    drive(door.http.serve_connection(io, service), &pulse, &door.limits, stop).await;
+}
+
+/// One connection, as its requests see it.
+struct Line<H> {
+    door: Arc<Door<H>>,
+    peer: SocketAddr,
+    tls: Option<TlsDetails>,
+    /// Accepted beyond the number that is served.
+    surplus: bool,
+    pulse: Arc<Pulse>,
+    ids: Mutex<RequestIds>,
+}
+
+impl<H: Handler> Line<H> {
+    fn new(door: Arc<Door<H>>, peer: SocketAddr, surplus: bool) -> Self {
+        let (pulse, ids) = (Arc::new(Pulse::new()), Mutex::new(RequestIds::new()));
+        Self { door, peer, tls: None, surplus, pulse, ids }
+    }
+
+    async fn answer(&self, request: Request<hyper::body::Incoming>) -> Response<Full<Bytes>> {
+        let _busy = self.pulse.begin(request.version());
+        let started = Instant::now();
+        let (request, body) = self.split(request);
+        let mut request = Incoming { head: request, body: Secret::new(Vec::new()) };
+        let outcome = match self.receive(&request.head, body, started).await {
+            Ok(body) => {
+                request.body = body;
+                self.run(&request, started).await
+            }
+            Err(refusal) => Err(refusal),
+        };
+        match outcome {
+            Ok(outgoing) => respond(outgoing, &request.head),
+            Err(refusal) => self.refuse(refusal, &request.head),
+        }
+    }
+
+    fn split(&self, request: Request<hyper::body::Incoming>) -> (Head, hyper::body::Incoming) {
+        let (parts, body) = request.into_parts();
+        let request_id = self
+            .ids
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .next(&*self.door.random)
+            .unwrap_or(RequestId::NIL);
+        let head = Head {
+            method: parts.method,
+            uri: parts.uri,
+            headers: parts.headers,
+            version: parts.version,
+            peer: self.peer,
+            tls: self.tls,
+            request_id,
+        };
+        (head, body)
+    }
+
+    async fn receive(
+        &self,
+        head: &Head,
+        body: hyper::body::Incoming,
+        started: Instant,
+    ) -> Result<Secret, Refusal> {
+        let limits = &self.door.limits;
+        if self.surplus {
+            return Err(Refusal::TooManyConnections);
+        }
+        check_head(head, limits)?;
+        timeout_at(started + limits.body_read_timeout, gather(body, limits.max_body))
+            .await
+            .unwrap_or(Err(Refusal::Timeout))
+    }
+
+    async fn run(&self, request: &Incoming, started: Instant) -> Result<Outgoing, Refusal> {
+        if request.head.request_id == RequestId::NIL {
+            return Err(Refusal::Internal);
+        }
+        let answered = unwound(self.door.handler.handle(request));
+        match timeout_at(started + self.door.limits.request_timeout, answered).await {
+            Ok(Some(outgoing)) => Ok(outgoing),
+            Ok(None) => {
+                tracing::error!(request_id = %request.head.request_id, "a handler panicked");
+                Err(Refusal::Internal)
+            }
+            Err(_) => Err(Refusal::Overdue),
+        }
+    }
+
+    fn refuse(&self, refusal: Refusal, head: &Head) -> Response<Full<Bytes>> {
+        let rendered = catch_unwind(AssertUnwindSafe(|| self.door.handler.refuse(refusal, head)));
+        let outgoing = rendered.unwrap_or_else(|_| Outgoing {
+            status: refusal.status(),
+            content_type: HeaderValue::from_static("text/plain"),
+            body: Payload::EMPTY,
+            headers: Vec::new(),
+        });
+        let mut response = respond(outgoing, head);
+        if refusal.leaves_body_unread() && head.version != Version::HTTP_2 {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            self.pulse.linger();
+        }
+        response
+    }
+}
+
+fn check_head(head: &Head, limits: &Limits) -> Result<(), Refusal> {
+    if head.method == Method::CONNECT {
+        return Err(Refusal::BadRequest);
+    }
+    let fields = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+    let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    if head.headers.len() > limits.max_headers
+        || fields.sum::<usize>() + target > limits.max_header_bytes
+    {
+        return Err(Refusal::HeadersTooLarge);
+    }
+    Ok(())
+}
+
+/// The future's output, or `None` if it panics: one request's defect stays its own.
+async fn unwound<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(polled) => polled.map(Some),
+        Err(_) => Poll::Ready(None),
+    })
+    .await
+}
+
+fn respond(outgoing: Outgoing, head: &Head) -> Response<Full<Bytes>> {
+    let mut body = outgoing.body.into_bytes();
+    let length = body.len();
+    let without_body = head.method == Method::HEAD && head.version == Version::HTTP_2;
+    if without_body {
+        body = Bytes::new();
+    }
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = outgoing.status;
+    let headers = response.headers_mut();
+    headers.reserve(4 + outgoing.headers.len());
+    headers.insert(CONTENT_TYPE, outgoing.content_type);
+    for (name, value) in outgoing.headers {
+        headers.insert(name, value);
+    }
+    headers.insert(REQUEST_ID, head.request_id.header());
+    if without_body {
+        // Over HTTP/1.1 hyper leaves the body out by itself and keeps its length.
+        headers.insert(CONTENT_LENGTH, length.into());
+    }
+    response
+}
