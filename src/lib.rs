@@ -3,5 +3,6 @@
 
 pub mod clock;
 pub mod custody;
+pub mod identity;
 pub mod secret;
 pub mod store;
