@@ -6,6 +6,7 @@ pub mod clock;
 pub mod custody;
 pub mod envelope;
 pub mod front;
+pub mod identity;
 pub mod name;
 pub mod ops;
 pub mod policy;

@@ -1,0 +1,3 @@
+//! Who is calling: proves it or fails.
+
+pub mod sigv4;
