@@ -11,9 +11,11 @@ pub mod keys;
 pub mod outbox;
 pub mod records;
 pub mod secrets;
+pub mod migrate;
 pub mod sqlite;
 
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// A value handed to a statement.
 #[derive(Clone, Copy, Debug)]
@@ -134,21 +136,26 @@ pub trait Engine: Send + Sync + 'static {
     fn read(&self, f: &mut dyn FnMut(&mut dyn Tx) -> Result<()>) -> Result<()>;
     /// Hands a job to the writer. A full queue answers [`Error::Busy`] through `done` at once.
     fn submit(&self, job: Box<dyn Job>);
-    /// Commits so far that changed something; a reader's snapshot is at least as new as the
+    /// Commits since the start that tried to change something, counted once they are durable and
+    /// before any of their jobs is told; a reader's snapshot is at least as new as the
     /// number seen before it began.
     fn commits(&self) -> u64;
+    /// How many long reads may run at once, so that short ones always find a connection free.
+    fn scans(&self) -> usize;
 }
 
 /// The store: an engine with typed reads and writes over it.
 #[derive(Clone)]
 pub struct Store {
     engine: Arc<dyn Engine>,
+    scans: Arc<Semaphore>,
 }
 
 impl Store {
     /// A store over this engine.
     pub fn new(engine: Arc<dyn Engine>) -> Self {
-        Self { engine }
+        let scans = Arc::new(Semaphore::new(engine.scans()));
+        Self { engine, scans }
     }
 
     /// Point reads on one snapshot, on this thread: for a handful of rows by key.
@@ -164,7 +171,8 @@ impl Store {
         out.ok_or(Error::Internal("a read that did not run"))?
     }
 
-    /// The same for long reads (lists, scans): on a thread that may block.
+    /// The same for long reads (lists, scans): on a thread that may block. Waits its turn if
+    /// [`Engine::scans`] of them run already.
     pub async fn scan<T, E>(
         &self,
         f: impl FnMut(&mut dyn Tx) -> std::result::Result<T, E> + Send + 'static,
@@ -174,7 +182,14 @@ impl Store {
         E: From<Error> + Send + 'static,
     {
         let store = self.clone();
-        tokio::task::spawn_blocking(move || store.read(f))
+        let turn = Arc::clone(&self.scans).acquire_owned().await;
+        let turn = turn.map_err(|_| E::from(Error::Internal("scans that were shut")))?;
+        // The turn moves into the read: a caller who hangs up does not end it.
+        let read = move || {
+            let _turn = turn;
+            store.read(f)
+        };
+        tokio::task::spawn_blocking(read)
             .await
             .map_err(|_| E::from(Error::Internal("a scan that panicked")))?
     }
@@ -232,11 +247,11 @@ where
                 Verdict::Keep
             }
             Err(error) => match error.take_store_error() {
-                Ok(Error::Corrupt(what)) => {
-                    self.result = Some(Err(E::from(Error::Corrupt(what))));
+                Ok(error @ (Error::Full | Error::Io(_))) => Verdict::Abort(error),
+                Ok(error) => {
+                    self.result = Some(Err(E::from(error)));
                     Verdict::Undo
                 }
-                Ok(error) => Verdict::Abort(error),
                 Err(refusal) => {
                     self.result = Some(Err(refusal));
                     Verdict::Undo
@@ -258,13 +273,13 @@ where
 }
 
 /// What can go wrong in the store.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// No room on the disk; nothing of the write is kept. Free some space; no restart is needed.
     #[error("the disk that holds the database is full")]
     Full,
-    /// Too many writes are waiting.
-    #[error("too many writes are waiting for the database")]
+    /// Too many jobs wait for the writer, or too many threads for a reader.
+    #[error("too many callers are waiting for the database")]
     Busy,
     /// A row is not what this program wrote: wrong type, wrong MAC, undecodable.
     #[error("a row of the database is damaged or was altered: {0}")]
