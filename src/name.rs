@@ -257,6 +257,12 @@ impl Scheme {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyCheck(pub [u8; 8]);
 
+impl KeyCheck {
+    /// What is authenticated under a key to get its check value. No message secret is ever derived
+    /// from this input.
+    pub const LABEL: &[u8] = b"strongroom key check v1";
+}
+
 /// A text that is not 32 hex digits.
 #[derive(Debug, thiserror::Error)]
 #[error("a backing key id is 32 hex digits")]

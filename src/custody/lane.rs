@@ -1,25 +1,279 @@
+//! A lane: what stands between the reactor and one token.
+//!
+//! A fixed number of threads (the permits) take requests from a bounded queue; who finds the queue
+//! full is turned away at once, who waits too long gives up at the deadline. A token that hangs
+//! holds up its own lane and nothing else.
+
+use super::profile::{MAX_RANDOM, Profile};
+use super::{
+    BackingKeyId, Error, Evidence, Health, KeyCheck, Request, Response, Result, Scheme, Token,
+    TokenInfo, Worker,
+};
+use crate::secret::{Key, Secret};
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+use serde::Deserialize;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// The longest input to [`Request::Derive`], in bytes: what the weakest token takes in one call.
+pub const MAX_DERIVE_INPUT: usize = 1024;
+
+const MAX_QUEUE: usize = 65_536;
+const DEADLINE_MS: std::ops::RangeInclusive<u64> = 1..=120_000;
+
+/// How a lane is set up, as written in the configuration.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Options {
+    /// Threads, each with a session; from 1 to the profile's limit. By default twice the
+    /// processors, within that limit.
+    pub workers: Option<usize>,
+    /// Requests that may wait; from 1 to 65,536.
+    pub queue: usize,
+    /// The longest that a caller waits for an answer, in milliseconds; from 1 to 120,000.
+    pub deadline_ms: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { workers: None, queue: 1024, deadline_ms: 5000 }
+    }
+}
+
+/// Options that were checked against a profile.
+pub(crate) struct Settings {
+    workers: usize,
+    queue: usize,
+    deadline: Duration,
+}
+
+impl Options {
+    pub(crate) fn check(&self, profile: &Profile) -> Result<Settings> {
+        let most = profile.limits.sessions;
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = self.workers.unwrap_or(processors.saturating_mul(2).min(most));
+        if !(1..=most).contains(&workers) {
+            return Err(Error::BadRequest("workers are from 1 to the profile's sessions"));
+        }
+        if !(1..=MAX_QUEUE).contains(&self.queue) {
+            return Err(Error::BadRequest("a queue is from 1 to 65536 long"));
+        }
+        if !DEADLINE_MS.contains(&self.deadline_ms) {
+            return Err(Error::BadRequest("a deadline is from 1 to 120000 milliseconds"));
+        }
+        let deadline = Duration::from_millis(self.deadline_ms);
+        Ok(Settings { workers, queue: self.queue, deadline })
+    }
+}
+
+/// The way to one token. Clones share it; its threads end when the last clone is dropped.
 #[derive(Clone)]
-pub struct Lane;
+pub struct Lane {
+    queue: Sender<Job>,
+    token: Arc<dyn Token>,
+    deadline: Duration,
+}
+
+struct Job {
+    request: Request,
+    deadline: Instant,
+    reply: oneshot::Sender<Result<Response>>,
+}
+
 impl Lane {
-    pub async fn derive(
+    pub(crate) fn start(token: Arc<dyn Token>, settings: Settings) -> Result<Self> {
+        let (queue, jobs) = crossbeam_channel::bounded(settings.queue);
+        for n in 0..settings.workers {
+            let (worker, jobs) = (Arc::clone(&token).worker(), jobs.clone());
+            std::thread::Builder::new()
+                .name(format!("token-{n}"))
+                .spawn(move || work(worker, &jobs))
+                .map_err(|e| Error::Unavailable {
+                    token: token.info().label.clone(),
+                    why: format!("no thread: {e}"),
+                })?;
+        }
+        Ok(Self { queue, token, deadline: settings.deadline })
+    }
+
+    /// Asks the token and waits for the answer, at most until the deadline. Runs on a tokio runtime
+    /// with timers.
+    ///
+    /// # Errors
+    /// [`Error::BadRequest`] for a request out of bounds and [`Error::Overloaded`] if the queue is
+    /// full, both at once; [`Error::Timeout`] at the deadline; else the token's answer. A request
+    /// that had begun when its deadline passed may still take effect: whoever makes or destroys
+    /// keys notes the intent first.
+    pub async fn call(&self, request: Request) -> Result<Response> {
+        within_bounds(&request)?;
+        let deadline = Instant::now() + self.deadline;
+        let (reply, answer) = oneshot::channel();
+        self.queue.try_send(Job { request, deadline, reply }).map_err(|e| match e {
+            TrySendError::Full(_) => Error::Overloaded(self.label()),
+            TrySendError::Disconnected(_) => self.stopped(),
+        })?;
+        match tokio::time::timeout_at(deadline.into(), answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) if Instant::now() < deadline => Err(self.stopped()),
+            Ok(Err(_)) | Err(_) => Err(Error::Timeout(self.label())),
+        }
+    }
+
+    /// The message secret of an envelope: [`Request::Derive`].
+    ///
+    /// # Errors
+    /// As [`Lane::call`].
+    pub async fn derive(&self, id: BackingKeyId, check: KeyCheck, input: Vec<u8>) -> Result<Key> {
+        match self.call(Request::Derive { id, check, input }).await? {
+            Response::MessageSecret(key) => Ok(key),
+            _ => Err(self.confused()),
+        }
+    }
+
+    /// Makes a key: [`Request::Generate`].
+    ///
+    /// # Errors
+    /// As [`Lane::call`].
+    pub async fn generate(&self, id: BackingKeyId, scheme: Scheme) -> Result<Evidence> {
+        self.evidence(Request::Generate { id, scheme }).await
+    }
+
+    /// Brings in a key: [`Request::Import`].
+    ///
+    /// # Errors
+    /// As [`Lane::call`].
+    pub async fn import(
         &self,
-        _: super::BackingKeyId,
-        _: super::KeyCheck,
-        _: Vec<u8>,
-    ) -> super::Result<crate::secret::Key> {
-        Err(super::Error::BadRequest(""))
+        id: BackingKeyId,
+        scheme: Scheme,
+        material: Key,
+    ) -> Result<Evidence> {
+        self.evidence(Request::Import { id, scheme, material }).await
     }
-    pub async fn generate(
-        &self,
-        _: super::BackingKeyId,
-        _: super::Scheme,
-    ) -> super::Result<super::Evidence> {
-        Err(super::Error::BadRequest(""))
+
+    /// Reads a key's attributes back: [`Request::Inspect`].
+    ///
+    /// # Errors
+    /// As [`Lane::call`].
+    pub async fn inspect(&self, id: BackingKeyId) -> Result<Evidence> {
+        self.evidence(Request::Inspect { id }).await
     }
-    pub async fn destroy(&self, _: super::BackingKeyId) -> super::Result<()> {
-        Err(super::Error::BadRequest(""))
+
+    /// Destroys a key: [`Request::Destroy`].
+    ///
+    /// # Errors
+    /// As [`Lane::call`].
+    pub async fn destroy(&self, id: BackingKeyId) -> Result<()> {
+        match self.call(Request::Destroy { id }).await? {
+            Response::Destroyed => Ok(()),
+            _ => Err(self.confused()),
+        }
     }
-    pub async fn random(&self, _: usize) -> super::Result<crate::secret::Secret> {
-        Err(super::Error::BadRequest(""))
+
+    /// Random bytes of the token's generator: [`Request::Random`].
+    ///
+    /// # Errors
+    /// As [`Lane::call`].
+    pub async fn random(&self, len: usize) -> Result<Secret> {
+        match self.call(Request::Random { len }).await? {
+            Response::Random(bytes) => Ok(bytes),
+            _ => Err(self.confused()),
+        }
+    }
+
+    /// Which token this is.
+    pub fn info(&self) -> &TokenInfo {
+        self.token.info()
+    }
+
+    /// How the token was when last spoken to. Cheap, and never waits for the hardware.
+    pub fn health(&self) -> Health {
+        Health { waiting: self.queue.len(), ..self.token.health() }
+    }
+
+    async fn evidence(&self, request: Request) -> Result<Evidence> {
+        match self.call(request).await? {
+            Response::Evidence(evidence) => Ok(evidence),
+            _ => Err(self.confused()),
+        }
+    }
+
+    fn label(&self) -> String {
+        self.token.info().label.clone()
+    }
+
+    fn stopped(&self) -> Error {
+        Error::Unavailable { token: self.label(), why: "its threads have stopped".into() }
+    }
+
+    fn confused(&self) -> Error {
+        let why = "the driver answered another question than was asked".into();
+        Error::Unavailable { token: self.label(), why }
+    }
+}
+
+fn within_bounds(request: &Request) -> Result<()> {
+    match request {
+        Request::Derive { input, .. } if input.len() > MAX_DERIVE_INPUT => {
+            Err(Error::BadRequest("a derivation's input is at most 1024 bytes"))
+        }
+        // Else the public check value would be the start of a message secret.
+        Request::Derive { input, .. } if input == KeyCheck::LABEL => {
+            Err(Error::BadRequest("a derivation's input is never the key-check label"))
+        }
+        Request::Random { len } if !(1..=MAX_RANDOM).contains(len) => {
+            Err(Error::BadRequest("random bytes come 1 to 4096 at a time"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Serves until the last sender is gone. A job that nobody waits for any more is skipped.
+fn work(mut worker: Box<dyn Worker>, jobs: &Receiver<Job>) {
+    for job in jobs {
+        if job.reply.is_closed() || Instant::now() >= job.deadline {
+            continue;
+        }
+        // The caller may have given up meanwhile: then the answer is dropped, and wiped.
+        let _ = job.reply.send(worker.serve(&job.request));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn profile() -> Profile {
+        Profile::built_in("softhsm2").expect("sound")
+    }
+
+    #[test]
+    fn workers_default_to_twice_the_processors_within_the_profile() {
+        let mut profile = profile();
+        profile.limits.sessions = 1;
+        assert_eq!(Options::default().check(&profile).expect("sound").workers, 1);
+    }
+
+    #[test]
+    fn options_out_of_bounds_are_refused() {
+        let refused = |options: Options| options.check(&profile()).is_err();
+        assert!(refused(Options { workers: Some(0), ..Options::default() }));
+        assert!(refused(Options { workers: Some(33), ..Options::default() }));
+        assert!(refused(Options { queue: 0, ..Options::default() }));
+        assert!(refused(Options { queue: MAX_QUEUE + 1, ..Options::default() }));
+        assert!(refused(Options { deadline_ms: 0, ..Options::default() }));
+        assert!(refused(Options { deadline_ms: 120_001, ..Options::default() }));
+    }
+
+    #[test]
+    fn the_key_check_label_can_not_be_derived_from() {
+        let derive = |input: Vec<u8>| {
+            let (id, check) = (BackingKeyId([0; 16]), KeyCheck([0; 8]));
+            within_bounds(&Request::Derive { id, check, input })
+        };
+        assert!(derive(KeyCheck::LABEL.to_vec()).is_err());
+        assert!(derive(vec![0; MAX_DERIVE_INPUT]).is_ok());
+        assert!(derive(vec![0; MAX_DERIVE_INPUT + 1]).is_err());
     }
 }

@@ -11,6 +11,9 @@ pub mod profile;
 pub use crate::name::{BackingKeyId, KeyCheck, Scheme};
 use crate::secret::{Key, Secret};
 use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What a token says of one key: read back from it, not assumed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +36,8 @@ pub struct Evidence {
 
 /// What can be asked of a token. Every message is owned and bounded.
 pub enum Request {
-    /// Make a key for this scheme; it never existed outside.
+    /// Make a key for this scheme; it never existed outside. An id that is taken already is
+    /// [`Error::KeyRejected`].
     Generate { id: BackingKeyId, scheme: Scheme },
     /// Bring in given key material (seeds of `strongroom dev`): sensitive and not extractable
     /// from then on, but not local.
@@ -42,8 +46,11 @@ pub enum Request {
     Destroy { id: BackingKeyId },
     /// Read a key's attributes back.
     Inspect { id: BackingKeyId },
-    /// HMAC-SHA-256 under an `hmac-kdf` key; `input` is at most 1,024 bytes.
-    Derive { id: BackingKeyId, input: Vec<u8> },
+    /// HMAC-SHA-256 under an `hmac-kdf` key; `input` is at most 1,024 bytes and not the key-check
+    /// label. The key must have this key-check value and attributes as they were made: both are
+    /// checked at its first use after every login, so a key put in its place is
+    /// [`Error::KeyRejected`].
+    Derive { id: BackingKeyId, check: KeyCheck, input: Vec<u8> },
     /// Random bytes of the token's own generator, at most 4,096.
     Random { len: usize },
 }
@@ -63,6 +70,82 @@ pub struct TokenInfo {
     pub serial: String,
     pub manufacturer: String,
     pub model: String,
+}
+
+/// How a token is known before its serial number is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Locator {
+    /// By serial number, as [`TokenInfo::serial`] gave it.
+    Serial(String),
+    /// By label; two tokens of one label are refused.
+    Label(String),
+}
+
+impl fmt::Display for Locator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Serial(serial) => write!(f, "serial {serial}"),
+            Self::Label(label) => f.write_str(label),
+        }
+    }
+}
+
+/// What it takes to reach one token.
+pub struct Access {
+    /// Which token.
+    pub token: Locator,
+    /// The user PIN.
+    pub pin: Secret,
+    /// The PKCS#11 module, if it is at none of the places that the profile names.
+    pub module: Option<PathBuf>,
+}
+
+/// How a token was when it was last spoken to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Health {
+    /// Whether the last attempt to reach the token succeeded.
+    pub up: bool,
+    /// Why it is not up.
+    pub why: Option<String>,
+    /// Counts logins since the start; handles live as long as an epoch.
+    pub epoch: u64,
+    /// Requests that wait in the lane.
+    pub waiting: usize,
+}
+
+/// One token, as its driver keeps it; shared by the lane's threads.
+pub(crate) trait Token: Send + Sync {
+    /// A worker of its own for one thread.
+    fn worker(self: Arc<Self>) -> Box<dyn Worker>;
+    /// Which token this is.
+    fn info(&self) -> &TokenInfo;
+    /// How it is; never waits for the hardware.
+    fn health(&self) -> Health;
+}
+
+/// What one thread uses to speak to the token: a session and what belongs to it.
+pub(crate) trait Worker: Send {
+    /// Does one request, however long the hardware takes.
+    fn serve(&mut self, request: &Request) -> Result<Response>;
+}
+
+/// Reaches the token that `access` names and puts a lane before it. Blocks: call it before the
+/// reactor runs, or on a blocking thread.
+///
+/// # Errors
+/// [`Error::Unavailable`] if the module can't be loaded or no token matches, [`Error::Pin`] if the
+/// token refuses the PIN (tried once), [`Error::Unsupported`] if the token lacks what its profile
+/// promises, [`Error::BadRequest`] if `options` are out of bounds.
+pub fn open(
+    profile: profile::Profile,
+    access: Access,
+    options: &lane::Options,
+) -> Result<lane::Lane> {
+    let settings = options.check(&profile)?;
+    let token: Arc<dyn Token> = match profile.kind {
+        profile::Kind::Pkcs11 => Arc::new(pkcs11::Driver::open(profile, access)?),
+    };
+    lane::Lane::start(token, settings)
 }
 
 /// What can go wrong in custody.

@@ -1,0 +1,74 @@
+//! The command line: one file per command.
+
+pub mod dev;
+pub mod init;
+pub mod serve;
+
+use crate::custody::profile::Profile;
+use crate::server::{Error, harden};
+use clap::{Parser, Subcommand};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use tracing_subscriber::EnvFilter;
+
+/// AWS Secrets Manager and AWS KMS on your own premises, with the master keys in your own hardware.
+#[derive(Parser)]
+#[command(name = "strongroom", version)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make an appliance: folder, token, database, first administrator.
+    Init(init::Init),
+    /// Serve an appliance.
+    Serve(serve::Serve),
+    /// Make or reopen a throw-away appliance with its own SoftHSM token, for tests and CI.
+    Dev(dev::Dev),
+}
+
+/// Runs a command.
+pub fn run(arguments: Arguments) -> Result<(), Error> {
+    let filter = EnvFilter::try_from_env("STRONGROOM_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("warn,strongroom=info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    harden::harden().map_err(Error::Refused)?;
+    match arguments.command {
+        Command::Init(init) => init.run(),
+        Command::Serve(serve) => serve.run(),
+        Command::Dev(dev) => dev.run(),
+    }
+}
+
+/// Starts this program anew with the module's configuration in the environment, unless it is there
+/// already. PKCS#11 modules read it when they are loaded, and a process with threads must not
+/// change its own environment.
+fn with_module_configuration(profile: &Profile, file: &Path) -> Result<(), Error> {
+    let wanted = profile.environment(file);
+    if wanted.iter().all(|(name, value)| std::env::var_os(name).is_some_and(|v| v == *value)) {
+        return Ok(());
+    }
+    let this = std::env::current_exe().map_err(|e| Error::io(Path::new("/proc/self/exe"), e))?;
+    let mut command = std::process::Command::new(&this);
+    command.args(std::env::args_os().skip(1)).envs(wanted);
+    Err(Error::io(&this, command.exec()))
+}
+
+/// The reactor: one thread a processor.
+fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    let built = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    built.map_err(|e| Error::io(Path::new("the reactor"), e))
+}
+
+/// Waits for SIGTERM or SIGINT.
+async fn shutdown() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return;
+    };
+    tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+}

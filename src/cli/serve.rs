@@ -1,0 +1,53 @@
+//! `strongroom serve`.
+
+use super::{runtime, shutdown, with_module_configuration};
+use crate::config::Config;
+use crate::custody::profile::Profile;
+use crate::server::{Appliance, Error, pin};
+use clap::Args;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Serve an appliance.
+#[derive(Args)]
+pub struct Serve {
+    /// The configuration that `strongroom init` wrote.
+    #[arg(long)]
+    config: PathBuf,
+}
+
+impl Serve {
+    pub(super) fn run(self) -> Result<(), Error> {
+        let config = Config::read(&self.config)?;
+        let profile = Profile::built_in(&config.token.profile)?;
+        if let Some(file) = &config.token.configuration {
+            with_module_configuration(&profile, file)?;
+        }
+        if profile.software {
+            tracing::warn!("{}", profile.statement);
+        }
+        let pin = pin::read(config.token.pin_file.as_deref())?;
+        runtime()?.block_on(async {
+            let appliance = Appliance::open(config, pin).await?;
+            let region = appliance.services.region.clone();
+            appliance.serve(|addresses| announce(&region, addresses), shutdown()).await
+        })
+    }
+}
+
+/// Tells a person where it is and what to try, and systemd that it is ready.
+#[expect(clippy::print_stdout, reason = "what a person who starts it reads")]
+fn announce(region: &str, addresses: &[(SocketAddr, bool)]) {
+    for (address, tls) in addresses {
+        let endpoint = format!("{}://{address}", if *tls { "https" } else { "http" });
+        println!("serving {endpoint} (region {region})\n");
+        println!("Try, with the administrator's access key in the environment:");
+        let aws = format!("  aws --endpoint-url {endpoint} --region {region}");
+        println!("{aws} secretsmanager create-secret --name demo --secret-string hunter2");
+        println!("{aws} secretsmanager get-secret-value --secret-id demo");
+        println!("{aws} kms generate-data-key --key-id alias/aws/secretsmanager --key-spec AES_256");
+    }
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::warn!(%error, "systemd could not be told");
+    }
+}

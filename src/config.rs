@@ -1,0 +1,176 @@
+//! The configuration: what is written (TOML), read once and checked once.
+//!
+//! `strongroom init` writes a commented file; every setting but the region and the token has a
+//! default. Relative paths count from the folder of the configuration file.
+
+use crate::audit::log::Sync;
+use crate::custody::lane;
+use crate::envelope::cache;
+use crate::front::options;
+use crate::name::is_region;
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+/// The whole configuration.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The region (site) that this appliance is: part of every ARN, never changed afterwards.
+    pub region: String,
+    /// Addresses, TLS, limits.
+    #[serde(default)]
+    pub front: options::Options,
+    /// The token.
+    pub token: Token,
+    /// The database.
+    #[serde(default)]
+    pub store: Store,
+    /// The audit log.
+    #[serde(default)]
+    pub audit: Audit,
+    /// Opened data keys.
+    #[serde(default)]
+    pub data_key_cache: cache::Options,
+}
+
+/// Which token holds the keys, and how it is reached.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Token {
+    /// A folder of `hsm-profiles/`.
+    pub profile: String,
+    /// The token's serial number.
+    pub serial: String,
+    /// The PKCS#11 module, if it is at none of the places that the profile names.
+    pub module: Option<PathBuf>,
+    /// The module's own configuration file.
+    pub configuration: Option<PathBuf>,
+    /// A file of mode 0600 or 0400 with the user PIN. Without it the PIN comes from the systemd
+    /// credential `hsm-pin`, or else from the environment variable `STRONGROOM_PIN`.
+    pub pin_file: Option<PathBuf>,
+    /// Threads, queue, deadline.
+    #[serde(default)]
+    pub lane: lane::Options,
+}
+
+/// The database.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Store {
+    /// The folder that holds it: mode 0700, used by one process at a time.
+    pub dir: PathBuf,
+    /// Most bytes of the database; none: as many as the disk has.
+    pub max_bytes: Option<u64>,
+    /// Documents kept in memory.
+    pub cached_documents: usize,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { dir: "store".into(), max_bytes: None, cached_documents: 10_000 }
+    }
+}
+
+/// The audit log.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Audit {
+    /// The file.
+    pub path: PathBuf,
+    /// `interval`: reads are on disk within 100 ms; `always`: before the answer.
+    pub sync: Sync,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self { path: "audit.jsonl".into(), sync: Sync::default() }
+    }
+}
+
+/// What is wrong with a configuration: one sentence.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file can't be read.
+    #[error("can't read the configuration `{path}`: {why}")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// What the system said.
+        why: std::io::Error,
+    },
+    /// The file is no TOML, or has a member that is unknown or of another type.
+    #[error("the configuration `{path}` is wrong: {why}")]
+    Malformed {
+        /// The file.
+        path: String,
+        /// Where and what.
+        why: String,
+    },
+    /// The region.
+    #[error("region `{0}` does not look like a region of AWS's (`eu-central-1`), which clients need")]
+    Region(String),
+    /// Addresses, TLS or limits.
+    #[error(transparent)]
+    Front(#[from] options::OptionsError),
+}
+
+impl Config {
+    /// Reads and checks a configuration.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let shown = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|why| Error::Unreadable { path: shown.clone(), why })?;
+        let mut config: Self = toml::from_str(&text)
+            .map_err(|why| Error::Malformed { path: shown, why: why.to_string() })?;
+        if !is_region(&config.region) {
+            return Err(Error::Region(config.region));
+        }
+        config.front.validate()?;
+        config.resolve(path.parent().unwrap_or(Path::new(".")));
+        Ok(config)
+    }
+
+    fn resolve(&mut self, base: &Path) {
+        let base = std::path::absolute(base).unwrap_or_else(|_| base.to_owned());
+        let whole = |path: &mut PathBuf| *path = base.join(&*path);
+        whole(&mut self.store.dir);
+        whole(&mut self.audit.path);
+        self.token.pin_file.as_mut().map(whole);
+        self.token.configuration.as_mut().map(whole);
+        if let Some(tls) = &mut self.front.tls {
+            whole(&mut tls.certificate);
+            whole(&mut tls.key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, Error> {
+        let dir = tempfile::tempdir().expect("folder");
+        let path = dir.path().join("strongroom.toml");
+        std::fs::write(&path, text).expect("writes");
+        Config::read(&path)
+    }
+
+    const LEAST: &str = "region = 'eu-central-1'\n[front]\nlisten_plain = ['127.0.0.1:0']\n\
+                         [token]\nprofile = 'softhsm2'\nserial = 'abc'\n";
+
+    #[test]
+    fn region_token_and_an_address_are_enough() {
+        let config = read(LEAST).expect("enough");
+        assert!(config.store.dir.is_absolute());
+        assert_eq!(config.audit.sync, Sync::Interval);
+    }
+
+    #[test]
+    fn each_fault_has_its_sentence() {
+        let error = |text: &str| read(text).expect_err("refused").to_string();
+        assert!(error(&LEAST.replace("eu-central-1", "here")).starts_with("region `here`"));
+        assert!(error(&format!("colour = 1\n{LEAST}")).contains("unknown field `colour`"));
+        let everywhere = error(&LEAST.replace("127.0.0.1", "0.0.0.0"));
+        assert!(everywhere.contains("plain HTTP is for loopback"), "{everywhere}");
+    }
+}

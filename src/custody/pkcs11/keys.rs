@@ -1,0 +1,226 @@
+//! Keys of scheme `hmac-kdf`: how they are made, found, checked and used.
+
+use super::Fault;
+use crate::custody::profile::Quirks;
+use crate::custody::{BackingKeyId, Error, Evidence, KeyCheck};
+use crate::secret::{Key, Secret};
+use cryptoki::error::Error as Cryptoki;
+use cryptoki::mechanism::{Mechanism, MechanismType};
+use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
+use cryptoki::session::Session;
+use zeroize::Zeroize;
+
+type Result<T> = std::result::Result<T, Fault>;
+
+const KEY_LEN: u64 = 32;
+
+/// Every object that carries this id. More than one is a fault of the token's contents.
+pub(super) fn find(session: &Session, id: BackingKeyId) -> Result<Option<ObjectHandle>> {
+    match session.find_objects(&[Attribute::Id(id.0.to_vec())])?.as_slice() {
+        [] => Ok(None),
+        [one] => Ok(Some(*one)),
+        [_, _, ..] => Err(rejected(id, "more than one object carries its id")),
+    }
+}
+
+/// Makes a key inside the token.
+pub(super) fn generate(
+    session: &Session,
+    id: BackingKeyId,
+    quirks: &Quirks,
+) -> Result<ObjectHandle> {
+    let mut template = template(id, quirks);
+    template.push(Attribute::ValueLen(KEY_LEN.into()));
+    session.generate_key(&Mechanism::GenericSecretKeyGen, &template).map_err(Fault::halfway)
+}
+
+/// Brings a key's value in.
+pub(super) fn import(
+    session: &Session,
+    id: BackingKeyId,
+    material: &Key,
+    quirks: &Quirks,
+) -> Result<ObjectHandle> {
+    let mut template = template(id, quirks);
+    template.push(Attribute::Value(material.expose().to_vec()));
+    let made = session.create_object(&template).map_err(Fault::halfway);
+    if let Some(Attribute::Value(copy)) = template.last_mut() {
+        copy.zeroize();
+    }
+    made
+}
+
+/// Destroys a key.
+pub(super) fn destroy(session: &Session, key: ObjectHandle) -> Result<()> {
+    session.destroy_object(key).map_err(Fault::halfway)
+}
+
+/// HMAC-SHA-256(key, input). The binding asks for the length first, so that this is C_SignInit and
+/// two C_Sign, of which one computes; its multi-part calls would be four.
+pub(super) fn mac(session: &Session, key: ObjectHandle, input: &[u8]) -> Result<Key> {
+    let mac = Secret::new(session.sign(&Mechanism::Sha256Hmac, key, input)?);
+    Key::from_secret(&mac).ok_or(Fault::Device { error: Cryptoki::InvalidValue, halfway: false })
+}
+
+/// The key's check value: see [`KeyCheck`].
+pub(super) fn check_value(session: &Session, key: ObjectHandle) -> Result<KeyCheck> {
+    let mac = mac(session, key, KeyCheck::LABEL)?;
+    let mut value = [0; 8];
+    value.iter_mut().zip(mac.expose()).for_each(|(to, from)| *to = *from);
+    Ok(KeyCheck(value))
+}
+
+/// Reads the key's attributes back, refuses a key that is not as it was made, and tells what the
+/// token says of it.
+pub(super) fn verify(
+    session: &Session,
+    id: BackingKeyId,
+    key: ObjectHandle,
+    quirks: &Quirks,
+) -> Result<Evidence> {
+    let have = attributes(session, id, key)?;
+    if let Some(why) = deviation(&have, &required(id, quirks)) {
+        return Err(rejected(id, &why));
+    }
+    let says = |attribute: Attribute| have.contains(&attribute);
+    Ok(Evidence {
+        sensitive: says(Attribute::Sensitive(true)),
+        extractable: !says(Attribute::Extractable(false)),
+        never_extractable: says(Attribute::NeverExtractable(true)),
+        always_sensitive: says(Attribute::AlwaysSensitive(true)),
+        local: says(Attribute::Local(true)),
+        mechanisms: have.iter().flat_map(mechanism_names).collect(),
+        check: check_value(session, key)?,
+    })
+}
+
+fn mechanism_names(attribute: &Attribute) -> Vec<String> {
+    match attribute {
+        Attribute::AllowedMechanisms(list) => list.iter().map(ToString::to_string).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// What a key must be, so that it serves its scheme and nothing else.
+fn required(id: BackingKeyId, quirks: &Quirks) -> Vec<Attribute> {
+    let mut all = vec![
+        Attribute::Class(ObjectClass::SECRET_KEY),
+        Attribute::KeyType(KeyType::GENERIC_SECRET),
+        Attribute::Id(id.0.to_vec()),
+        Attribute::Token(true),
+        Attribute::Private(true),
+        Attribute::Sensitive(true),
+        Attribute::Extractable(false),
+        Attribute::Sign(true),
+        Attribute::Verify(false),
+        Attribute::Encrypt(false),
+        Attribute::Decrypt(false),
+        Attribute::Wrap(false),
+        Attribute::Unwrap(false),
+        Attribute::Derive(false),
+    ];
+    if quirks.modifiable {
+        all.push(Attribute::Modifiable(false));
+    }
+    if quirks.allowed_mechanisms {
+        all.push(Attribute::AllowedMechanisms(vec![MechanismType::SHA256_HMAC]));
+    }
+    all
+}
+
+fn template(id: BackingKeyId, quirks: &Quirks) -> Vec<Attribute> {
+    let mut all = required(id, quirks);
+    all.push(Attribute::Label(format!("strongroom hmac-kdf {id}").into_bytes()));
+    all
+}
+
+/// The attributes that [`verify`] looks at, as far as the token has them.
+fn attributes(session: &Session, id: BackingKeyId, key: ObjectHandle) -> Result<Vec<Attribute>> {
+    const ALSO: [AttributeType; 5] = [
+        AttributeType::ValueLen,
+        AttributeType::NeverExtractable,
+        AttributeType::AlwaysSensitive,
+        AttributeType::Local,
+        AttributeType::AllowedMechanisms,
+    ];
+    let everything = Quirks { allowed_mechanisms: false, modifiable: true };
+    let required = required(id, &everything);
+    let types: Vec<_> =
+        required.iter().map(Attribute::attribute_type).chain(ALSO.iter().copied()).collect();
+    session.get_attributes(key, &types).map_err(|e| match e {
+        Cryptoki::Pkcs11(..) => e.into(),
+        // Something that no key of ours has, such as a mechanism without a name.
+        other => rejected(id, &format!("its attributes can't be read: {other}")),
+    })
+}
+
+/// The first way in which a key differs from what is required of it.
+fn deviation(have: &[Attribute], required: &[Attribute]) -> Option<String> {
+    let length = Attribute::ValueLen(KEY_LEN.into());
+    let missing = required.iter().chain([&length]).find(|want| !have.contains(want))?;
+    let kind = missing.attribute_type();
+    let found = have.iter().find(|attribute| attribute.attribute_type() == kind);
+    Some(match found {
+        Some(found) => format!("{kind} is not as it was made: {found:?}"),
+        None => format!("{kind} can't be read"),
+    })
+}
+
+pub(super) fn rejected(id: BackingKeyId, why: &str) -> Fault {
+    Fault::Answer(Error::KeyRejected { id, why: why.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: BackingKeyId = BackingKeyId([7; 16]);
+    const QUIRKS: Quirks = Quirks { allowed_mechanisms: true, modifiable: true };
+
+    fn as_made() -> Vec<Attribute> {
+        let mut have = required(ID, &QUIRKS);
+        have.push(Attribute::ValueLen(KEY_LEN.into()));
+        have
+    }
+
+    #[test]
+    fn a_key_as_it_was_made_has_no_deviation() {
+        assert_eq!(deviation(&as_made(), &required(ID, &QUIRKS)), None);
+    }
+
+    #[test]
+    fn every_required_attribute_is_missed_when_it_is_not_there() {
+        for n in 0..as_made().len() {
+            let mut have = as_made();
+            let gone = have.remove(n).attribute_type();
+            let why = deviation(&have, &required(ID, &QUIRKS)).expect("a deviation");
+            assert_eq!(why, format!("{gone} can't be read"));
+        }
+    }
+
+    #[test]
+    fn a_loosened_key_is_noticed() {
+        let loosened = [
+            Attribute::Sensitive(false),
+            Attribute::Extractable(true),
+            Attribute::Modifiable(true),
+            Attribute::Decrypt(true),
+            Attribute::Wrap(true),
+            Attribute::Derive(true),
+            Attribute::ValueLen(16.into()),
+            Attribute::AllowedMechanisms(vec![
+                MechanismType::SHA256_HMAC,
+                MechanismType::SHA1_HMAC,
+            ]),
+            Attribute::AllowedMechanisms(vec![]),
+        ];
+        for loose in loosened {
+            let kind = loose.attribute_type();
+            let mut have = as_made();
+            have.retain(|attribute| attribute.attribute_type() != kind);
+            have.push(loose);
+            let why = deviation(&have, &required(ID, &QUIRKS)).expect("a deviation");
+            assert!(why.contains("not as it was made"), "{why}");
+        }
+    }
+}

@@ -1,0 +1,532 @@
+//! The PKCS#11 driver: one token behind one module, kept usable while it comes and goes.
+//!
+//! **Epochs.** An epoch begins with a login and ends when the library is finalised. Handles,
+//! sessions and the set of verified keys belong to it and are forgotten with it.
+//!
+//! **The barrier.** Every call into the module is made under a read guard of [`Driver::gate`];
+//! finalising takes the write guard, so that no call is in flight then. Read guards don't exclude
+//! each other: in the normal path no call waits for another in our code. Besides healing, only
+//! destroying a key takes the write guard, so that no thread can be using its handle when the token
+//! may give the same number to another key.
+//!
+//! **Healing.** One thread at a time heals, at most every [`BACKOFF`]; meanwhile all others fail at
+//! once. What is done about which return value stands in [`errors`].
+
+mod errors;
+mod keys;
+mod library;
+mod setup;
+
+pub use setup::init_token;
+
+use super::profile::Profile;
+use super::{
+    Access, BackingKeyId, Error, Evidence, Health, KeyCheck, Locator, Request, Response, Result,
+    Scheme, Token, TokenInfo, Worker,
+};
+use crate::secret::{Key, Secret};
+use cryptoki::error::Error as Cryptoki;
+use cryptoki::object::ObjectHandle;
+use cryptoki::session::{Session, UserType};
+use cryptoki::slot::Slot;
+use errors::Action;
+use library::Library;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, TryLockError};
+use std::time::{Duration, Instant};
+
+/// The shortest time between two attempts to reach a token that is gone.
+const BACKOFF: Duration = Duration::from_millis(200);
+
+/// How often one request is tried: a new session, then a new login, then no more.
+const ATTEMPTS: usize = 3;
+
+const REACHING: &str = "it is being reached for again";
+
+/// What went wrong with one attempt.
+enum Fault {
+    /// This is the answer: the token is well.
+    Answer(Error),
+    /// The token or the way to it; `halfway` if the call may have changed the token, so that it
+    /// must not be made again unseen.
+    Device { error: Cryptoki, halfway: bool },
+    /// The token is not in its slot any more.
+    Gone,
+}
+
+impl Fault {
+    fn halfway(error: Cryptoki) -> Self {
+        Self::Device { error, halfway: true }
+    }
+}
+
+impl From<Cryptoki> for Fault {
+    fn from(error: Cryptoki) -> Self {
+        Self::Device { error, halfway: false }
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Answer(error)
+    }
+}
+
+/// A key that was found and verified in this epoch.
+#[derive(Clone, Copy)]
+struct Verified {
+    handle: ObjectHandle,
+    check: KeyCheck,
+}
+
+/// One login and what belongs to it.
+struct Epoch {
+    number: u64,
+    slot: Slot,
+    /// Closing a process's last session logs it out, so this one stays open and unused.
+    _anchor: Mutex<Session>,
+    keys: RwLock<HashMap<BackingKeyId, Verified>>,
+}
+
+enum State {
+    Up(Epoch),
+    Down {
+        why: String,
+    },
+    /// The token refused the PIN: nothing is tried again in this process.
+    Locked {
+        why: String,
+    },
+}
+
+impl State {
+    fn epoch(&self, driver: &Driver) -> std::result::Result<&Epoch, (u64, Fault)> {
+        match self {
+            Self::Up(epoch) => Ok(epoch),
+            Self::Down { .. } => Err((0, Fault::Gone)),
+            Self::Locked { why } => Err((0, driver.locked(why).into())),
+        }
+    }
+}
+
+/// One token behind one module.
+pub(crate) struct Driver {
+    library: Library,
+    profile: Profile,
+    info: TokenInfo,
+    pin: Secret,
+    gate: RwLock<State>,
+    /// Held by the one thread that heals; when the last attempt ended.
+    healing: Mutex<Option<Instant>>,
+    /// Epochs so far.
+    epochs: AtomicU64,
+    /// Set while somebody waits for the write guard, or holds it, in order to heal.
+    away: AtomicBool,
+}
+
+impl Driver {
+    /// Loads the module, finds the token, logs in, and checks that the token has what its profile
+    /// promises.
+    pub(crate) fn open(profile: Profile, access: Access) -> Result<Self> {
+        let name = access.token.to_string();
+        let library = Library::load(&profile, access.module.as_deref(), name)?;
+        library.initialize()?;
+        match begin(&library, &access.token, &access.pin, 1, Some(&profile)) {
+            Ok((epoch, info)) => Ok(Self {
+                library,
+                profile,
+                info,
+                pin: access.pin,
+                gate: RwLock::new(State::Up(epoch)),
+                healing: Mutex::new(None),
+                epochs: AtomicU64::new(1),
+                away: AtomicBool::new(false),
+            }),
+            Err(e) => {
+                library.finalize();
+                Err(e)
+            }
+        }
+    }
+
+    /// The read guard that every call into the module is made under.
+    fn enter(&self) -> Result<RwLockReadGuard<'_, State>> {
+        match self.gate.try_read() {
+            Ok(guard) => Ok(guard),
+            Err(TryLockError::Poisoned(guard)) => Ok(guard.into_inner()),
+            Err(TryLockError::WouldBlock) if self.away.load(Ordering::Acquire) => {
+                Err(self.unavailable(REACHING))
+            }
+            // A key is being destroyed: one short call.
+            Err(TryLockError::WouldBlock) => {
+                Ok(self.gate.read().unwrap_or_else(PoisonError::into_inner))
+            }
+        }
+    }
+
+    /// Makes a new epoch in the place of epoch `seen` (0: of none), unless somebody has done so
+    /// since, or is doing so, or did so a moment ago.
+    fn heal(&self, seen: u64, why: &str) -> Result<()> {
+        let mut healing = match self.healing.try_lock() {
+            Ok(guard) => guard,
+            Err(TryLockError::Poisoned(guard)) => guard.into_inner(),
+            Err(TryLockError::WouldBlock) => return Err(self.unavailable(why)),
+        };
+        match &*self.gate.read().unwrap_or_else(PoisonError::into_inner) {
+            State::Up(epoch) if epoch.number != seen => return Ok(()),
+            State::Locked { why } => return Err(self.locked(why)),
+            State::Up(_) | State::Down { .. } => {}
+        }
+        if healing.is_some_and(|last| last.elapsed() < BACKOFF) {
+            return Err(self.unavailable(why));
+        }
+        tracing::warn!(token = self.info.label, why, "reaching for the token again");
+        self.away.store(true, Ordering::Release);
+        let outcome = self.begin_again();
+        self.away.store(false, Ordering::Release);
+        *healing = Some(Instant::now());
+        if outcome.is_ok() {
+            tracing::info!(token = self.info.label, "the token is back");
+        }
+        outcome
+    }
+
+    /// Behind the barrier: ends the epoch, and begins the next if the token is there.
+    fn begin_again(&self) -> Result<()> {
+        let mut state = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+        *state = State::Down { why: REACHING.to_owned() };
+        let number = self.epochs.load(Ordering::Acquire).saturating_add(1);
+        self.library.finalize();
+        let serial = Locator::Serial(self.info.serial.clone());
+        let begun = self
+            .library
+            .initialize()
+            .and_then(|()| begin(&self.library, &serial, &self.pin, number, None));
+        match begun {
+            Ok((epoch, _)) => {
+                *state = State::Up(epoch);
+                self.epochs.store(number, Ordering::Release);
+                Ok(())
+            }
+            Err(Error::Pin { token, why }) => {
+                *state = State::Locked { why: why.clone() };
+                Err(Error::Pin { token, why })
+            }
+            Err(e) => {
+                let why = match &e {
+                    Error::Unavailable { why, .. } => why.clone(),
+                    other => other.to_string(),
+                };
+                *state = State::Down { why: why.clone() };
+                Err(self.unavailable(&why))
+            }
+        }
+    }
+
+    /// Whether the token of epoch `seen` still answers with its serial number.
+    fn answers(&self, seen: u64) -> bool {
+        self.enter().is_ok_and(|state| match &*state {
+            State::Up(epoch) => epoch.number == seen && self.present(epoch),
+            State::Down { .. } | State::Locked { .. } => false,
+        })
+    }
+
+    fn present(&self, epoch: &Epoch) -> bool {
+        self.library.token_info(epoch.slot).is_some_and(|info| info.serial == self.info.serial)
+    }
+
+    fn unavailable(&self, why: &str) -> Error {
+        Error::Unavailable { token: self.info.label.clone(), why: why.to_owned() }
+    }
+
+    fn locked(&self, why: &str) -> Error {
+        Error::Pin { token: self.info.label.clone(), why: why.to_owned() }
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.library.finalize();
+    }
+}
+
+/// Finds the token and logs in. With a profile, also checks the token against it.
+fn begin(
+    library: &Library,
+    locator: &Locator,
+    pin: &Secret,
+    number: u64,
+    promised: Option<&Profile>,
+) -> Result<(Epoch, TokenInfo)> {
+    let (slot, info) = library.find(locator)?;
+    if let Some(profile) = promised {
+        let needed: Vec<_> = profile.schemes.iter().flat_map(|s| s.mechanisms()).copied().collect();
+        let missing = library.missing(slot, &needed)?;
+        if !missing.is_empty() {
+            let why = format!("this token lacks {}", missing.join(", "));
+            return Err(Error::Unsupported { profile: profile.name.clone(), why });
+        }
+    }
+    let anchor = library.login(slot, UserType::User, pin)?;
+    let keys = RwLock::new(HashMap::new());
+    Ok((Epoch { number, slot, _anchor: Mutex::new(anchor), keys }, info))
+}
+
+impl Token for Driver {
+    fn worker(self: Arc<Self>) -> Box<dyn Worker> {
+        Box::new(Seat { driver: self, session: None })
+    }
+
+    fn info(&self) -> &TokenInfo {
+        &self.info
+    }
+
+    fn health(&self) -> Health {
+        let why = match self.gate.try_read().as_deref() {
+            Ok(State::Up(_)) => None,
+            Ok(State::Down { why } | State::Locked { why }) => Some(why.clone()),
+            Err(_) => self.away.load(Ordering::Acquire).then(|| REACHING.to_owned()),
+        };
+        let epoch = self.epochs.load(Ordering::Acquire);
+        Health { up: why.is_none(), why, epoch, waiting: 0 }
+    }
+}
+
+/// One thread's place at the token: its session, and the epoch that the session belongs to.
+struct Seat {
+    driver: Arc<Driver>,
+    session: Option<(u64, Session)>,
+}
+
+impl Worker for Seat {
+    fn serve(&mut self, request: &Request) -> Result<Response> {
+        let driver = Arc::clone(&self.driver);
+        let mut last = String::new();
+        for _ in 0..ATTEMPTS {
+            let (seen, fault) = match self.attempt(&driver, request) {
+                Ok(response) => return Ok(response),
+                Err((_, Fault::Answer(error))) => return Err(error),
+                Err(other) => other,
+            };
+            let (what, why, halfway) = match &fault {
+                Fault::Device { error, halfway } => {
+                    (errors::action(error), error.to_string(), *halfway)
+                }
+                _ => (Action::TokenGone, "it is not in its slot any more".to_owned(), false),
+            };
+            self.remedy(&driver, seen, what, &why)?;
+            if halfway {
+                let why = format!("{why}; whether the key was changed is to be looked up");
+                return Err(driver.unavailable(&why));
+            }
+            last = why;
+        }
+        Err(driver.unavailable(&last))
+    }
+}
+
+impl Seat {
+    /// One attempt, and the epoch it was made in.
+    fn attempt(
+        &mut self,
+        driver: &Driver,
+        request: &Request,
+    ) -> std::result::Result<Response, (u64, Fault)> {
+        let state = driver.enter().map_err(|e| (0, e.into()))?;
+        let epoch = state.epoch(driver)?;
+        let served = self
+            .session(driver, epoch)
+            .and_then(|session| Call { driver, epoch, session }.serve(request));
+        let (id, key) = match served {
+            Ok(Served::Response(response)) => return Ok(response),
+            Ok(Served::Destroy(id, key)) => (id, key),
+            Err(fault) => return Err((epoch.number, fault)),
+        };
+        let seen = epoch.number;
+        drop(state);
+        self.destroy(driver, seen, id, key).map_err(|fault| (seen, fault))
+    }
+
+    /// Destroys a key of epoch `seen` with no other call in flight: see the barrier.
+    fn destroy(
+        &mut self,
+        driver: &Driver,
+        seen: u64,
+        id: BackingKeyId,
+        key: ObjectHandle,
+    ) -> std::result::Result<Response, Fault> {
+        let state = driver.gate.write().unwrap_or_else(PoisonError::into_inner);
+        match &*state {
+            State::Up(epoch) if epoch.number == seen => {
+                let session = self.session(driver, epoch)?;
+                epoch.keys.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+                keys::destroy(session, key)?;
+                Ok(Response::Destroyed)
+            }
+            _ => Err(Fault::Gone),
+        }
+    }
+
+    /// This thread's session in this epoch. One of an earlier epoch died with it.
+    fn session(&mut self, driver: &Driver, epoch: &Epoch) -> std::result::Result<&Session, Fault> {
+        if self.session.as_ref().is_none_or(|(number, _)| *number != epoch.number) {
+            self.session = None;
+            let session = driver.library.session(epoch.slot)?;
+            self.session = Some((epoch.number, session));
+        }
+        let open = self.session.as_ref().map(|(_, session)| session);
+        open.ok_or(Fault::Gone)
+    }
+
+    /// Closes this thread's session, if it is of the present epoch.
+    fn close(&mut self, driver: &Driver) {
+        let Some((number, session)) = self.session.take() else { return };
+        let Ok(state) = driver.enter() else { return };
+        if matches!(&*state, State::Up(epoch) if epoch.number == number) {
+            // If it can't be closed, it ends with the epoch.
+            let _ = session.close();
+        }
+    }
+
+    /// Does what the table says. `Ok`: the request may be tried again.
+    fn remedy(&mut self, driver: &Driver, seen: u64, what: Action, why: &str) -> Result<()> {
+        match what {
+            Action::NewSession => {
+                self.session = None;
+                Ok(())
+            }
+            Action::CloseSession => {
+                self.close(driver);
+                Ok(())
+            }
+            Action::LoginAgain | Action::Reinitialize | Action::TokenGone | Action::StaleHandle => {
+                driver.heal(seen, why)
+            }
+            Action::Suspect if driver.answers(seen) => Err(driver.unavailable(why)),
+            Action::Suspect => driver.heal(seen, why),
+            Action::Pin => Err(driver.locked(why)),
+            Action::Busy => Err(Error::Overloaded(driver.info.label.clone())),
+            Action::Stop => Err(driver.unavailable(why)),
+            Action::Refused => {
+                let profile = driver.profile.name.clone();
+                Err(Error::Unsupported { profile, why: why.to_owned() })
+            }
+        }
+    }
+}
+
+/// One request in one epoch on one session.
+struct Call<'a> {
+    driver: &'a Driver,
+    epoch: &'a Epoch,
+    session: &'a Session,
+}
+
+/// What came of a request under the read guard.
+enum Served {
+    Response(Response),
+    /// This key is to be destroyed behind the barrier.
+    Destroy(BackingKeyId, ObjectHandle),
+}
+
+impl Call<'_> {
+    fn serve(&self, request: &Request) -> std::result::Result<Served, Fault> {
+        let response = match request {
+            Request::Derive { id, check, input } => {
+                Response::MessageSecret(self.derive(*id, *check, input)?)
+            }
+            Request::Generate { id, scheme } => {
+                Response::Evidence(self.create(*id, *scheme, None)?)
+            }
+            Request::Import { id, scheme, material } => {
+                Response::Evidence(self.create(*id, *scheme, Some(material))?)
+            }
+            Request::Inspect { id } => Response::Evidence(self.verify(*id, self.find(*id)?)?),
+            Request::Random { len } => Response::Random(self.random(*len)?),
+            Request::Destroy { id } => return Ok(Served::Destroy(*id, self.find(*id)?)),
+        };
+        Ok(Served::Response(response))
+    }
+
+    fn derive(
+        &self,
+        id: BackingKeyId,
+        check: KeyCheck,
+        input: &[u8],
+    ) -> std::result::Result<Key, Fault> {
+        let known =
+            self.epoch.keys.read().unwrap_or_else(PoisonError::into_inner).get(&id).copied();
+        let key = match known {
+            Some(key) => key,
+            None => {
+                let handle = self.find(id)?;
+                Verified { handle, check: self.verify(id, handle)?.check }
+            }
+        };
+        if key.check != check {
+            return Err(keys::rejected(id, "its key-check value is another than expected"));
+        }
+        keys::mac(self.session, key.handle, input)
+    }
+
+    fn create(
+        &self,
+        id: BackingKeyId,
+        scheme: Scheme,
+        material: Option<&Key>,
+    ) -> std::result::Result<Evidence, Fault> {
+        if !self.driver.profile.schemes.contains(&scheme) {
+            let profile = self.driver.profile.name.clone();
+            return Err(Error::Unsupported { profile, why: format!("no scheme {scheme:?}") }.into());
+        }
+        if keys::find(self.session, id)?.is_some() {
+            return Err(keys::rejected(id, "a key of this id is in the token already"));
+        }
+        let quirks = &self.driver.profile.quirks;
+        let key = match material {
+            Some(material) => keys::import(self.session, id, material, quirks)?,
+            None => keys::generate(self.session, id, quirks)?,
+        };
+        match self.verify(id, key) {
+            Ok(evidence) => Ok(evidence),
+            Err(Fault::Answer(rejected)) => {
+                // The token did not make it as told: it must not stay.
+                keys::destroy(self.session, key)?;
+                Err(rejected.into())
+            }
+            Err(Fault::Device { error, .. }) => Err(Fault::halfway(error)),
+            Err(Fault::Gone) => Err(Fault::Gone),
+        }
+    }
+
+    /// The key's handle; a key counts as missing only while the token is there to say so.
+    fn find(&self, id: BackingKeyId) -> std::result::Result<ObjectHandle, Fault> {
+        match keys::find(self.session, id)? {
+            Some(key) => Ok(key),
+            None if self.driver.present(self.epoch) => Err(Error::KeyNotFound(id).into()),
+            None => Err(Fault::Gone),
+        }
+    }
+
+    /// Checks the key and notes it for the rest of the epoch.
+    fn verify(
+        &self,
+        id: BackingKeyId,
+        handle: ObjectHandle,
+    ) -> std::result::Result<Evidence, Fault> {
+        let evidence = keys::verify(self.session, id, handle, &self.driver.profile.quirks)?;
+        let verified = Verified { handle, check: evidence.check };
+        self.epoch.keys.write().unwrap_or_else(PoisonError::into_inner).insert(id, verified);
+        Ok(evidence)
+    }
+
+    fn random(&self, len: usize) -> std::result::Result<Secret, Fault> {
+        let most = self.driver.profile.limits.random_bytes;
+        let mut bytes = Secret::new(vec![0; len]);
+        for part in bytes.expose_mut().chunks_mut(most) {
+            self.session.generate_random_slice(part)?;
+        }
+        Ok(bytes)
+    }
+}

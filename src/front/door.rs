@@ -1,0 +1,215 @@
+//! The door: what a request is, who sent it, which row it means; and how each answer is written.
+
+use super::aws;
+use super::body::Payload;
+use super::message::{Handler, Head, Incoming, Outgoing, Refusal};
+use crate::audit::{self, Record};
+use crate::identity::sigv4::Request as Signed;
+use crate::identity::{self, Authenticator};
+use crate::name::{Caller, Service};
+use crate::ops::call::{Call, Origin, Services};
+use crate::ops::error::{Condition, Error};
+use crate::ops::{Access, Row};
+use http::header::{CONTENT_TYPE, USER_AGENT};
+use http::{HeaderValue, Method, StatusCode};
+use std::sync::Arc;
+
+/// The longest `User-Agent` that is kept, in bytes.
+const USER_AGENT_MAX: usize = 256;
+
+/// The door of the appliance.
+pub struct Door {
+    pub(super) services: Arc<Services>,
+    authenticator: Authenticator,
+}
+
+/// An answer that is no output: a code, a status and a text.
+pub(super) struct Refused {
+    pub(super) service: Option<Service>,
+    pub(super) operation: String,
+    pub(super) code: &'static str,
+    pub(super) status: StatusCode,
+    pub(super) message: String,
+}
+
+impl Door {
+    /// A door to these services.
+    pub fn new(services: Arc<Services>, authenticator: Authenticator) -> Self {
+        Self { services, authenticator }
+    }
+
+    async fn aws(&self, request: &Incoming) -> Outgoing {
+        let row = match Self::row(request) {
+            Ok(row) => row,
+            Err(refused) => return self.refused(&request.head, &refused),
+        };
+        let service = row.service;
+        match self.caller(request, &[service]) {
+            Ok((caller, _)) => self.call(row, caller, &request.head, request.body.expose()).await,
+            Err(mut refused) => {
+                refused.service = Some(service);
+                row.name.clone_into(&mut refused.operation);
+                self.refused(&request.head, &refused)
+            }
+        }
+    }
+
+    /// The row that a request means.
+    fn row(request: &Incoming) -> Result<&'static Row, Refused> {
+        let header = |name: &str| request.head.headers.get(name).and_then(|v| v.to_str().ok());
+        let named = header("x-amz-target").unwrap_or_default();
+        let media = header(CONTENT_TYPE.as_str()).unwrap_or_default();
+        let json = media.starts_with("application/x-amz-json-1.");
+        let row = aws::target(named).filter(|_| json && request.head.method == Method::POST);
+        row.ok_or_else(|| Refused {
+            service: None,
+            operation: cut(named, 128).to_owned(),
+            code: "UnknownOperationException",
+            status: StatusCode::BAD_REQUEST,
+            message: String::new(),
+        })
+    }
+
+    /// Who signed the request, for which of `services`.
+    pub(super) fn caller(
+        &self,
+        request: &Incoming,
+        services: &[Service],
+    ) -> Result<(Caller, Service), Refused> {
+        let head = &request.head;
+        let signed = Signed {
+            method: &head.method,
+            path: head.uri.path(),
+            query: head.uri.query().unwrap_or_default(),
+            headers: &head.headers,
+            authority: head.uri.authority().map(http::uri::Authority::as_str),
+            body: request.body.expose(),
+        };
+        let now = self.services.world.clock.now();
+        self.authenticator.authenticate(&signed, services, now).map_err(|error| match error {
+            identity::Error::Refused(error) => {
+                refusal(error.code(), StatusCode::BAD_REQUEST, error.to_string())
+            }
+            error => {
+                let request_id = head.request_id.as_str();
+                tracing::error!(request_id, %error, "a caller could not be proved");
+                let status = StatusCode::INTERNAL_SERVER_ERROR;
+                refusal("InternalFailure", status, "an internal fault; see the server's log".into())
+            }
+        })
+    }
+
+    async fn call(&self, row: &'static Row, caller: Caller, head: &Head, body: &[u8]) -> Outgoing {
+        let now = self.services.world.clock.now();
+        let call = Call::new(self.services.clone(), row, caller, now, origin(head));
+        match row.run(&call, body).await {
+            Ok(body) => answer(StatusCode::OK, Payload::Secret(body.into_secret())),
+            Err(error) => Self::failed(row, head, &error),
+        }
+    }
+
+    fn failed(row: &Row, head: &Head, error: &Error) -> Outgoing {
+        aws::log(row, head.request_id.as_str(), error);
+        let (code, status) = aws::code(row, error.condition);
+        let body = aws::error_body(Some(row.service), code, &error.message);
+        answer(status, Payload::Open(body.into()))
+    }
+
+    /// Records and renders a request that got no further than the door.
+    pub(super) fn refused(&self, head: &Head, refused: &Refused) -> Outgoing {
+        if let Err(error) = self.record(head, refused) {
+            tracing::error!(%error, "a refused request could not be recorded");
+            let body = aws::error_body(None, "ServiceUnavailable", &error.to_string());
+            return answer(StatusCode::SERVICE_UNAVAILABLE, Payload::Open(body.into()));
+        }
+        let body = aws::error_body(refused.service, refused.code, &refused.message);
+        answer(refused.status, Payload::Open(body.into()))
+    }
+
+    fn record(&self, head: &Head, refused: &Refused) -> Result<(), audit::Error> {
+        let services = &self.services;
+        let origin = origin(head);
+        services.recorder.append_now(&Record {
+            time: services.world.clock.now(),
+            service: refused.service,
+            operation: &refused.operation,
+            read_only: true,
+            region: &services.region,
+            caller: None,
+            source_ip: &origin.source_ip,
+            user_agent: &origin.user_agent,
+            request_id: &origin.request_id,
+            event_id: &audit::event_id(&*services.world.random)?,
+            resources: &[],
+            error: Some((refused.code, &refused.message)),
+        })
+    }
+
+    /// Whether the appliance can do its work: a real derivation in the token, a read of the
+    /// database, a log that can be written.
+    async fn ready(&self) -> Outgoing {
+        let ready = crate::ops::call::ready(&self.services).await;
+        match ready {
+            Ok(()) => answer(StatusCode::OK, Payload::Open(b"{\"ready\":true}\n"[..].into())),
+            Err(error) => {
+                tracing::warn!(%error, "not ready");
+                #[derive(serde::Serialize)]
+                struct NotReady<'a> {
+                    ready: bool,
+                    why: &'a str,
+                }
+                let why = error.log.as_deref().unwrap_or(&error.message);
+                let body = serde_json::to_vec(&NotReady { ready: false, why }).unwrap_or_default();
+                answer(StatusCode::SERVICE_UNAVAILABLE, Payload::Open(body.into()))
+            }
+        }
+    }
+}
+
+impl Handler for Door {
+    async fn handle(&self, request: &Incoming) -> Outgoing {
+        match request.head.uri.path() {
+            "/healthz" => answer(StatusCode::OK, Payload::Open(b"ok\n"[..].into())),
+            "/readyz" => self.ready().await,
+            _ => self.aws(request).await,
+        }
+    }
+
+    fn refuse(&self, refusal: Refusal, head: &Head) -> Outgoing {
+        let code = match refusal {
+            Refusal::TooLarge => "RequestEntityTooLargeException",
+            Refusal::HeadersTooLarge | Refusal::BadRequest => "SerializationException",
+            Refusal::Timeout => "RequestTimeoutException",
+            Refusal::TooManyConnections => "ThrottlingException",
+            Refusal::Overdue => "ServiceUnavailable",
+            Refusal::Internal => "InternalFailure",
+        };
+        let refused = self::refusal(code, refusal.status(), refusal.to_string());
+        self.refused(head, &refused)
+    }
+}
+
+pub(super) fn refusal(code: &'static str, status: StatusCode, message: String) -> Refused {
+    Refused { service: None, operation: String::new(), code, status, message }
+}
+
+/// The one function that writes answers.
+fn answer(status: StatusCode, body: Payload) -> Outgoing {
+    let content_type = HeaderValue::from_static(aws::MEDIA_TYPE);
+    Outgoing { status, content_type, body, headers: Vec::new() }
+}
+
+pub(super) fn origin(head: &Head) -> Origin {
+    let agent = head.headers.get(USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    Origin {
+        request_id: head.request_id.as_str().to_owned(),
+        source_ip: head.peer.ip().to_string(),
+        user_agent: cut(agent, USER_AGENT_MAX).to_owned(),
+    }
+}
+
+/// At most `max` bytes of a text, cut between characters.
+fn cut(text: &str, max: usize) -> &str {
+    let end = (0..=max.min(text.len())).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+    text.get(..end).unwrap_or_default()
+}

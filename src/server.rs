@@ -1,0 +1,225 @@
+//! The only place that builds things and joins them.
+
+pub mod harden;
+pub mod pin;
+
+use crate::audit::Recorder;
+use crate::clock::World;
+use crate::config::Config;
+use crate::custody::{self, Locator, lane::Lane, profile::Profile};
+use crate::envelope::store_key::{StoreKey, WrappedStoreKey};
+use crate::envelope::{self, Envelopes, cache::DataKeys};
+use crate::front::{aws, door::Door, listen};
+use crate::identity::{Authenticator, access_key};
+use crate::ops::call::Services;
+use crate::ops::page::Pages;
+use crate::secret::Secret;
+use crate::store::records::{Records, RowMac};
+use crate::store::sqlite::Sqlite;
+use crate::store::{self, Store, meta};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The labels of the keys that are derived from the store key.
+const ROW_MACS: &str = "strongroom row macs v1";
+const PAGE_TOKENS: &str = "strongroom page tokens v1";
+
+/// How often what is due is looked for: deletions, unfinished key creations.
+const HOUSEKEEPING: Duration = Duration::from_secs(60);
+
+/// Why the appliance can't be built or served: one clear sentence each.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] crate::config::Error),
+    /// The profile.
+    #[error(transparent)]
+    Profile(#[from] custody::profile::Error),
+    /// The token.
+    #[error(transparent)]
+    Custody(#[from] custody::Error),
+    /// The PIN.
+    #[error(transparent)]
+    Pin(#[from] pin::Error),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The store key.
+    #[error(transparent)]
+    StoreKey(#[from] envelope::Error),
+    /// The audit log.
+    #[error(transparent)]
+    Audit(#[from] crate::audit::Error),
+    /// Addresses or TLS.
+    #[error(transparent)]
+    Listen(#[from] listen::ListenError),
+    /// An operation of the set-up's.
+    #[error("{0}")]
+    Operation(#[from] crate::ops::error::Error),
+    /// Something on the disk.
+    #[error("`{path}`: {why}")]
+    Io {
+        /// Which file or folder.
+        path: String,
+        /// What the system said.
+        why: std::io::Error,
+    },
+    /// A set-up that is not served.
+    #[error("{0}")]
+    Refused(String),
+    /// Randomness.
+    #[error(transparent)]
+    Randomness(#[from] crate::clock::NoRandomness),
+}
+
+impl Error {
+    /// An I/O error at a path.
+    pub fn io(path: &Path, why: std::io::Error) -> Self {
+        Self::Io { path: path.display().to_string(), why }
+    }
+}
+
+/// An appliance that is built and not yet served.
+pub struct Appliance {
+    /// What operations work with.
+    pub services: Arc<Services>,
+    /// What proves callers.
+    pub authenticator: Authenticator,
+    /// What the database says that it is.
+    pub site: meta::Site,
+    config: Config,
+}
+
+/// Reaches the token of a configuration. Blocks.
+pub fn open_lane(config: &Config, pin: Secret) -> Result<Lane, Error> {
+    let token = &config.token;
+    let access = custody::Access {
+        token: Locator::Serial(token.serial.clone()),
+        pin,
+        module: token.module.clone(),
+    };
+    Ok(custody::open(Profile::built_in(&token.profile)?, access, &token.lane)?)
+}
+
+/// Opens the database of a configuration.
+pub fn open_store(config: &Config) -> Result<Store, Error> {
+    let mut options = store::sqlite::Options::new(&config.store.dir);
+    options.max_bytes = config.store.max_bytes;
+    Ok(Store::new(Arc::new(Sqlite::open(options)?)))
+}
+
+impl Appliance {
+    /// Builds everything: token, database, store key, audit log. Refuses an unsafe set-up.
+    pub async fn open(config: Config, pin: Secret) -> Result<Self, Error> {
+        let store = open_store(&config)?;
+        let site = site(&store, &config)?;
+        let (config, lane) = on_thread(move || {
+            let lane = open_lane(&config, pin)?;
+            Ok((config, lane))
+        })
+        .await?;
+        Self::join(config, store, lane, site).await
+    }
+
+    /// Joins the parts.
+    pub async fn join(
+        config: Config,
+        store: Store,
+        lane: Lane,
+        site: meta::Site,
+    ) -> Result<Self, Error> {
+        let wrapped: WrappedStoreKey = site.store_key.clone();
+        let store_key = StoreKey::unwrap(&lane, &config.region, &wrapped).await?;
+        let mac = RowMac::new(store_key.derive(ROW_MACS)?.expose());
+        let records = Records::new(store, mac, config.store.cached_documents);
+        let world = World::system();
+        let recorder =
+            Recorder::start(&config.audit.path, config.audit.sync, records.clone()).await?;
+        let probe = (wrapped.backing, wrapped.check);
+        let services = Services {
+            region: config.region.clone(),
+            records: records.clone(),
+            envelopes: Envelopes::new(lane.clone(), world.random.clone(), &config.region, probe),
+            data_keys: DataKeys::new(config.data_key_cache.clone()),
+            lane,
+            recorder,
+            pages: Pages::new(&store_key.derive(PAGE_TOKENS)?),
+            world,
+            code_of: aws::code_of,
+        };
+        let sealing = store_key.derive(access_key::SEALING)?;
+        let authenticator = Authenticator::new(records, &config.region, sealing);
+        Ok(Self { services: Arc::new(services), authenticator, site, config })
+    }
+
+    /// Serves until `shutdown`; calls `ready` with the bound addresses once requests are taken.
+    pub async fn serve(
+        self,
+        ready: impl FnOnce(&[(SocketAddr, bool)]),
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), Error> {
+        let (listeners, tls) = listen::open(&self.config.front)?;
+        let addresses = listeners.iter().filter_map(|l| Some((l.address().ok()?, l.is_tls())));
+        ready(&addresses.collect::<Vec<_>>());
+        let keeping = tokio::spawn(keep_house(self.services.clone()));
+        let reloading = tokio::spawn(reload_on_hangup(tls));
+        let (limits, random) = (self.config.front.limits, self.services.world.random.clone());
+        let door = Arc::new(Door::new(self.services.clone(), self.authenticator));
+        listen::serve(listeners, limits, random, door, shutdown).await;
+        keeping.abort();
+        reloading.abort();
+        // What the last requests did is in the database already; the log gets it now or at the
+        // next start.
+        self.services.recorder.flush().await?;
+        Ok(())
+    }
+}
+
+/// What the database says that it is; refuses a database of another region.
+fn site(store: &Store, config: &Config) -> Result<meta::Site, Error> {
+    let site = store.read(|tx| meta::site(tx))?.ok_or_else(|| {
+        Error::Refused(format!(
+            "`{}` holds no appliance: run `strongroom init` first",
+            config.store.dir.display()
+        ))
+    })?;
+    if site.region != config.region {
+        let (theirs, ours) = (&site.region, &config.region);
+        return Err(Error::Refused(format!(
+            "the database was made for region `{theirs}` and the configuration says `{ours}`"
+        )));
+    }
+    Ok(site)
+}
+
+/// Runs what blocks on a thread that may.
+pub async fn on_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| Err(Error::Refused("a thread of the set-up panicked".into())))
+}
+
+/// Deletes what is due and finishes what an earlier process left undone.
+async fn keep_house(services: Arc<Services>) {
+    loop {
+        crate::ops::keep_house(&services).await;
+        tokio::time::sleep(HOUSEKEEPING).await;
+    }
+}
+
+/// Reads certificate and key again on SIGHUP.
+async fn reload_on_hangup(tls: Option<Arc<crate::front::tls::Tls>>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+    while hangup.recv().await.is_some() {
+        match tls.as_ref().map(|tls| tls.reload()) {
+            Some(Ok(())) => tracing::info!("certificate and key were read again"),
+            Some(Err(error)) => tracing::error!(%error, "the old certificate stays"),
+            None => {}
+        }
+    }
+}

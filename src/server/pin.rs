@@ -1,0 +1,111 @@
+//! Where the token's PIN comes from: a file, a systemd credential, or the environment. Never from
+//! the command line, never logged.
+
+use crate::secret::Secret;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// The longest PIN that is read, in bytes.
+const MAX: u64 = 256;
+
+/// Why there is no PIN.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file can't be read.
+    #[error("the PIN file `{path}` can't be read: {why}")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// What the system said.
+        why: std::io::Error,
+    },
+    /// Others could read the file.
+    #[error("the PIN file `{0}` can be read by others: run `chmod 600 {0}`")]
+    Exposed(String),
+    /// Nothing in it, or too much.
+    #[error("the PIN file `{0}` holds no PIN of 1 to 256 bytes")]
+    NotAPin(String),
+    /// No source.
+    #[error(
+        "no PIN: set `token.pin_file`, the systemd credential `hsm-pin`, or STRONGROOM_PIN in the \
+         environment"
+    )]
+    None,
+}
+
+/// The PIN, from the file that is named, else from the systemd credential `hsm-pin`, else from
+/// `STRONGROOM_PIN`.
+pub fn read(file: Option<&Path>) -> Result<Secret, Error> {
+    if let Some(path) = file {
+        return from_file(path);
+    }
+    if let Some(dir) = std::env::var_os("CREDENTIALS_DIRECTORY") {
+        let path = PathBuf::from(dir).join("hsm-pin");
+        if path.exists() {
+            return from_file(&path);
+        }
+    }
+    let pin = std::env::var("STRONGROOM_PIN").map_err(|_| Error::None)?;
+    Ok(Secret::new(pin.into_bytes()))
+}
+
+fn from_file(path: &Path) -> Result<Secret, Error> {
+    let shown = path.display().to_string();
+    let fail = |why| Error::Unreadable { path: shown.clone(), why };
+    let file = std::fs::File::open(path).map_err(fail)?;
+    // systemd hands credentials over with mode 0440, in a folder that no one else may enter.
+    let open_to = if credential(path) { 0o007 } else { 0o077 };
+    if file.metadata().map_err(fail)?.mode() & open_to != 0 {
+        return Err(Error::Exposed(shown));
+    }
+    let mut pin = Secret::new(Vec::with_capacity(512));
+    file.take(MAX + 1).read_to_end(pin.expose_mut()).map_err(fail)?;
+    while pin.expose().last().is_some_and(u8::is_ascii_whitespace) {
+        pin.expose_mut().pop();
+    }
+    if pin.is_empty() || pin.len() as u64 > MAX {
+        return Err(Error::NotAPin(shown));
+    }
+    Ok(pin)
+}
+
+fn credential(path: &Path) -> bool {
+    std::env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|dir| path.starts_with(dir))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn file(mode: u32, text: &str) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().expect("folder");
+        let path = dir.path().join("pin");
+        std::fs::write(&path, text).expect("writes");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("chmod");
+        (dir, path)
+    }
+
+    #[test]
+    fn a_private_file_is_read_without_its_line_feed() {
+        let (_dir, path) = file(0o600, "123456\n");
+        assert!(read(Some(&path)).is_ok_and(|pin| pin.expose() == b"123456"));
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_is_refused_with_what_to_do() {
+        let (_dir, path) = file(0o640, "123456\n");
+        let error = read(Some(&path)).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(error.contains("chmod 600"), "{error}");
+        assert!(!error.contains("123456"));
+    }
+
+    #[test]
+    fn an_empty_or_endless_file_is_no_pin() {
+        for text in ["", " \n", &"9".repeat(300)] {
+            let (_dir, path) = file(0o600, text);
+            assert!(matches!(read(Some(&path)), Err(Error::NotAPin(_))));
+        }
+    }
+}
