@@ -107,7 +107,9 @@ pub enum Error {
         why: String,
     },
     /// The region.
-    #[error("region `{0}` does not look like a region of AWS's (`eu-central-1`), which clients need")]
+    #[error(
+        "region `{0}` does not look like a region of AWS's (`eu-central-1`), which clients need"
+    )]
     Region(String),
     /// Addresses, TLS or limits.
     #[error(transparent)]

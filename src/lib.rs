@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 pub mod audit;
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod custody;
 pub mod envelope;
 pub mod front;
@@ -11,4 +13,5 @@ pub mod name;
 pub mod ops;
 pub mod policy;
 pub mod secret;
+pub mod server;
 pub mod store;

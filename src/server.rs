@@ -1,5 +1,6 @@
 //! The only place that builds things and joins them.
 
+pub mod found;
 pub mod harden;
 pub mod pin;
 
@@ -131,7 +132,8 @@ impl Appliance {
         lane: Lane,
         site: meta::Site,
     ) -> Result<Self, Error> {
-        let wrapped: WrappedStoreKey = site.store_key.clone();
+        let wrapped: WrappedStoreKey = serde_json::from_value(site.store_key.clone())
+            .map_err(|_| Error::Refused("the store key in the database is damaged".into()))?;
         let store_key = StoreKey::unwrap(&lane, &config.region, &wrapped).await?;
         let mac = RowMac::new(store_key.derive(ROW_MACS)?.expose());
         let records = Records::new(store, mac, config.store.cached_documents);

@@ -106,6 +106,11 @@ impl Log {
         }
     }
 
+    /// Waits until everything so far is on disk.
+    pub async fn flush(&self) -> Result<(), Error> {
+        self.durable(self.0.appended.load(Ordering::Acquire)).await
+    }
+
     /// Ends a torn line, so that the next record starts on a line of its own.
     fn mend(&self) -> Result<(), Error> {
         if !self.0.torn.load(Ordering::Acquire) {

@@ -161,10 +161,23 @@ impl Recorder {
         self.append_line(&record.encode()?).await
     }
 
+    /// The same without waiting for the disk, for records of requests that were refused at the
+    /// door: they had no effect.
+    pub fn append_now(&self, record: &Record<'_>) -> Result<(), Error> {
+        self.progress.ready()?;
+        self.log.append_lines(&record.encode()?)?;
+        Ok(())
+    }
+
     /// The same with a record that is encoded already.
     pub async fn append_line(&self, line: &[u8]) -> Result<(), Error> {
         self.progress.ready()?;
         self.log.append(line).await
+    }
+
+    /// Puts what was appended on disk.
+    pub async fn flush(&self) -> Result<(), Error> {
+        self.log.flush().await
     }
 
     /// Fails if records of changes pile up in the outbox.

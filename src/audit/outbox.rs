@@ -97,10 +97,8 @@ fn event_id(record: &[u8]) -> Option<String> {
 }
 
 fn event_ids_at_end(log: &Log) -> Result<HashSet<String>, Error> {
-    let tail = read_end(log.path()).map_err(|e| super::Error::Io {
-        path: log.path().display().to_string(),
-        why: e.to_string(),
-    })?;
+    let tail = read_end(log.path())
+        .map_err(|e| Error::Io { path: log.path().display().to_string(), why: e.to_string() })?;
     Ok(tail.split(|b| *b == b'\n').filter_map(event_id).collect())
 }
 

@@ -16,7 +16,7 @@ pub mod value;
 
 use crate::clock::{Random, random_bytes};
 use crate::custody::{self, lane::Lane};
-use crate::name::{BackingKeyId, Scheme};
+use crate::name::{BackingKeyId, KeyCheck, Scheme};
 use crate::secret::{Key, Secret};
 use crate::store::keys::{Backing, Key as KmsKey};
 use aws_lc_rs::{aead, constant_time, hkdf};
@@ -38,6 +38,8 @@ pub const MAX_LEN: usize = 6_144;
 
 /// SP 800-108 label of the message secret.
 const MESSAGE_SECRET: &[u8] = b"strongroom message secret v1";
+/// SP 800-108 label of what is derived to see whether the token works.
+const PROBE: &[u8] = b"strongroom probe v1";
 /// HKDF info of body key and commitment.
 const BODY_AND_COMMITMENT: &[u8] = b"strongroom body key and commitment v1";
 
@@ -103,12 +105,26 @@ pub struct Envelopes {
     lane: Lane,
     random: Arc<dyn Random>,
     region: Arc<str>,
+    probe: (BackingKeyId, KeyCheck),
 }
 
 impl Envelopes {
-    /// With the token behind this lane, for an appliance in this region.
-    pub fn new(lane: Lane, random: Arc<dyn Random>, region: &str) -> Self {
-        Self { lane, random, region: region.into() }
+    /// With the token behind this lane, for an appliance in this region; `probe` is a backing key
+    /// that is always there (the store's).
+    pub fn new(
+        lane: Lane,
+        random: Arc<dyn Random>,
+        region: &str,
+        probe: (BackingKeyId, KeyCheck),
+    ) -> Self {
+        Self { lane, random, region: region.into(), probe }
+    }
+
+    /// A real derivation in the token, thrown away: whether it works.
+    pub async fn probe(&self) -> Result<(), Error> {
+        let input = derivation_input(PROBE, &[0; 32], &[0; 32]);
+        self.lane.derive(self.probe.0, self.probe.1, input).await?;
+        Ok(())
     }
 
     /// Seals up to 4,096 bytes under the current backing key of a KMS key.

@@ -83,6 +83,11 @@ impl Listener {
         Ok(Self { tcp: bind(address)?, tls: Some(tls) })
     }
 
+    /// Whether it speaks TLS.
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// The address that is bound: with port 0, the port that was found.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.tcp.local_addr()

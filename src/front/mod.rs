@@ -1,6 +1,8 @@
 //! The front door: bytes in, bytes out. Knows HTTP and its limits, and no rule of the API.
 
+pub mod aws;
 pub mod body;
+pub mod door;
 pub mod listen;
 pub mod message;
 pub mod options;

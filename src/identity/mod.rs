@@ -1,3 +1,97 @@
-//! Who is calling: proves it or fails.
+//! Who is calling: proves it or fails. So far by SigV4 with a long-term access key.
 
+pub mod access_key;
 pub mod sigv4;
+
+use crate::clock::Time;
+use crate::envelope;
+use crate::name::{Caller, Service};
+use crate::secret::{Key, Secret};
+use crate::store;
+use crate::store::identity::{AccessKey, Principal};
+use crate::store::records::Records;
+use sigv4::{AuthError, DerivationFailed, Expected, Presented, Request, SigningKeys};
+
+/// Signing keys kept, so that a hot request costs one HMAC.
+const SIGNING_KEYS: usize = 4096;
+
+/// Proves callers.
+pub struct Authenticator {
+    records: Records,
+    region: String,
+    sealing: Key,
+    signing: SigningKeys,
+}
+
+/// Why a caller was not proved.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The caller's fault.
+    #[error(transparent)]
+    Refused(#[from] AuthError),
+    /// The access key could not be read.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The access key's secret could not be opened.
+    #[error("an access key's secret can't be opened: {0}")]
+    Sealed(#[from] envelope::Error),
+    /// A primitive failed.
+    #[error(transparent)]
+    Primitive(#[from] DerivationFailed),
+}
+
+impl Authenticator {
+    /// Over these records; `sealing` is the key that access-key secrets are sealed under.
+    pub fn new(records: Records, region: &str, sealing: Key) -> Self {
+        let signing = SigningKeys::new(SIGNING_KEYS);
+        Self { records, region: region.to_owned(), sealing, signing }
+    }
+
+    /// A new access key for a principal (ARN, unique id, kind); the caller stores it.
+    pub fn issue(
+        &self,
+        random: &dyn crate::clock::Random,
+        now: Time,
+        principal: (&str, &str, Principal),
+        account: &str,
+        key: (String, &Secret),
+    ) -> Result<AccessKey, envelope::Error> {
+        access_key::make(&self.sealing, random, now, principal, account, key)
+    }
+
+    /// Proves who signed this request for one of `services`.
+    pub fn authenticate(
+        &self,
+        request: &Request<'_>,
+        services: &[Service],
+        now: Time,
+    ) -> Result<(Caller, Service), Error> {
+        let presented = Presented::parse(request)?;
+        let names: Vec<&str> = services.iter().map(|s| s.prefix()).collect();
+        let expected = Expected { now, region: &self.region, services: &names };
+        let checked = presented.check(&expected)?;
+        let found = self.records.access_key(presented.access_key_id())?;
+        let key = found.filter(|key| key.active).ok_or(AuthError::UnrecognizedClient)?;
+        // Long-term access keys have no session token: with one, this is somebody else's request.
+        if presented.session_token().is_some_and(|token| !token.is_empty()) {
+            return Err(AuthError::UnrecognizedClient.into());
+        }
+        let revision = key.created.0.unsigned_abs();
+        let signing = self.signing.signing_key::<Error>(&checked, revision, || {
+            Ok(access_key::open(&self.sealing, &key)?)
+        })?;
+        checked.verify(&signing)?;
+        let service = services.iter().find(|s| s.prefix() == presented.service());
+        Ok((caller(&key), *service.ok_or(AuthError::UnrecognizedClient)?))
+    }
+}
+
+fn caller(key: &AccessKey) -> Caller {
+    Caller {
+        account: key.account.clone(),
+        arn: key.principal.clone(),
+        principal_id: key.principal_id.clone(),
+        kind: key.kind.into(),
+        access_key_id: Some(key.id.clone()),
+    }
+}

@@ -209,3 +209,12 @@ async fn steps<O: Operation>(call: &Call, body: &[u8]) -> Result<Body> {
     let target = call.allow(O::ACTION, target)?;
     encode(&O::run(call, target, input).await?)
 }
+
+/// Whether a request could be served now: a derivation in the token, a read of the database, a log
+/// that takes records.
+pub async fn ready(services: &Services) -> Result<()> {
+    services.recorder.ready()?;
+    services.records.read(|rows| rows.intents())?;
+    services.envelopes.probe().await?;
+    Ok(())
+}

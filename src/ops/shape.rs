@@ -6,7 +6,6 @@ use crate::clock::Time;
 use crate::secret::Secret;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use serde::de::{self, DeserializeOwned, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
@@ -21,15 +20,9 @@ impl Body {
         &self.0
     }
 
-    /// The bytes for the wire, wiped once they are sent.
-    pub fn into_bytes(self) -> Bytes {
-        struct Owner(Zeroizing<Vec<u8>>);
-        impl AsRef<[u8]> for Owner {
-            fn as_ref(&self) -> &[u8] {
-                &self.0
-            }
-        }
-        Bytes::from_owner(Owner(self.0))
+    /// The bytes, to be sent and wiped.
+    pub fn into_secret(mut self) -> Secret {
+        Secret::new(std::mem::take(&mut *self.0))
     }
 }
 

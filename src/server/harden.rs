@@ -13,7 +13,9 @@ pub fn harden() -> Result<(), String> {
     setrlimit(Resource::Core, none).map_err(|e| format!("core dumps can't be turned off: {e}"))?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(|e| format!("the process can't be made undumpable: {e}"))?;
-    if let Err(error) = mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT) {
+    if let Err(error) =
+        mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT)
+    {
         tracing::warn!(%error, "memory could not be locked: keys could be swapped to disk; raise \
             the limit of locked memory (LimitMEMLOCK) or turn swap off");
     }

@@ -119,3 +119,48 @@ fn check_arn(call: &Call, arn: &Arn<'_>) -> Result<()> {
     }
     Ok(())
 }
+
+/// TEMPORARY until the key lifecycle lands.
+pub async fn create_service_key(services: &super::call::Services, account: &str) -> Result<()> {
+    use crate::store::keys::*;
+    let id = crate::name::BackingKeyId(crate::clock::random_bytes(&*services.world.random)?);
+    let e = services.lane.generate(id, crate::name::Scheme::HmacKdf).await?;
+    let now = services.world.clock.now();
+    let key = Key {
+        id: crate::clock::random_uuid(&*services.world.random)?,
+        account: account.into(),
+        description: String::new(),
+        state: KeyState::Enabled,
+        manager: KeyManager::Aws,
+        created: now,
+        due: None,
+        window_days: None,
+        policy: String::new(),
+        tags: vec![],
+        backing: vec![Backing {
+            id,
+            scheme: crate::name::Scheme::HmacKdf,
+            check: e.check,
+            created: now,
+            material_id: String::new(),
+            rotation: None,
+        }],
+        rotation: None,
+        revision: 0,
+    };
+    let alias = Alias {
+        account: account.into(),
+        name: "alias/aws/secretsmanager".into(),
+        target: key.id.clone(),
+        created: now,
+        updated: now,
+    };
+    services
+        .records
+        .write(move |rows| {
+            rows.put_key(&key)?;
+            rows.put_alias(&alias)?;
+            Ok::<_, Error>(())
+        })
+        .await
+}

@@ -1,0 +1,128 @@
+//! `strongroom dev`: an appliance for CI pipelines and test suites, ready in under a second.
+
+use super::{runtime, shutdown, with_module_configuration};
+use crate::config::Config;
+use crate::custody::profile::Profile;
+use crate::secret::Secret;
+use crate::server::found::{Plan, write_private};
+use crate::server::{Appliance, Error, pin};
+use clap::Args;
+use serde::Serialize;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// Make or reopen a throw-away appliance.
+#[derive(Args)]
+pub struct Dev {
+    /// The folder that it lives in; its state survives restarts.
+    #[arg(long)]
+    dir: PathBuf,
+    /// The loopback address to serve at; port 0 finds a free one.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// Print one JSON line when ready instead of text.
+    #[arg(long)]
+    json: bool,
+    /// The region, when the appliance is made.
+    #[arg(long, default_value = "us-east-1")]
+    region: String,
+    /// The account, when the appliance is made.
+    #[arg(long, default_value = "000000000000")]
+    account: String,
+}
+
+/// The line that says that it is ready.
+#[derive(Serialize)]
+struct Ready<'a> {
+    endpoint: String,
+    region: &'a str,
+    account_id: &'a str,
+    access_key_id: &'a str,
+    secret_access_key: &'a str,
+    session_token: Option<&'a str>,
+}
+
+impl Dev {
+    pub(super) fn run(self) -> Result<(), Error> {
+        let profile = Profile::built_in("softhsm2")?;
+        let plan = Plan {
+            dir: self.dir.clone(),
+            profile: profile.clone(),
+            region: self.region.clone(),
+            account: self.account.clone(),
+            listen: self.listen,
+        };
+        let made = plan.configuration().exists();
+        if !made {
+            plan.prepare()?;
+        }
+        let file = plan.module_configuration();
+        let file = std::path::absolute(&file).map_err(|e| Error::io(&file, e))?;
+        with_module_configuration(&profile, &file)?;
+        if !made {
+            self.found(&plan)?;
+        }
+        runtime()?.block_on(self.serve(Config::read(&plan.configuration())?))
+    }
+
+    /// On a reactor of its own, whose end lets go of the token and the database.
+    fn found(&self, plan: &Plan) -> Result<(), Error> {
+        let administrator = runtime()?.block_on(plan.found())?;
+        let mut text = format!("{}\n", administrator.access_key_id).into_bytes();
+        text.extend_from_slice(administrator.secret_access_key.expose());
+        write_private(&credentials(&self.dir), Secret::new(text).expose())
+    }
+
+    async fn serve(&self, mut config: Config) -> Result<(), Error> {
+        config.front.listen_plain = vec![self.listen];
+        config.front.validate().map_err(crate::config::Error::Front)?;
+        let (id, secret) = read_credentials(&self.dir)?;
+        let pin = pin::read(config.token.pin_file.as_deref())?;
+        let appliance = Appliance::open(config, pin).await?;
+        let region = appliance.services.region.clone();
+        let account = appliance.site.account.clone();
+        let ready = |addresses: &[(SocketAddr, bool)]| {
+            let Some((address, _)) = addresses.first() else { return };
+            self.announce(&Ready {
+                endpoint: format!("http://{address}"),
+                region: &region,
+                account_id: &account,
+                access_key_id: &id,
+                secret_access_key: secret.expose_str().unwrap_or_default(),
+                session_token: None,
+            });
+        };
+        appliance.serve(ready, shutdown()).await
+    }
+
+    #[expect(clippy::print_stdout, reason = "the line that the caller waits for")]
+    fn announce(&self, ready: &Ready<'_>) {
+        if self.json {
+            println!("{}", serde_json::to_string(ready).unwrap_or_default());
+        } else {
+            println!("serving {}", ready.endpoint);
+            println!("  export AWS_ENDPOINT_URL={}", ready.endpoint);
+            println!("  export AWS_ACCESS_KEY_ID={}", ready.access_key_id);
+            println!("  export AWS_SECRET_ACCESS_KEY={}", ready.secret_access_key);
+            println!("  export AWS_DEFAULT_REGION={}", ready.region);
+        }
+    }
+}
+
+/// Where a throw-away appliance keeps its administrator's access key, mode 0600.
+fn credentials(dir: &Path) -> PathBuf {
+    dir.join("dev-credentials")
+}
+
+fn read_credentials(dir: &Path) -> Result<(String, Secret), Error> {
+    let path = credentials(dir);
+    let text = std::fs::read(&path).map(Secret::new).map_err(|e| Error::io(&path, e))?;
+    let lines = text.expose_str().and_then(|t| t.split_once('\n'));
+    let (id, secret) = lines.ok_or_else(|| {
+        Error::Refused(format!(
+            "`{}` is no throw-away appliance of `strongroom dev`",
+            dir.display()
+        ))
+    })?;
+    Ok((id.to_owned(), Secret::copy_of(secret.trim_end().as_bytes())))
+}

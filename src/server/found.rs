@@ -1,0 +1,217 @@
+//! Makes an appliance: folder, token, store key, account, first administrator. The configuration
+//! file is written last, so that a founding which broke off is no appliance.
+
+use super::{Appliance, Error, on_thread, open_lane, open_store};
+use crate::clock::{World, random_bytes};
+use crate::config::Config;
+use crate::custody::lane::Lane;
+use crate::custody::pkcs11::init_token;
+use crate::custody::profile::Profile;
+use crate::envelope::store_key::StoreKey;
+use crate::identity::access_key;
+use crate::name::{BackingKeyId, Scheme, is_account, is_region};
+use crate::secret::Secret;
+use crate::store::identity::{AccessKey, Account, Principal};
+use crate::store::meta::{Site, put_site};
+use crate::store::{self, Store};
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// The template of SoftHSM's configuration.
+const SOFTHSM_CONFIGURATION: &str = include_str!("../../firmware-config/softhsm2/softhsm2.conf.in");
+/// The template of ours.
+const CONFIGURATION: &str = include_str!("../../firmware-config/strongroom.toml.in");
+
+/// What an appliance is to be.
+pub struct Plan {
+    /// The folder that everything goes into.
+    pub dir: PathBuf,
+    /// The profile of the token; so far it must be one whose token is made here (`softhsm2`).
+    pub profile: Profile,
+    /// The region.
+    pub region: String,
+    /// The first account.
+    pub account: String,
+    /// The address that it will be served at, without TLS.
+    pub listen: std::net::SocketAddr,
+}
+
+/// The first administrator's access key; the secret is told here and never again.
+pub struct Administrator {
+    /// `AKIA...`.
+    pub access_key_id: String,
+    /// 40 characters.
+    pub secret_access_key: Secret,
+}
+
+impl Plan {
+    /// The configuration file.
+    pub fn configuration(&self) -> PathBuf {
+        self.dir.join("strongroom.toml")
+    }
+
+    /// The module's own configuration file.
+    pub fn module_configuration(&self) -> PathBuf {
+        self.dir.join("softhsm2.conf")
+    }
+
+    /// Makes the folders and the module's configuration, which must be there before the module is
+    /// loaded. May be repeated.
+    pub fn prepare(&self) -> Result<(), Error> {
+        if !is_region(&self.region) {
+            return Err(crate::config::Error::Region(self.region.clone()).into());
+        }
+        if !is_account(&self.account) {
+            return Err(Error::Refused(format!("account `{}` is not 12 digits", self.account)));
+        }
+        if self.configuration().exists() {
+            let dir = self.dir.display();
+            return Err(Error::Refused(format!("`{dir}` holds an appliance already")));
+        }
+        if self.dir.join("store").exists() {
+            let dir = self.dir.display();
+            let text = format!("`{dir}` holds what is left of an init that broke off: remove it");
+            return Err(Error::Refused(text));
+        }
+        let tokens = self.dir.join("tokens");
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&tokens)
+            .map_err(|e| Error::io(&tokens, e))?;
+        let tokens = std::path::absolute(&tokens).map_err(|e| Error::io(&tokens, e))?;
+        let tokens = tokens.display().to_string();
+        if tokens.contains(['#', '\n']) {
+            return Err(Error::Refused(format!("SoftHSM can't use the folder `{tokens}`")));
+        }
+        let text = SOFTHSM_CONFIGURATION.replace("@TOKENDIR@", &tokens);
+        if !self.module_configuration().exists() {
+            write_private(&self.module_configuration(), text.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Makes the rest. The module's configuration is in the environment by now.
+    pub async fn found(&self) -> Result<Administrator, Error> {
+        let world = World::system();
+        let pin = self.pin("hsm-pin", &world)?;
+        let so_pin = self.pin("hsm-so-pin", &world)?;
+        let profile = self.profile.clone();
+        let label = format!("strongroom-{}", self.account);
+        let (token, pin) =
+            on_thread(move || Ok((init_token(&profile, None, &label, &so_pin, &pin)?, pin)))
+                .await?;
+        let text = CONFIGURATION
+            .replace("@REGION@", &self.region)
+            .replace("@LISTEN@", &self.listen.to_string())
+            .replace("@PROFILE@", &self.profile.name)
+            .replace("@SERIAL@", &token.serial);
+        let unfinished = self.dir.join("strongroom.toml.new");
+        write_private(&unfinished, text.as_bytes())?;
+        let config = Config::read(&unfinished)?;
+        let store = open_store(&config)?;
+        let (config, lane) = on_thread(move || {
+            let lane = open_lane(&config, pin)?;
+            Ok((config, lane))
+        })
+        .await?;
+        let administrator = self.furnish(config, store, lane, &token.serial, &world).await?;
+        std::fs::rename(&unfinished, self.configuration())
+            .map_err(|e| Error::io(&unfinished, e))?;
+        sync_folder(&self.dir)?;
+        Ok(administrator)
+    }
+
+    /// Store key, account, default KMS key, administrator.
+    async fn furnish(
+        &self,
+        config: Config,
+        store: Store,
+        lane: Lane,
+        serial: &str,
+        world: &World,
+    ) -> Result<Administrator, Error> {
+        let id = BackingKeyId(random_bytes(&*world.random)?);
+        let made = lane.generate(id, Scheme::HmacKdf).await?;
+        let (_, wrapped) =
+            StoreKey::create(&lane, &*world.random, &self.region, id, made.check).await?;
+        let site = Site {
+            region: self.region.clone(),
+            account: self.account.clone(),
+            token: serial.to_owned(),
+            store_key: serde_json::to_value(&wrapped)
+                .map_err(|_| store::Error::Internal("a store key that can't be written"))?,
+            created: world.clock.now(),
+        };
+        let row = site.clone();
+        store.write::<_, store::Error>(move |tx| put_site(tx, &row)).await?;
+        let appliance = Appliance::join(config, store, lane, site).await?;
+        crate::ops::keys::create_service_key(&appliance.services, &self.account).await?;
+        self.administrator(&appliance, world).await
+    }
+
+    async fn administrator(
+        &self,
+        appliance: &Appliance,
+        world: &World,
+    ) -> Result<Administrator, Error> {
+        let random = &*world.random;
+        let secret = access_key::random_secret(random)?;
+        let id = access_key::random_id(random, "AKIA")?;
+        let arn = format!("arn:aws:iam::{}:user/administrator", self.account);
+        let principal_id = access_key::random_id(random, "AIDA")?;
+        let principal = (arn.as_str(), principal_id.as_str(), Principal::User);
+        let now = world.clock.now();
+        let key: AccessKey = appliance.authenticator.issue(
+            random,
+            now,
+            principal,
+            &self.account,
+            (id.clone(), &secret),
+        )?;
+        let account = Account { id: self.account.clone(), created: now };
+        appliance
+            .services
+            .records
+            .write::<_, store::Error>(move |rows| {
+                rows.put_account(&account)?;
+                rows.put_access_key(&key)
+            })
+            .await?;
+        Ok(Administrator { access_key_id: id, secret_access_key: secret })
+    }
+
+    /// A random PIN of 32 hex digits, kept in a file of mode 0600.
+    fn pin(&self, name: &str, world: &World) -> Result<Secret, Error> {
+        let path = self.dir.join(name);
+        if path.exists() {
+            return Ok(super::pin::read(Some(&path))?);
+        }
+        let mut pin = Secret::new(Vec::with_capacity(32));
+        for byte in random_bytes::<16>(&*world.random)? {
+            for digit in [byte >> 4, byte & 15] {
+                pin.expose_mut()
+                    .push(b"0123456789abcdef".get(usize::from(digit)).copied().unwrap_or(b'0'));
+            }
+        }
+        write_private(&path, pin.expose())?;
+        Ok(pin)
+    }
+}
+
+/// Writes a new file of mode 0600, safe on disk.
+pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let write = || {
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().map_err(|e| Error::io(path, e))
+}
+
+fn sync_folder(dir: &Path) -> Result<(), Error> {
+    std::fs::File::open(dir).and_then(|f| f.sync_all()).map_err(|e| Error::io(dir, e))
+}
