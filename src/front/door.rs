@@ -1,15 +1,14 @@
 //! The door: what a request is, who sent it, which row it means; and how each answer is written.
 
-use super::aws;
 use super::body::Payload;
 use super::message::{Handler, Head, Incoming, Outgoing, Refusal};
+use super::{aws, rest};
 use crate::audit::{self, Record};
 use crate::identity::sigv4::Request as Signed;
 use crate::identity::{self, Authenticator};
 use crate::name::{Caller, Service};
 use crate::ops::Row;
 use crate::ops::call::{Call, Origin, Services};
-use crate::ops::error::Error;
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::{HeaderValue, Method, StatusCode};
 use std::sync::Arc;
@@ -99,31 +98,52 @@ impl Door {
         })
     }
 
-    async fn call(&self, row: &'static Row, caller: Caller, head: &Head, body: &[u8]) -> Outgoing {
-        let now = self.services.world.clock.now();
-        let call = Call::new(self.services.clone(), row, caller, now, origin(head));
-        match row.run(&call, body).await {
-            Ok(body) => answer(StatusCode::OK, Payload::Secret(body.into_secret())),
-            Err(error) => Self::failed(row, head, &error),
+    async fn rest(&self, request: &Incoming, path: &str) -> Outgoing {
+        let head = &request.head;
+        if path == "/openapi.json" && head.method == Method::GET {
+            return answer(StatusCode::OK, rest::MEDIA_TYPE, Payload::Open(openapi().into()));
+        }
+        let query = head.uri.query().unwrap_or_default();
+        let meant = rest::meant(&head.method, path, query, request.body.expose());
+        let proved = meant.and_then(|meant| {
+            let (caller, _) = self.caller(request, &[meant.row.service])?;
+            Ok((meant, caller))
+        });
+        match proved {
+            Ok((meant, caller)) => self.call(meant.row, caller, head, meant.input.expose()).await,
+            Err(refused) => self.refused(head, &refused),
         }
     }
 
-    fn failed(row: &Row, head: &Head, error: &Error) -> Outgoing {
-        aws::log(row, head.request_id.as_str(), error);
-        let (code, status) = aws::code(row, error.condition);
-        let body = aws::error_body(Some(row.service), code, &error.message);
-        answer(status, Payload::Open(body.into()))
+    async fn call(&self, row: &'static Row, caller: Caller, head: &Head, body: &[u8]) -> Outgoing {
+        let now = self.services.world.clock.now();
+        let call = Call::new(self.services.clone(), row, caller, now, origin(head));
+        let form = Form::of(head);
+        match row.run(&call, body).await {
+            Ok(body) => {
+                answer(StatusCode::OK, form.media_type(), Payload::Secret(body.into_secret()))
+            }
+            Err(error) => {
+                aws::log(row, head.request_id.as_str(), &error);
+                let (code, status) = aws::code(row, error.condition);
+                let status = match form {
+                    Form::Aws => status,
+                    Form::Rest => rest::status(row, error.condition),
+                };
+                form.error(Some(row.service), code, status, &error.message, head)
+            }
+        }
     }
 
     /// Records and renders a request that got no further than the door.
     pub(super) fn refused(&self, head: &Head, refused: &Refused) -> Outgoing {
         if let Err(error) = self.record(head, refused) {
             tracing::error!(%error, "a refused request could not be recorded");
-            let body = aws::error_body(None, "ServiceUnavailable", &error.to_string());
-            return answer(StatusCode::SERVICE_UNAVAILABLE, Payload::Open(body.into()));
+            let (code, status) = ("ServiceUnavailable", StatusCode::SERVICE_UNAVAILABLE);
+            return Form::of(head).error(None, code, status, &error.to_string(), head);
         }
-        let body = aws::error_body(refused.service, refused.code, &refused.message);
-        answer(refused.status, Payload::Open(body.into()))
+        let (service, code) = (refused.service, refused.code);
+        Form::of(head).error(service, code, refused.status, &refused.message, head)
     }
 
     fn record(&self, head: &Head, refused: &Refused) -> Result<(), audit::Error> {
@@ -150,7 +170,11 @@ impl Door {
     async fn ready(&self) -> Outgoing {
         let ready = crate::ops::call::ready(&self.services).await;
         match ready {
-            Ok(()) => answer(StatusCode::OK, Payload::Open(b"{\"ready\":true}\n"[..].into())),
+            Ok(()) => answer(
+                StatusCode::OK,
+                rest::MEDIA_TYPE,
+                Payload::Open(b"{\"ready\":true}\n"[..].into()),
+            ),
             Err(error) => {
                 tracing::warn!(%error, "not ready");
                 #[derive(serde::Serialize)]
@@ -160,7 +184,11 @@ impl Door {
                 }
                 let why = error.log.as_deref().unwrap_or(&error.message);
                 let body = serde_json::to_vec(&NotReady { ready: false, why }).unwrap_or_default();
-                answer(StatusCode::SERVICE_UNAVAILABLE, Payload::Open(body.into()))
+                answer(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    rest::MEDIA_TYPE,
+                    Payload::Open(body.into()),
+                )
             }
         }
     }
@@ -169,9 +197,12 @@ impl Door {
 impl Handler for Door {
     async fn handle(&self, request: &Incoming) -> Outgoing {
         match request.head.uri.path() {
-            "/healthz" => answer(StatusCode::OK, Payload::Open(b"ok\n"[..].into())),
+            "/healthz" => answer(StatusCode::OK, "text/plain", Payload::Open(b"ok\n"[..].into())),
             "/readyz" => self.ready().await,
-            _ => self.aws(request).await,
+            path => match path.strip_prefix(rest::PREFIX) {
+                Some(rest) if rest.starts_with('/') => self.rest(request, rest).await,
+                _ => self.aws(request).await,
+            },
         }
     }
 
@@ -193,9 +224,54 @@ pub(super) fn refusal(code: &'static str, status: StatusCode, message: String) -
     Refused { service: None, operation: String::new(), code, status, message }
 }
 
+/// The two protocols that answers are written in.
+#[derive(Clone, Copy)]
+enum Form {
+    Aws,
+    Rest,
+}
+
+impl Form {
+    fn of(head: &Head) -> Self {
+        let rest = head.uri.path().strip_prefix(rest::PREFIX).is_some_and(|p| p.starts_with('/'));
+        if rest { Self::Rest } else { Self::Aws }
+    }
+
+    fn media_type(self) -> &'static str {
+        match self {
+            Self::Aws => aws::MEDIA_TYPE,
+            Self::Rest => rest::MEDIA_TYPE,
+        }
+    }
+
+    fn error(
+        self,
+        service: Option<Service>,
+        code: &str,
+        status: StatusCode,
+        message: &str,
+        head: &Head,
+    ) -> Outgoing {
+        match self {
+            Self::Aws => {
+                let body = aws::error_body(service, code, message);
+                answer(status, aws::MEDIA_TYPE, Payload::Open(body.into()))
+            }
+            Self::Rest => {
+                let body = rest::problem(code, status, message, head.request_id.as_str());
+                answer(status, rest::PROBLEM_TYPE, Payload::Open(body.into()))
+            }
+        }
+    }
+}
+
+fn openapi() -> &'static [u8] {
+    &super::openapi::DOCUMENT
+}
+
 /// The one function that writes answers.
-fn answer(status: StatusCode, body: Payload) -> Outgoing {
-    let content_type = HeaderValue::from_static(aws::MEDIA_TYPE);
+fn answer(status: StatusCode, media_type: &'static str, body: Payload) -> Outgoing {
+    let content_type = HeaderValue::from_static(media_type);
     Outgoing { status, content_type, body, headers: Vec::new() }
 }
 

@@ -5,6 +5,8 @@ pub mod body;
 pub mod door;
 pub mod listen;
 pub mod message;
+mod openapi;
 pub mod options;
+mod rest;
 pub mod tls;
 mod watch;

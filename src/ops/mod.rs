@@ -13,6 +13,7 @@ pub mod shape;
 use crate::name::Service;
 use call::{Allowed, Call, Services, Target};
 use error::Result;
+use schemars::{JsonSchema, Schema, schema_for};
 use serde::{Serialize, de::DeserializeOwned};
 use shape::{Body, Checks};
 use std::future::Future;
@@ -38,7 +39,7 @@ pub struct Route {
 }
 
 /// The input of an operation.
-pub trait Input: DeserializeOwned + Send {
+pub trait Input: DeserializeOwned + JsonSchema + Send {
     /// Checks each member's documented bounds (the service model's `min`, `max`, `pattern`, enum).
     fn check(&self, checks: &mut Checks);
 }
@@ -62,7 +63,7 @@ pub trait Operation: Send + Sync + 'static {
     /// What it acts on.
     type Target: Target;
     /// What it answers.
-    type Output: Serialize + Send;
+    type Output: Serialize + JsonSchema + Send;
 
     /// Finds what the input names. A thing that is not there is a target too: the policy is asked
     /// before anybody is told.
@@ -97,12 +98,23 @@ pub struct Row {
     /// Whether it uses a KMS key's material.
     pub cryptographic: bool,
     run: for<'a> fn(&'a Call, &'a [u8]) -> Answer<'a>,
+    schemas: fn() -> (Schema, Schema),
 }
 
 impl Row {
     /// Runs the operation on a JSON body.
     pub fn run<'a>(&self, call: &'a Call, body: &'a [u8]) -> Answer<'a> {
         (self.run)(call, body)
+    }
+
+    /// The JSON Schema of the input.
+    pub fn input_schema(&self) -> Schema {
+        (self.schemas)().0
+    }
+
+    /// The JSON Schema of the output.
+    pub fn output_schema(&self) -> Schema {
+        (self.schemas)().1
     }
 }
 
@@ -116,6 +128,7 @@ pub const fn row<O: Operation>() -> Row {
         route: O::ROUTE,
         cryptographic: O::CRYPTOGRAPHIC,
         run: |call, body| Box::pin(call::run::<O>(call, body)),
+        schemas: || (schema_for!(O::Input), schema_for!(O::Output)),
     }
 }
 

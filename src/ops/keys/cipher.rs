@@ -7,13 +7,14 @@ use crate::ops::call::{Allowed, Call};
 use crate::ops::error::Result;
 use crate::ops::shape::{Blob, Checks, SecretBlob, given};
 use crate::ops::{Access, Input, Operation, Route};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Encrypt: <https://docs.aws.amazon.com/kms/latest/APIReference/API_Encrypt.html>.
 pub struct Encrypt;
 
 /// What [`Encrypt`] takes.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
 pub struct EncryptInput {
     key_id: Option<String>,
@@ -32,7 +33,7 @@ impl Input for EncryptInput {
 }
 
 /// What [`Encrypt`] answers.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
 pub struct EncryptOutput {
     key_id: String,
@@ -44,7 +45,7 @@ impl Operation for Encrypt {
     const SERVICE: Service = Service::Kms;
     const NAME: &'static str = "Encrypt";
     const ACCESS: Access = Access::Read;
-    const ROUTE: Route = Route { method: "POST", path: "/keys/{KeyId}:encrypt" };
+    const ROUTE: Route = Route { method: "POST", path: "/keys/{KeyId}:wrap" };
     const CRYPTOGRAPHIC: bool = true;
     type Input = EncryptInput;
     type Target = KeyTarget;

@@ -13,6 +13,7 @@ use crate::ops::shape::{Checks, Epoch, SecretBlob, SecretText, given};
 use crate::ops::{Access, Input, Operation, Route};
 use crate::secret::Key;
 use crate::store::secrets::{Secret, Version};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// GetSecretValue:
@@ -20,7 +21,7 @@ use serde::{Deserialize, Serialize};
 pub struct GetSecretValue;
 
 /// What [`GetSecretValue`] takes.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
 pub struct GetSecretValueInput {
     secret_id: Option<String>,
@@ -38,7 +39,7 @@ impl Input for GetSecretValueInput {
 }
 
 /// What [`GetSecretValue`] answers.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
 pub struct GetSecretValueOutput {
     #[serde(rename = "ARN")]
