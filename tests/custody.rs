@@ -4,6 +4,13 @@
 //! scenario runs in a process of its own: a test starts this same binary again with the scenario's
 //! name and `SOFTHSM2_CONF` in the environment.
 
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
 use aws_lc_rs::hmac;
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::mechanism::{Mechanism, MechanismType};

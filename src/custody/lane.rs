@@ -92,7 +92,7 @@ struct Threads {
 impl Drop for Threads {
     fn drop(&mut self) {
         // Nothing is ever sent: this ends when every thread has, or after a deadline.
-        let _ = self.ended.recv_timeout(self.patience);
+        self.ended.recv_timeout(self.patience).ok();
         self.token = None;
     }
 }
@@ -263,7 +263,7 @@ fn work(mut worker: Box<dyn Worker>, jobs: &Receiver<Job>, running: Sender<()>) 
             continue;
         }
         // The caller may have given up meanwhile: then the answer is dropped, and wiped.
-        let _ = job.reply.send(worker.serve(&job.request));
+        drop(job.reply.send(worker.serve(&job.request)));
     }
     drop(worker);
     drop(running);

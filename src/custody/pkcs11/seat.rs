@@ -111,7 +111,7 @@ impl Seat {
         let Ok(state) = driver.enter() else { return };
         if matches!(&*state, State::Up(epoch) if epoch.number == number) {
             // If it can't be closed, it ends with the epoch.
-            let _ = session.close();
+            drop(session.close());
         }
     }
 
