@@ -581,7 +581,7 @@ mod scenarios {
         assert!(matches!(&error, Error::Unavailable { .. }), "{error}");
         let serial = new_token();
         let twice = init_token(&profile(), None, LABEL, &secret(SO_PIN), &secret(PIN));
-        assert!(twice.err().expect("refused").to_string().contains("already"));
+        assert!(twice.expect_err("refused").to_string().contains("already"));
         take_away();
         let error = open_with(PIN, &Options::default()).err().expect("no directory");
         assert!(matches!(&error, Error::Unavailable { .. }), "{error}");

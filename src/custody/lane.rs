@@ -10,7 +10,7 @@ use super::{
     TokenInfo, Worker,
 };
 use crate::secret::{Key, Secret};
-use crossbeam_channel::{Receiver, Sender, TrySendError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use serde::Deserialize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -92,7 +92,9 @@ struct Threads {
 impl Drop for Threads {
     fn drop(&mut self) {
         // Nothing is ever sent: this ends when every thread has, or after a deadline.
-        self.ended.recv_timeout(self.patience).ok();
+        if self.ended.recv_timeout(self.patience) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("a call to the token has not come back; its thread is left behind");
+        }
         self.token = None;
     }
 }
