@@ -10,7 +10,7 @@ use super::{
     TokenInfo, Worker,
 };
 use crate::secret::{Key, Secret};
-use crossbeam_channel::{Receiver, Sender, TrySendError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use serde::Deserialize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -67,12 +67,36 @@ impl Options {
     }
 }
 
-/// The way to one token. Clones share it; its threads end when the last clone is dropped.
+/// The way to one token. Clones share it.
+///
+/// Dropping the last clone ends the threads and lets go of the token. That waits for calls in
+/// flight, at most one deadline, so that the library is not torn down under them: do it where
+/// blocking is allowed.
 #[derive(Clone)]
 pub struct Lane {
     queue: Sender<Job>,
     token: Arc<dyn Token>,
     deadline: Duration,
+    /// Dropped after the queue and the token: the order of these fields matters.
+    _threads: Arc<Threads>,
+}
+
+/// Waits for the threads when the lane ends. They hold the other end of this channel.
+struct Threads {
+    ended: Receiver<()>,
+    /// Held here too, so that the last reference is let go of on the thread that drops the lane.
+    token: Option<Arc<dyn Token>>,
+    patience: Duration,
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        // Nothing is ever sent: this ends when every thread has, or after a deadline.
+        if self.ended.recv_timeout(self.patience) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("a call to the token has not come back; its thread is left behind");
+        }
+        self.token = None;
+    }
 }
 
 struct Job {
@@ -84,17 +108,21 @@ struct Job {
 impl Lane {
     pub(crate) fn start(token: Arc<dyn Token>, settings: Settings) -> Result<Self> {
         let (queue, jobs) = crossbeam_channel::bounded(settings.queue);
+        let (running, ended) = crossbeam_channel::bounded(0);
         for n in 0..settings.workers {
             let (worker, jobs) = (Arc::clone(&token).worker(), jobs.clone());
+            let running = running.clone();
             std::thread::Builder::new()
                 .name(format!("token-{n}"))
-                .spawn(move || work(worker, &jobs))
+                .spawn(move || work(worker, &jobs, running))
                 .map_err(|e| Error::Unavailable {
                     token: token.info().label.clone(),
                     why: format!("no thread: {e}"),
                 })?;
         }
-        Ok(Self { queue, token, deadline: settings.deadline })
+        let deadline = settings.deadline;
+        let threads = Threads { ended, token: Some(Arc::clone(&token)), patience: deadline };
+        Ok(Self { queue, token, deadline, _threads: Arc::new(threads) })
     }
 
     /// Asks the token and waits for the answer, at most until the deadline. Runs on a tokio runtime
@@ -230,14 +258,17 @@ fn within_bounds(request: &Request) -> Result<()> {
 }
 
 /// Serves until the last sender is gone. A job that nobody waits for any more is skipped.
-fn work(mut worker: Box<dyn Worker>, jobs: &Receiver<Job>) {
+/// `running` is let go of after the worker, which tells [`Threads`] that the token is free.
+fn work(mut worker: Box<dyn Worker>, jobs: &Receiver<Job>, running: Sender<()>) {
     for job in jobs {
         if job.reply.is_closed() || Instant::now() >= job.deadline {
             continue;
         }
         // The caller may have given up meanwhile: then the answer is dropped, and wiped.
-        let _ = job.reply.send(worker.serve(&job.request));
+        drop(job.reply.send(worker.serve(&job.request)));
     }
+    drop(worker);
+    drop(running);
 }
 
 #[cfg(test)]

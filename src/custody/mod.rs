@@ -103,7 +103,8 @@ pub struct Access {
 /// How a token was when it was last spoken to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Health {
-    /// Whether the last attempt to reach the token succeeded.
+    /// Whether the last attempt to reach the token succeeded. A token that went away unnoticed
+    /// counts as up until a request finds out.
     pub up: bool,
     /// Why it is not up.
     pub why: Option<String>,

@@ -48,7 +48,7 @@ impl Library {
 
     /// C_Finalize, which ends every session. A failure leaves nothing to do: C_Initialize will tell.
     pub(super) fn finalize(&self) {
-        let _ = self.module.clone().finalize();
+        drop(self.module.clone().finalize());
     }
 
     /// The one initialised token that `locator` names.

@@ -15,21 +15,20 @@
 mod errors;
 mod keys;
 mod library;
+mod seat;
 mod setup;
 
 pub use setup::init_token;
 
 use super::profile::Profile;
 use super::{
-    Access, BackingKeyId, Error, Evidence, Health, KeyCheck, Locator, Request, Response, Result,
-    Scheme, Token, TokenInfo, Worker,
+    Access, BackingKeyId, Error, Health, KeyCheck, Locator, Result, Token, TokenInfo, Worker,
 };
-use crate::secret::{Key, Secret};
+use crate::secret::Secret;
 use cryptoki::error::Error as Cryptoki;
 use cryptoki::object::ObjectHandle;
 use cryptoki::session::{Session, UserType};
 use cryptoki::slot::Slot;
-use errors::Action;
 use library::Library;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -38,9 +37,6 @@ use std::time::{Duration, Instant};
 
 /// The shortest time between two attempts to reach a token that is gone.
 const BACKOFF: Duration = Duration::from_millis(200);
-
-/// How often one request is tried: a new session, then a new login, then no more.
-const ATTEMPTS: usize = 3;
 
 const REACHING: &str = "it is being reached for again";
 
@@ -275,7 +271,7 @@ fn begin(
 
 impl Token for Driver {
     fn worker(self: Arc<Self>) -> Box<dyn Worker> {
-        Box::new(Seat { driver: self, session: None })
+        Box::new(seat::Seat::new(self))
     }
 
     fn info(&self) -> &TokenInfo {
@@ -290,243 +286,5 @@ impl Token for Driver {
         };
         let epoch = self.epochs.load(Ordering::Acquire);
         Health { up: why.is_none(), why, epoch, waiting: 0 }
-    }
-}
-
-/// One thread's place at the token: its session, and the epoch that the session belongs to.
-struct Seat {
-    driver: Arc<Driver>,
-    session: Option<(u64, Session)>,
-}
-
-impl Worker for Seat {
-    fn serve(&mut self, request: &Request) -> Result<Response> {
-        let driver = Arc::clone(&self.driver);
-        let mut last = String::new();
-        for _ in 0..ATTEMPTS {
-            let (seen, fault) = match self.attempt(&driver, request) {
-                Ok(response) => return Ok(response),
-                Err((_, Fault::Answer(error))) => return Err(error),
-                Err(other) => other,
-            };
-            let (what, why, halfway) = match &fault {
-                Fault::Device { error, halfway } => {
-                    (errors::action(error), error.to_string(), *halfway)
-                }
-                _ => (Action::TokenGone, "it is not in its slot any more".to_owned(), false),
-            };
-            self.remedy(&driver, seen, what, &why)?;
-            if halfway {
-                let why = format!("{why}; whether the key was changed is to be looked up");
-                return Err(driver.unavailable(&why));
-            }
-            last = why;
-        }
-        Err(driver.unavailable(&last))
-    }
-}
-
-impl Seat {
-    /// One attempt, and the epoch it was made in.
-    fn attempt(
-        &mut self,
-        driver: &Driver,
-        request: &Request,
-    ) -> std::result::Result<Response, (u64, Fault)> {
-        let state = driver.enter().map_err(|e| (0, e.into()))?;
-        let epoch = state.epoch(driver)?;
-        let served = self
-            .session(driver, epoch)
-            .and_then(|session| Call { driver, epoch, session }.serve(request));
-        let (id, key) = match served {
-            Ok(Served::Response(response)) => return Ok(response),
-            Ok(Served::Destroy(id, key)) => (id, key),
-            Err(fault) => return Err((epoch.number, fault)),
-        };
-        let seen = epoch.number;
-        drop(state);
-        self.destroy(driver, seen, id, key).map_err(|fault| (seen, fault))
-    }
-
-    /// Destroys a key of epoch `seen` with no other call in flight: see the barrier.
-    fn destroy(
-        &mut self,
-        driver: &Driver,
-        seen: u64,
-        id: BackingKeyId,
-        key: ObjectHandle,
-    ) -> std::result::Result<Response, Fault> {
-        let state = driver.gate.write().unwrap_or_else(PoisonError::into_inner);
-        match &*state {
-            State::Up(epoch) if epoch.number == seen => {
-                let session = self.session(driver, epoch)?;
-                epoch.keys.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
-                keys::destroy(session, key)?;
-                Ok(Response::Destroyed)
-            }
-            _ => Err(Fault::Gone),
-        }
-    }
-
-    /// This thread's session in this epoch. One of an earlier epoch died with it.
-    fn session(&mut self, driver: &Driver, epoch: &Epoch) -> std::result::Result<&Session, Fault> {
-        if self.session.as_ref().is_none_or(|(number, _)| *number != epoch.number) {
-            self.session = None;
-            let session = driver.library.session(epoch.slot)?;
-            self.session = Some((epoch.number, session));
-        }
-        let open = self.session.as_ref().map(|(_, session)| session);
-        open.ok_or(Fault::Gone)
-    }
-
-    /// Closes this thread's session, if it is of the present epoch.
-    fn close(&mut self, driver: &Driver) {
-        let Some((number, session)) = self.session.take() else { return };
-        let Ok(state) = driver.enter() else { return };
-        if matches!(&*state, State::Up(epoch) if epoch.number == number) {
-            // If it can't be closed, it ends with the epoch.
-            let _ = session.close();
-        }
-    }
-
-    /// Does what the table says. `Ok`: the request may be tried again.
-    fn remedy(&mut self, driver: &Driver, seen: u64, what: Action, why: &str) -> Result<()> {
-        match what {
-            Action::NewSession => {
-                self.session = None;
-                Ok(())
-            }
-            Action::CloseSession => {
-                self.close(driver);
-                Ok(())
-            }
-            Action::LoginAgain | Action::Reinitialize | Action::TokenGone | Action::StaleHandle => {
-                driver.heal(seen, why)
-            }
-            Action::Suspect if driver.answers(seen) => Err(driver.unavailable(why)),
-            Action::Suspect => driver.heal(seen, why),
-            Action::Pin => Err(driver.locked(why)),
-            Action::Busy => Err(Error::Overloaded(driver.info.label.clone())),
-            Action::Stop => Err(driver.unavailable(why)),
-            Action::Refused => {
-                let profile = driver.profile.name.clone();
-                Err(Error::Unsupported { profile, why: why.to_owned() })
-            }
-        }
-    }
-}
-
-/// One request in one epoch on one session.
-struct Call<'a> {
-    driver: &'a Driver,
-    epoch: &'a Epoch,
-    session: &'a Session,
-}
-
-/// What came of a request under the read guard.
-enum Served {
-    Response(Response),
-    /// This key is to be destroyed behind the barrier.
-    Destroy(BackingKeyId, ObjectHandle),
-}
-
-impl Call<'_> {
-    fn serve(&self, request: &Request) -> std::result::Result<Served, Fault> {
-        let response = match request {
-            Request::Derive { id, check, input } => {
-                Response::MessageSecret(self.derive(*id, *check, input)?)
-            }
-            Request::Generate { id, scheme } => {
-                Response::Evidence(self.create(*id, *scheme, None)?)
-            }
-            Request::Import { id, scheme, material } => {
-                Response::Evidence(self.create(*id, *scheme, Some(material))?)
-            }
-            Request::Inspect { id } => Response::Evidence(self.verify(*id, self.find(*id)?)?),
-            Request::Random { len } => Response::Random(self.random(*len)?),
-            Request::Destroy { id } => return Ok(Served::Destroy(*id, self.find(*id)?)),
-        };
-        Ok(Served::Response(response))
-    }
-
-    fn derive(
-        &self,
-        id: BackingKeyId,
-        check: KeyCheck,
-        input: &[u8],
-    ) -> std::result::Result<Key, Fault> {
-        let known =
-            self.epoch.keys.read().unwrap_or_else(PoisonError::into_inner).get(&id).copied();
-        let key = match known {
-            Some(key) => key,
-            None => {
-                let handle = self.find(id)?;
-                Verified { handle, check: self.verify(id, handle)?.check }
-            }
-        };
-        if key.check != check {
-            return Err(keys::rejected(id, "its key-check value is another than expected"));
-        }
-        keys::mac(self.session, key.handle, input)
-    }
-
-    fn create(
-        &self,
-        id: BackingKeyId,
-        scheme: Scheme,
-        material: Option<&Key>,
-    ) -> std::result::Result<Evidence, Fault> {
-        if !self.driver.profile.schemes.contains(&scheme) {
-            let profile = self.driver.profile.name.clone();
-            return Err(Error::Unsupported { profile, why: format!("no scheme {scheme:?}") }.into());
-        }
-        if keys::find(self.session, id)?.is_some() {
-            return Err(keys::rejected(id, "a key of this id is in the token already"));
-        }
-        let quirks = &self.driver.profile.quirks;
-        let key = match material {
-            Some(material) => keys::import(self.session, id, material, quirks)?,
-            None => keys::generate(self.session, id, quirks)?,
-        };
-        match self.verify(id, key) {
-            Ok(evidence) => Ok(evidence),
-            Err(Fault::Answer(rejected)) => {
-                // The token did not make it as told: it must not stay.
-                keys::destroy(self.session, key)?;
-                Err(rejected.into())
-            }
-            Err(Fault::Device { error, .. }) => Err(Fault::halfway(error)),
-            Err(Fault::Gone) => Err(Fault::Gone),
-        }
-    }
-
-    /// The key's handle; a key counts as missing only while the token is there to say so.
-    fn find(&self, id: BackingKeyId) -> std::result::Result<ObjectHandle, Fault> {
-        match keys::find(self.session, id)? {
-            Some(key) => Ok(key),
-            None if self.driver.present(self.epoch) => Err(Error::KeyNotFound(id).into()),
-            None => Err(Fault::Gone),
-        }
-    }
-
-    /// Checks the key and notes it for the rest of the epoch.
-    fn verify(
-        &self,
-        id: BackingKeyId,
-        handle: ObjectHandle,
-    ) -> std::result::Result<Evidence, Fault> {
-        let evidence = keys::verify(self.session, id, handle, &self.driver.profile.quirks)?;
-        let verified = Verified { handle, check: evidence.check };
-        self.epoch.keys.write().unwrap_or_else(PoisonError::into_inner).insert(id, verified);
-        Ok(evidence)
-    }
-
-    fn random(&self, len: usize) -> std::result::Result<Secret, Fault> {
-        let most = self.driver.profile.limits.random_bytes;
-        let mut bytes = Secret::new(vec![0; len]);
-        for part in bytes.expose_mut().chunks_mut(most) {
-            self.session.generate_random_slice(part)?;
-        }
-        Ok(bytes)
     }
 }

@@ -1,0 +1,716 @@
+//! Custody against a real SoftHSM token.
+//!
+//! The module keeps one state per process and reads its configuration when it is loaded, so each
+//! scenario runs in a process of its own: a test starts this same binary again with the scenario's
+//! name and `SOFTHSM2_CONF` in the environment.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+use aws_lc_rs::hmac;
+use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use cryptoki::mechanism::{Mechanism, MechanismType};
+use cryptoki::object::{Attribute, AttributeInfo, AttributeType, KeyType, ObjectClass};
+use cryptoki::session::{Session, UserType};
+use cryptoki::types::AuthPin;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+use strongroom::custody::lane::{Lane, Options};
+use strongroom::custody::pkcs11::init_token;
+use strongroom::custody::profile::Profile;
+use strongroom::custody::{self, Access, BackingKeyId, Error, KeyCheck, Locator, Scheme};
+use strongroom::secret::{Key, Secret};
+
+const DIRECTORY: &str = "STRONGROOM_TEST_DIRECTORY";
+const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
+const PIN: &str = "a user pin";
+const SO_PIN: &str = "an officer's pin";
+const LABEL: &str = "strongroom test";
+const ID: BackingKeyId = BackingKeyId([1; 16]);
+
+// ---- processes -------------------------------------------------------------------------------
+
+/// Runs `scenario` in a process of its own, with an empty token directory.
+fn alone(scenario: &str) {
+    let directory = tempfile::tempdir().expect("a directory");
+    std::fs::create_dir(directory.path().join("tokens")).expect("tokens");
+    let tokens = directory.path().join("tokens");
+    let text = format!(
+        "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\n",
+        tokens.display()
+    );
+    let configuration = directory.path().join("softhsm2.conf");
+    std::fs::write(&configuration, text).expect("configuration");
+    again(scenario, directory.path(), &configuration);
+}
+
+/// Runs this binary again for one scenario; its failure is ours.
+fn again(scenario: &str, directory: &Path, configuration: &Path) {
+    let output = Command::new(std::env::current_exe().expect("this binary"))
+        .args(["--exact", &format!("scenarios::{scenario}"), "--ignored", "--nocapture"])
+        .env(DIRECTORY, directory)
+        .envs(profile().environment(configuration))
+        .output()
+        .expect("started");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let ran = output.status.success() && text.contains("1 passed");
+    assert!(ran, "{scenario}:\n{text}\n{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The same from inside a scenario: another process on the same token.
+fn another_process(scenario: &str) {
+    let configuration = std::env::var("SOFTHSM2_CONF").expect("set by the parent");
+    again(scenario, &directory(), Path::new(&configuration));
+}
+
+fn directory() -> PathBuf {
+    std::env::var(DIRECTORY).expect("run by the test of the same name").into()
+}
+
+fn profile() -> Profile {
+    Profile::built_in("softhsm2").expect("sound")
+}
+
+// ---- tokens ----------------------------------------------------------------------------------
+
+fn secret(text: &str) -> Secret {
+    Secret::copy_of(text.as_bytes())
+}
+
+fn new_token() -> String {
+    let made = init_token(&profile(), None, LABEL, &secret(SO_PIN), &secret(PIN));
+    made.expect("a token").serial
+}
+
+fn open_with(pin: &str, options: &Options) -> custody::Result<Lane> {
+    let token = Locator::Label(LABEL.into());
+    custody::open(profile(), Access { token, pin: secret(pin), module: None }, options)
+}
+
+/// A new token and a lane to it.
+fn lane() -> Lane {
+    new_token();
+    open_with(PIN, &Options::default()).expect("a lane")
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime")
+}
+
+/// Another user of the module, in a process where no lane is open.
+fn with_session<T>(act: impl FnOnce(&Session) -> T) -> T {
+    let module = Pkcs11::new(MODULE).expect("module");
+    module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).expect("initialised");
+    let slot = module.get_slots_with_initialized_token().expect("slots")[0];
+    let session = module.open_rw_session(slot).expect("session");
+    session.login(UserType::User, Some(&AuthPin::from(PIN.to_owned()))).expect("login");
+    let result = act(&session);
+    drop(session);
+    module.finalize().expect("finalised");
+    result
+}
+
+fn take_away() {
+    std::fs::rename(directory().join("tokens"), directory().join("away")).expect("away");
+}
+
+fn bring_back() {
+    std::fs::rename(directory().join("away"), directory().join("tokens")).expect("back");
+}
+
+/// A key as ours are, with a given value, and with `change` made to its template.
+fn foreign_key(session: &Session, value: [u8; 32], change: Option<Attribute>) {
+    let mut template = vec![
+        Attribute::Class(ObjectClass::SECRET_KEY),
+        Attribute::KeyType(KeyType::GENERIC_SECRET),
+        Attribute::Id(ID.0.to_vec()),
+        Attribute::Token(true),
+        Attribute::Private(true),
+        Attribute::Sensitive(true),
+        Attribute::Extractable(false),
+        Attribute::Modifiable(false),
+        Attribute::Sign(true),
+        Attribute::Verify(false),
+        Attribute::Encrypt(false),
+        Attribute::Decrypt(false),
+        Attribute::Wrap(false),
+        Attribute::Unwrap(false),
+        Attribute::Derive(false),
+        Attribute::AllowedMechanisms(vec![MechanismType::SHA256_HMAC]),
+        Attribute::Value(value.to_vec()),
+    ];
+    if let Some(change) = change {
+        template.retain(|a| a.attribute_type() != change.attribute_type());
+        template.push(change);
+    }
+    session.create_object(&template).expect("created");
+}
+
+fn delete_key(session: &Session) {
+    for key in session.find_objects(&[Attribute::Id(ID.0.to_vec())]).expect("found") {
+        session.destroy_object(key).expect("destroyed");
+    }
+}
+
+// ---- what is expected --------------------------------------------------------------------------
+
+fn host_mac(value: &[u8; 32], input: &[u8]) -> Vec<u8> {
+    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, value), input).as_ref().to_vec()
+}
+
+fn host_check(value: &[u8; 32]) -> KeyCheck {
+    KeyCheck(host_mac(value, b"strongroom key check v1")[..8].try_into().expect("8 bytes"))
+}
+
+fn key(value: [u8; 32]) -> Key {
+    Key::take(&mut { value })
+}
+
+fn refusal<T>(result: custody::Result<T>) -> Error {
+    result.err().expect("must be refused")
+}
+
+#[test]
+fn a_generated_key_derives_and_is_gone_once_destroyed() {
+    alone("generate_derive_destroy");
+}
+#[test]
+fn derivation_is_hmac_sha_256_of_the_key() {
+    alone("derive_is_hmac");
+}
+#[test]
+fn a_key_can_not_be_read_loosened_or_used_for_anything_else() {
+    alone("key_is_closed");
+}
+#[test]
+fn a_substituted_key_is_refused() {
+    alone("substituted");
+}
+#[test]
+fn a_loosened_key_is_refused() {
+    alone("loosened");
+}
+#[test]
+fn an_id_that_two_keys_carry_is_refused() {
+    alone("duplicated");
+}
+#[test]
+fn a_token_that_was_away_serves_again_without_a_restart() {
+    alone("away_and_back");
+}
+#[test]
+fn a_key_deleted_by_somebody_else_is_missing_and_the_token_is_not() {
+    alone("deleted_behind_our_back");
+}
+#[test]
+fn another_token_of_the_same_label_is_not_taken_for_ours() {
+    alone("impostor");
+}
+#[test]
+fn a_wrong_pin_is_told_and_not_tried_again() {
+    alone("wrong_pin");
+}
+#[test]
+fn a_pin_changed_meanwhile_is_not_tried_again() {
+    alone("pin_changed");
+}
+#[test]
+fn a_missing_token_or_directory_is_told_at_start() {
+    alone("missing_at_start");
+}
+#[test]
+fn a_full_queue_turns_away_at_once() {
+    alone("overload");
+}
+#[test]
+fn who_waits_too_long_is_told_at_the_deadline() {
+    alone("deadline");
+}
+#[test]
+fn under_load_a_flapping_token_gives_right_answers_or_clear_errors() {
+    alone("flapping");
+}
+#[test]
+fn random_bytes_come_in_bounds() {
+    alone("random");
+}
+
+/// Not tests of their own: each is run by the test above that names it.
+mod scenarios {
+    use super::*;
+
+    #[test]
+    #[ignore = "run in its own process"]
+    fn generate_derive_destroy() {
+        let lane = lane();
+        assert_eq!(lane.info().label, LABEL);
+        runtime().block_on(async {
+            let made = lane.generate(ID, Scheme::HmacKdf).await.expect("made");
+            assert!(made.sensitive && made.never_extractable && made.always_sensitive);
+            assert!(made.local && !made.extractable);
+            assert_eq!(made.mechanisms, ["CKM_SHA256_HMAC"]);
+            assert_eq!(lane.inspect(ID).await.expect("there"), made);
+
+            let again = refusal(lane.generate(ID, Scheme::HmacKdf).await);
+            assert!(matches!(again, Error::KeyRejected { id: ID, .. }), "{again}");
+
+            let one = lane.derive(ID, made.check, b"one".to_vec()).await.expect("derived");
+            let same = lane.derive(ID, made.check, b"one".to_vec()).await.expect("derived");
+            let two = lane.derive(ID, made.check, b"two".to_vec()).await.expect("derived");
+            assert_eq!(one.expose(), same.expose());
+            assert_ne!(one.expose(), two.expose());
+
+            lane.destroy(ID).await.expect("destroyed");
+            assert_eq!(refusal(lane.destroy(ID).await), Error::KeyNotFound(ID));
+            assert_eq!(refusal(lane.inspect(ID).await), Error::KeyNotFound(ID));
+            let gone = lane.derive(ID, made.check, b"one".to_vec()).await;
+            assert_eq!(refusal(gone), Error::KeyNotFound(ID));
+        });
+        assert_eq!(lane.health().epoch, 1, "nothing of this needs another login");
+    }
+
+    #[test]
+    #[ignore = "run in its own process"]
+    fn derive_is_hmac() {
+        let lane = lane();
+        runtime().block_on(async {
+            let value = [0x42; 32];
+            let made = lane.import(ID, Scheme::HmacKdf, key(value)).await.expect("imported");
+            assert!(made.sensitive && !made.extractable);
+            assert!(!made.local && !made.never_extractable && !made.always_sensitive);
+            assert_eq!(made.check, host_check(&value));
+            for input in [&b""[..], b"input", &[0; 1024]] {
+                let derived = lane.derive(ID, made.check, input.to_vec()).await.expect("derived");
+                assert_eq!(derived.expose().as_slice(), host_mac(&value, input));
+            }
+            let long = lane.derive(ID, made.check, vec![0; 1025]).await;
+            assert!(matches!(refusal(long), Error::BadRequest(_)));
+            let label = lane.derive(ID, made.check, KeyCheck::LABEL.to_vec()).await;
+            assert!(matches!(refusal(label), Error::BadRequest(_)));
+        });
+    }
+
+    #[test]
+    #[ignore = "run in its own process"]
+    fn key_is_closed() {
+        {
+            let lane = lane();
+            runtime().block_on(lane.generate(ID, Scheme::HmacKdf)).expect("made");
+        }
+        another_process("look_at_the_key");
+    }
+
+    #[test]
+    #[ignore = "run by key_is_closed"]
+    fn look_at_the_key() {
+        with_session(|session| {
+            let found = session.find_objects(&[Attribute::Id(ID.0.to_vec())]).expect("found");
+            let [key] = found[..] else { panic!("{} keys", found.len()) };
+            let value = session.get_attribute_info(key, &[AttributeType::Value]).expect("info");
+            assert!(matches!(value[..], [AttributeInfo::Sensitive]), "{value:?}");
+            let label = session.get_attributes(key, &[AttributeType::Label]).expect("label");
+            assert_eq!(label, [Attribute::Label(format!("strongroom hmac-kdf {ID}").into())]);
+            for loose in [Attribute::Extractable(true), Attribute::Sensitive(false)] {
+                assert!(session.update_attributes(key, &[loose]).is_err());
+            }
+            for other in [Mechanism::Sha1Hmac, Mechanism::Sha384Hmac, Mechanism::Sha512Hmac] {
+                assert!(session.sign(&other, key, b"x").is_err(), "{other:?}");
+            }
+            assert!(session.sign(&Mechanism::Sha256Hmac, key, b"x").is_ok());
+        });
+    }
+
+    #[test]
+    #[ignore = "run in its own process"]
+    fn substituted() {
+        new_token();
+        with_session(|session| foreign_key(session, [9; 32], None));
+        let lane = open_with(PIN, &Options::default()).expect("a lane");
+        runtime().block_on(async {
+            let refused = refusal(lane.derive(ID, host_check(&[8; 32]), b"x".to_vec()).await);
+            assert!(matches!(&refused, Error::KeyRejected { id: ID, .. }), "{refused}");
+            assert!(refused.to_string().contains("key-check value"), "{refused}");
+            // The same key under its own check value shows that nothing else was wrong with it.
+            lane.derive(ID, host_check(&[9; 32]), b"x".to_vec()).await.expect("derived");
+            let refused = lane.derive(ID, host_check(&[8; 32]), b"x".to_vec()).await;
+            assert!(matches!(refusal(refused), Error::KeyRejected { .. }), "also when known");
+        });
+    }
+
+    #[test]
+    #[ignore = "run in its own process"]
+    fn loosened() {
+        new_token();
+        let ways = [
+            Attribute::Extractable(true),
+            Attribute::Sensitive(false),
+            Attribute::Modifiable(true),
+            Attribute::Derive(true),
+            Attribute::Wrap(true),
+            Attribute::AllowedMechanisms(vec![
+                MechanismType::SHA256_HMAC,
+                MechanismType::SHA1_HMAC,
+            ]),
+            Attribute::Value(vec![9; 31]),
+        ];
+        for way in ways {
+            with_session(|session| {
+                delete_key(session);
+                foreign_key(session, [9; 32], Some(way.clone()));
+            });
+            another_process("loosened_is_refused");
+        }
+    }
+
+    #[test]
+    #[ignore = "run by loosened"]
+    fn loosened_is_refused() {
+        let lane = open_with(PIN, &Options::default()).expect("a lane");
+        runtime().block_on(async {
+            let refused = refusal(lane.derive(ID, host_check(&[9; 32]), b"x".to_vec()).await);
+            assert!(refused.to_string().contains("not as it was made"), "{refused}");
+            let refused = refusal(lane.inspect(ID).await);
+            assert!(matches!(refused, Error::KeyRejected { id: ID, .. }), "{refused}");
+        });
+    }
+
+    #[test]
+    #[ignore = "run in its own process"]
+    fn duplicated() {
+        new_token();
+        with_session(|session| {
+            foreign_key(session, [9; 32], None);
+            foreign_key(session, [9; 32], None);
+        });
+        let lane = open_with(PIN, &Options::default()).expect("a lane");
+        runtime().block_on(async {
+            let check = host_check(&[9; 32]);
+            let refused = refusal(lane.derive(ID, check, b"x".to_vec()).await);
+            assert!(refused.to_string().contains("more than one"), "{refused}");
+            assert!(matches!(refusal(lane.destroy(ID).await), Error::KeyRejected { .. }));
+        });
+    }
+
+    /// Asks until the token serves, and says how long that took.
+    async fn until_served(lane: &Lane, check: KeyCheck) -> Duration {
+        let start = Instant::now();
+        loop {
+            match lane.derive(ID, check, b"x".to_vec()).await {
+                Ok(_) => return start.elapsed(),
+                Err(Error::Unavailable { .. }) => {}
+                Err(other) => panic!("{other}"),
+            }
+            assert!(start.elapsed() < Duration::from_secs(5), "never back");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    #[test]
+    #[ignore = "run in its own process"]
+    fn away_and_back() {
+        let lane = lane();
+        runtime().block_on(async {
+            let check = lane.generate(ID, Scheme::HmacKdf).await.expect("made").check;
+            let before = lane.derive(ID, check, b"x".to_vec()).await.expect("derived");
+            for _ in 0..3 {
+                take_away();
+                let start = Instant::now();
+                let asked = [
+                    lane.derive(ID, check, b"x".to_vec()).await.err(),
+                    lane.inspect(ID).await.err(),
+                    lane.destroy(ID).await.err(),
+                    lane.generate(BackingKeyId([2; 16]), Scheme::HmacKdf).await.err(),
+                    // One that was never there: with the token away nobody can tell.
+                    lane.inspect(BackingKeyId([3; 16])).await.err(),
+                ];
+                for error in asked {
+                    assert!(matches!(error, Some(Error::Unavailable { .. })), "{error:?}");
+                }
+                assert!(start.elapsed() < Duration::from_secs(2), "each well before its deadline");
+                // The login of the last round may have been too short ago for another attempt.
+                tokio::time::sleep(Duration::from_millis(210)).await;
+                refusal(lane.derive(ID, check, b"x".to_vec()).await);
+                assert!(!lane.health().up && lane.health().why.is_some());
+                bring_back();
+                let took = until_served(&lane, check).await;
+                assert!(took < Duration::from_secs(1), "took {took:?}");
+                assert!(lane.health().up);
+            }
+            let after = lane.derive(ID, check, b"x".to_vec()).await.expect("derived");
+            assert_eq!(before.expose(), after.expose());
+            assert_eq!(
+                refusal(lane.inspect(BackingKeyId([3; 16])).await),
+                Error::KeyNotFound(BackingKeyId([3; 16]))
+            );
+        });
+        assert!(lane.health().epoch >= 4);
+    }
+
+    #[test]
+    #[ignore = "run in its own process"]
+    fn deleted_behind_our_back() {
+        let lane = lane();
+        runtime().block_on(async {
+            let check = lane.generate(ID, Scheme::HmacKdf).await.expect("made").check;
+            lane.derive(ID, check, b"x".to_vec()).await.expect("derived");
+            another_process("delete_the_key");
+            let start = Instant::now();
+            let error = refusal(lane.derive(ID, check, b"x".to_vec()).await);
+            assert_eq!(error, Error::KeyNotFound(ID), "after {:?}", start.elapsed());
+            let epoch = lane.health().epoch;
+            for _ in 0..10 {
+                let error = refusal(lane.derive(ID, check, b"x".to_vec()).await);
+                assert_eq!(error, Error::KeyNotFound(ID));
+            }
+            assert_eq!(lane.health().epoch, epoch, "asking for it again disturbs nobody");
+            lane.generate(ID, Scheme::HmacKdf).await.expect("the token is well");
+        });
+    }
+
+    #[test]
+    #[ignore = "run by deleted_behind_our_back"]
+    fn delete_the_key() {
+        with_session(delete_key);
+    }
+
+    #[test]
+    #[ignore = "run in its own process"]
+    fn impostor() {
+        let lane = lane();
+        runtime().block_on(async {
+            let check = lane.generate(ID, Scheme::HmacKdf).await.expect("made").check;
+            take_away();
+            std::fs::create_dir(directory().join("tokens")).expect("tokens");
+            another_process("make_an_impostor");
+            for _ in 0..3 {
+                let error = refusal(lane.derive(ID, check, b"x".to_vec()).await);
+                assert!(matches!(error, Error::Unavailable { .. }), "{error}");
+                tokio::time::sleep(Duration::from_millis(210)).await;
+            }
+            std::fs::remove_dir_all(directory().join("tokens")).expect("removed");
+            bring_back();
+            until_served(&lane, check).await;
+        });
+    }
+
+    #[test]
+    #[ignore = "run by impostor"]
+    fn make_an_impostor() {
+        new_token();
+        with_session(|session| foreign_key(session, [9; 32], None));
+    }
+
+    #[test]
+    #[ignore = "run in its own process"]
+    fn wrong_pin() {
+        new_token();
+        let error = open_with("not the pin", &Options::default()).err().expect("refused");
+        assert!(matches!(&error, Error::Pin { .. }), "{error}");
+        // The failed attempt left the module free for the next, and so does a lane that ends.
+        for _ in 0..3 {
+            let lane = open_with(PIN, &Options::default()).expect("a lane");
+            runtime().block_on(lane.random(8)).expect("serves");
+        }
+    }
+
+    #[test]
+    #[ignore = "run in its own process"]
+    fn pin_changed() {
+        let lane = lane();
+        runtime().block_on(async {
+            let check = lane.generate(ID, Scheme::HmacKdf).await.expect("made").check;
+            another_process("change_the_pin");
+            take_away();
+            refusal(lane.derive(ID, check, b"x".to_vec()).await);
+            bring_back();
+            let start = Instant::now();
+            let error = loop {
+                match lane.derive(ID, check, b"x".to_vec()).await {
+                    Err(Error::Unavailable { .. }) if start.elapsed() < Duration::from_secs(5) => {}
+                    other => break refusal(other),
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            };
+            assert!(matches!(error, Error::Pin { .. }), "{error}");
+            // Were the login tried again, it would now succeed.
+            another_process("change_the_pin_back");
+            for _ in 0..3 {
+                tokio::time::sleep(Duration::from_millis(210)).await;
+                let error = refusal(lane.derive(ID, check, b"x".to_vec()).await);
+                assert!(matches!(error, Error::Pin { .. }), "{error}");
+            }
+        });
+    }
+
+    fn change_pin(from: &str, to: &str) {
+        let module = Pkcs11::new(MODULE).expect("module");
+        let arguments = CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK);
+        module.initialize(arguments).expect("initialised");
+        let slot = module.get_slots_with_initialized_token().expect("slots")[0];
+        let session = module.open_rw_session(slot).expect("session");
+        let (from, to) = (AuthPin::from(from.to_owned()), AuthPin::from(to.to_owned()));
+        session.login(UserType::User, Some(&from)).expect("login");
+        session.set_pin(&from, &to).expect("changed");
+    }
+
+    #[test]
+    #[ignore = "run by pin_changed"]
+    fn change_the_pin() {
+        change_pin(PIN, "another pin");
+    }
+
+    #[test]
+    #[ignore = "run by pin_changed"]
+    fn change_the_pin_back() {
+        change_pin("another pin", PIN);
+    }
+
+    #[test]
+    #[ignore = "run in its own process"]
+    fn missing_at_start() {
+        let error = open_with(PIN, &Options::default()).err().expect("no token");
+        assert!(matches!(&error, Error::Unavailable { .. }), "{error}");
+        let serial = new_token();
+        let twice = init_token(&profile(), None, LABEL, &secret(SO_PIN), &secret(PIN));
+        assert!(twice.expect_err("refused").to_string().contains("already"));
+        take_away();
+        let error = open_with(PIN, &Options::default()).err().expect("no directory");
+        assert!(matches!(&error, Error::Unavailable { .. }), "{error}");
+        bring_back();
+        let access = |serial: &str, module: Option<&str>| Access {
+            token: Locator::Serial(serial.into()),
+            pin: secret(PIN),
+            module: module.map(PathBuf::from),
+        };
+        let options = Options::default();
+        let none = custody::open(profile(), access(&serial, Some("/nowhere.so")), &options);
+        assert!(none.err().expect("no module").to_string().contains("can't be loaded"));
+        let other = custody::open(profile(), access("0000000000000000", None), &options);
+        assert!(matches!(other.err().expect("other serial"), Error::Unavailable { .. }));
+        let lane = custody::open(profile(), access(&serial, None), &options).expect("a lane");
+        assert_eq!(lane.info().serial, serial);
+        let second = custody::open(profile(), access(&serial, None), &options);
+        assert!(second.err().expect("one at a time").to_string().contains("in use"));
+        runtime().block_on(lane.random(8)).expect("the first lane is unharmed");
+    }
+
+    #[test]
+    #[ignore = "run in its own process"]
+    fn overload() {
+        new_token();
+        let options = Options { workers: Some(1), queue: 2, ..Options::default() };
+        let lane = open_with(PIN, &options).expect("a lane");
+        runtime().block_on(async {
+            let check = lane.generate(ID, Scheme::HmacKdf).await.expect("made").check;
+            let start = Instant::now();
+            let mut tasks = tokio::task::JoinSet::new();
+            for _ in 0..500 {
+                let lane = lane.clone();
+                tasks.spawn(async move { lane.derive(ID, check, vec![0; 1024]).await.err() });
+            }
+            let errors = tasks.join_all().await;
+            let refused = errors.iter().flatten().count();
+            assert!(refused > 0 && refused < 500, "{refused} of 500 refused");
+            for error in errors.into_iter().flatten() {
+                assert_eq!(error, Error::Overloaded(LABEL.into()));
+            }
+            assert!(start.elapsed() < Duration::from_secs(1), "nobody waited for the deadline");
+            lane.derive(ID, check, b"x".to_vec()).await.expect("and then there is room again");
+        });
+    }
+
+    #[test]
+    #[ignore = "run in its own process"]
+    fn deadline() {
+        new_token();
+        with_session(|session| foreign_key(session, [9; 32], None));
+        let options = Options { workers: Some(1), queue: 20_000, deadline_ms: 40 };
+        let lane = open_with(PIN, &options).expect("a lane");
+        runtime().block_on(async {
+            let check = host_check(&[9; 32]);
+            let mut tasks = tokio::task::JoinSet::new();
+            for _ in 0..10_000 {
+                let lane = lane.clone();
+                tasks.spawn(async move {
+                    let start = Instant::now();
+                    (lane.derive(ID, check, vec![0; 1024]).await.err(), start.elapsed())
+                });
+            }
+            let outcomes = tasks.join_all().await;
+            let late = outcomes.iter().filter(|(error, _)| error.is_some());
+            assert!(late.clone().count() > 0, "10,000 in 40 ms");
+            for (error, took) in late {
+                assert_eq!(*error, Some(Error::Timeout(LABEL.into())));
+                assert!(*took >= Duration::from_millis(35), "not before its deadline: {took:?}");
+            }
+        });
+    }
+
+    #[test]
+    #[ignore = "run in its own process"]
+    fn flapping() {
+        const VALUE: [u8; 32] = [0x42; 32];
+        let lane = lane();
+        runtime().block_on(async {
+            let check = lane.import(ID, Scheme::HmacKdf, key(VALUE)).await.expect("in").check;
+            let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+            let mut tasks = tokio::task::JoinSet::new();
+            for task in 0..32u8 {
+                let (lane, stop) = (lane.clone(), stop.clone());
+                tasks.spawn(async move {
+                    let (mut right, mut refused) = (0u64, 0u64);
+                    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                        let input = [[task; 8], right.to_be_bytes()].concat();
+                        match lane.derive(ID, check, input.clone()).await {
+                            Ok(key) => {
+                                assert_eq!(key.expose().as_slice(), host_mac(&VALUE, &input));
+                                right += 1;
+                            }
+                            Err(Error::Unavailable { .. }) => {
+                                refused += 1;
+                                tokio::time::sleep(Duration::from_millis(1)).await;
+                            }
+                            Err(other) => panic!("{other}"),
+                        }
+                    }
+                    (right, refused)
+                });
+            }
+            for _ in 0..10 {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                take_away();
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                bring_back();
+                until_served(&lane, check).await;
+            }
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            for (right, refused) in tasks.join_all().await {
+                assert!(right > 0 && refused > 0, "{right} right, {refused} refused");
+            }
+        });
+        assert!(lane.health().epoch > 10, "{:?}", lane.health());
+    }
+
+    #[test]
+    #[ignore = "run in its own process"]
+    fn random() {
+        let lane = lane();
+        runtime().block_on(async {
+            let one = lane.random(4096).await.expect("random");
+            assert_eq!(one.len(), 4096);
+            assert!(one != lane.random(4096).await.expect("random"));
+            for len in [0, 4097] {
+                assert!(matches!(refusal(lane.random(len).await), Error::BadRequest(_)));
+            }
+        });
+    }
+}
