@@ -21,6 +21,7 @@ pub(super) struct Readers {
 }
 
 struct State {
+    #[expect(clippy::vec_box, reason = "a connection is some hundred bytes and moves per read")]
     idle: Vec<Box<Connection>>,
     /// Idle ones and those lent out.
     open: usize,

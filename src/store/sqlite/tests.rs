@@ -1,5 +1,5 @@
 use super::*;
-use crate::store::{Row, Store, Verdict, many, one};
+use crate::store::{Row, Store, Value, Verdict, many, one};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -76,8 +76,6 @@ fn insert(tx: &mut dyn Tx, n: i64) -> Verdict {
         Err(error) => Verdict::Abort(error),
     }
 }
-
-use crate::store::Value;
 
 /// Holds the writer until told, so that what is submitted meanwhile becomes one group.
 fn hold_writer(engine: &Sqlite) -> (Arc<Barrier>, mpsc::Receiver<Result<()>>) {
@@ -312,11 +310,8 @@ async fn the_store_writes_reads_and_scans_over_it() {
     assert!(matches!(twice, Err(Error::Internal(_))));
     let blob = |tx: &mut dyn Tx| one(tx, SELECT, &[1.into()], |row| Ok(row.blob(0)?.to_vec()));
     assert_eq!(store.read(blob), Ok(Some(b"ciphertext".to_vec())));
-    let scans = (0..20).map(|_| {
-        let store = store.clone();
-        tokio::spawn(async move { store.scan(blob).await })
-    });
-    let scans = scans.collect::<Vec<_>>();
+    let scan = |store: Store| async move { store.scan(blob).await };
+    let scans: Vec<_> = (0..20).map(|_| tokio::spawn(scan(store.clone()))).collect();
     for scan in scans {
         assert_eq!(scan.await.unwrap(), Ok(Some(b"ciphertext".to_vec())));
     }
@@ -630,7 +625,7 @@ fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
             BufReader::new(child.stdout.take().unwrap()).lines().map(|line| line.unwrap());
         let number = |line: String| line.strip_prefix("acknowledged ")?.parse::<i64>().ok();
         acknowledged.push(lines.by_ref().find_map(number).expect("the child wrote nothing"));
-        let moment = u64::from(crate_random(round) % 30_000);
+        let moment = u64::from(random(round) % 30_000);
         std::thread::sleep(Duration::from_micros(moment));
         child.kill().unwrap();
         acknowledged.extend(lines.filter_map(number));
@@ -655,7 +650,7 @@ fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
 }
 
 /// A moment that differs from run to run.
-fn crate_random(round: u32) -> u32 {
+fn random(round: u32) -> u32 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     let mut hasher = RandomState::new().build_hasher();
     hasher.write_u32(round);
