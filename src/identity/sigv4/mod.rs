@@ -20,6 +20,7 @@
 //! service but S3 (path normalised and encoded once more than it was sent).
 
 mod canonical;
+mod claims;
 mod error;
 mod key;
 mod parse;

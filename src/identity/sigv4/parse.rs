@@ -1,14 +1,10 @@
 //! What a request claims about its signature, from the `Authorization` header or from the query.
 
-use super::canonical::{QueryPairs, unescape};
+use super::canonical::unescape;
+use super::claims::{HeaderClaims, QueryClaims, not_a_pair, query_claims};
 use super::error::basic;
-use super::{
-    ALGORITHM, AuthError, MAX_AUTHORIZATION, MAX_EXPIRES, MAX_PARAMETERS, MAX_PATH, MAX_QUERY,
-    Request,
-};
+use super::{ALGORITHM, AuthError, MAX_AUTHORIZATION, MAX_EXPIRES, MAX_PATH, MAX_QUERY, Request};
 use crate::clock::Time;
-use aws_lc_rs::digest;
-use base64::Engine;
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, DATE, HeaderValue};
 use std::borrow::Cow;
@@ -201,110 +197,6 @@ impl<'r> Credential<'r> {
     }
 }
 
-/// The parameters of an `Authorization` header.
-#[derive(Clone, Copy, Default)]
-struct HeaderClaims<'r> {
-    credential: Option<&'r str>,
-    signature: Option<&'r str>,
-    signed_headers: Option<&'r str>,
-}
-
-impl<'r> HeaderClaims<'r> {
-    fn parse(header: &HeaderValue, parameters: &'r str) -> Result<Self, AuthError> {
-        let mut claims = Self::default();
-        for pair in parameters.split([',', ' ', '\t']).filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').ok_or_else(|| not_a_pair(header))?;
-            match name {
-                "Credential" => once(&mut claims.credential, value, "Credential")?,
-                "Signature" => once(&mut claims.signature, value, "Signature")?,
-                "SignedHeaders" => once(&mut claims.signed_headers, value, "SignedHeaders")?,
-                _ => {}
-            }
-        }
-        Ok(claims)
-    }
-
-    fn missing(self, header: &HeaderValue, dated: bool) -> AuthError {
-        let mut missing = String::new();
-        for (name, value) in [
-            ("Credential", self.credential),
-            ("Signature", self.signature),
-            ("SignedHeaders", self.signed_headers),
-        ] {
-            if value.is_none() {
-                missing += &format!("Authorization header requires '{name}' parameter. ");
-            }
-        }
-        if !dated {
-            missing += "Authorization header requires existence of either a 'X-Amz-Date' or a \
-                        'Date' header. ";
-        }
-        AuthError::MissingParameters { missing, digest: hashed(header) }
-    }
-}
-
-/// The parameters of a presigned URL, still percent-encoded.
-#[derive(Clone, Copy, Default)]
-struct QueryClaims<'r> {
-    algorithm: &'r str,
-    credential: Option<&'r str>,
-    signature: Option<&'r str>,
-    signed_headers: Option<&'r str>,
-    date: Option<&'r str>,
-    expires: Option<&'r str>,
-    token: Option<&'r str>,
-}
-
-impl QueryClaims<'_> {
-    fn missing(self) -> AuthError {
-        let mut missing = String::new();
-        for (name, value) in [
-            ("X-Amz-Credential", self.credential),
-            ("X-Amz-Signature", self.signature),
-            ("X-Amz-SignedHeaders", self.signed_headers),
-            ("X-Amz-Date", self.date),
-        ] {
-            if value.is_none() {
-                missing += &format!("AWS query-string parameters must include '{name}'. ");
-            }
-        }
-        AuthError::MissingQueryParameters(missing)
-    }
-}
-
-/// The presigned claims in `query`, or `None` without an `X-Amz-Algorithm`.
-fn query_claims(query: &str) -> Result<Option<QueryClaims<'_>>, AuthError> {
-    let mut claims = QueryClaims::default();
-    let mut algorithm = None;
-    for (count, (name, value)) in QueryPairs::new(query).enumerate() {
-        within("number of query parameters", count + 1, MAX_PARAMETERS)?;
-        match name {
-            "X-Amz-Algorithm" => once(&mut algorithm, value, "X-Amz-Algorithm")?,
-            "X-Amz-Credential" => once(&mut claims.credential, value, "X-Amz-Credential")?,
-            "X-Amz-Signature" => once(&mut claims.signature, value, "X-Amz-Signature")?,
-            "X-Amz-SignedHeaders" => {
-                once(&mut claims.signed_headers, value, "X-Amz-SignedHeaders")?;
-            }
-            "X-Amz-Date" => once(&mut claims.date, value, "X-Amz-Date")?,
-            "X-Amz-Expires" => once(&mut claims.expires, value, "X-Amz-Expires")?,
-            "X-Amz-Security-Token" => once(&mut claims.token, value, "X-Amz-Security-Token")?,
-            _ => {}
-        }
-    }
-    Ok(algorithm.map(|algorithm| QueryClaims { algorithm, ..claims }))
-}
-
-fn once<'r>(
-    slot: &mut Option<&'r str>,
-    value: &'r str,
-    name: &'static str,
-) -> Result<(), AuthError> {
-    match slot.replace(value) {
-        None => Ok(()),
-        Some(_) => Err(AuthError::Repeated(name)),
-    }
-}
-
 /// The one value of a header, if it is there.
 pub(super) fn only<'r>(
     headers: &'r HeaderMap,
@@ -414,15 +306,6 @@ pub(super) fn unhex(text: &str) -> Option<[u8; 32]> {
         *byte = digit(high)? << 4 | digit(low)?;
     }
     Some(bytes)
-}
-
-fn not_a_pair(header: &HeaderValue) -> AuthError {
-    AuthError::NotAPair { digest: hashed(header) }
-}
-
-fn hashed(header: &HeaderValue) -> String {
-    let digest = digest::digest(&digest::SHA256, header.as_bytes());
-    base64::engine::general_purpose::STANDARD.encode(digest)
 }
 
 fn lossy(bytes: &[u8]) -> String {
