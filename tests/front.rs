@@ -1,4 +1,5 @@
 //! The front door over real sockets: limits, refusals, TLS, drain.
+#![expect(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test may panic")]
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode};
@@ -70,7 +71,7 @@ impl Running {
         let address = listener.address().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async {
-            let _ = stopped.await;
+            stopped.await.unwrap_or_default();
         };
         let served = tokio::spawn(serve(vec![listener], limits, random, Arc::new(Echo), shutdown));
         Self { address, stop: Some(stop), served }
@@ -621,11 +622,11 @@ async fn an_idle_http2_connection_is_closed_though_it_pings() {
     let (mut read, mut write) = stream.into_split();
     let drained = tokio::spawn(async move {
         let mut all = Vec::new();
-        let _ = read.read_to_end(&mut all).await;
+        drop(read.read_to_end(&mut all).await);
         all
     });
     while !drained.is_finished() && began.elapsed() < Duration::from_secs(6) {
-        let _ = write.write_all(&ping).await;
+        drop(write.write_all(&ping).await);
         tokio::time::sleep(millis(50)).await;
     }
     assert!(drained.is_finished(), "the pings kept it open");

@@ -175,7 +175,7 @@ fn protocol(limits: &Limits) -> auto::Builder<TokioExecutor> {
 }
 
 async fn stopped(stop: &mut watch::Receiver<bool>) {
-    let _ = stop.wait_for(|stop| *stop).await;
+    drop(stop.wait_for(|stop| *stop).await);
 }
 
 async fn accept<H: Handler>(

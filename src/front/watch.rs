@@ -218,7 +218,7 @@ pub(super) async fn drive<C: GracefulConnection>(
     let seen = stop.clone();
     let mut connection = pin!(connection);
     let mut stopped = pin!(async move {
-        let _ = stop.wait_for(|stop| *stop).await;
+        drop(stop.wait_for(|stop| *stop).await);
     });
     let mut meter = Meter { phase: Phase::Head, answered: 0, since: Instant::now() };
     let mut timer = pin!(sleep(limits.header_read_timeout));
