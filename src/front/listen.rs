@@ -1,36 +1,25 @@
 //! Accepts connections, holds them to their limits, hands whole requests to a [`Handler`], and
 //! drains at the end.
 
-use super::body::{Payload, gather};
-use super::message::{Handler, Head, Incoming, Outgoing, Refusal, RequestId, RequestIds};
+use super::exchange::{Desk, Line};
+use super::message::Handler;
 use super::options::{Limits, Options, OptionsError, is_loopback};
 use super::tls::{Tls, TlsDetails, TlsError};
-use super::watch::{Pulse, Watched, drive};
+use super::watch::{Watched, drive};
 use crate::clock::Random;
-use crate::secret::Secret;
-use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderName, HeaderValue, Method, Request, Response, Version};
-use http_body_util::Full;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use std::convert::Infallible;
-use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+use tokio::time::{sleep, timeout};
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: u32 = 1024;
@@ -143,9 +132,7 @@ pub async fn serve<H: Handler>(
 
 /// What all connections share.
 struct Door<H> {
-    handler: Arc<H>,
-    limits: Limits,
-    random: Arc<dyn Random>,
+    desk: Arc<Desk<H>>,
     http: auto::Builder<TokioExecutor>,
     slots: Arc<Semaphore>,
     spare: Arc<Semaphore>,
@@ -157,9 +144,7 @@ impl<H: Handler> Door<H> {
             http: protocol(&limits),
             slots: Arc::new(Semaphore::new(limits.max_connections)),
             spare: Arc::new(Semaphore::new(limits.spare_connections())),
-            handler,
-            limits,
-            random,
+            desk: Arc::new(Desk { handler, limits, random }),
         }
     }
 
@@ -195,7 +180,7 @@ fn protocol(limits: &Limits) -> auto::Builder<TokioExecutor> {
 }
 
 async fn stopped(stop: &mut watch::Receiver<bool>) {
-    let _ = stop.wait_for(|stop| *stop).await;
+    drop(stop.wait_for(|stop| *stop).await);
 }
 
 async fn accept<H: Handler>(
@@ -216,8 +201,8 @@ async fn accept<H: Handler>(
             Ok((stream, peer)) => {
                 pause = ACCEPT_PAUSE.0;
                 if let Some((slot, surplus)) = door.admit() {
-                    let line = Line::new(door.clone(), peer, surplus);
-                    let greeted = greet(line, stream, tls.clone(), stop.clone());
+                    let line = Line::new(door.desk.clone(), peer, surplus);
+                    let greeted = greet(door.clone(), line, stream, tls.clone(), stop.clone());
                     open.spawn(async move {
                         greeted.await;
                         drop(slot);
@@ -233,7 +218,7 @@ async fn accept<H: Handler>(
         }
     }
     drop(tcp);
-    drain(open, door.limits.drain_timeout).await;
+    drain(open, door.desk.limits.drain_timeout).await;
 }
 
 /// Whether only the connection that was about to be accepted is lost.
@@ -251,6 +236,7 @@ async fn drain(mut open: JoinSet<()>, limit: Duration) {
 }
 
 async fn greet<H: Handler>(
+    door: Arc<Door<H>>,
     mut line: Line<H>,
     stream: TcpStream,
     tls: Option<Arc<Tls>>,
@@ -260,9 +246,9 @@ async fn greet<H: Handler>(
         return;
     }
     let Some(tls) = tls else {
-        return converse(line, stream, stop).await;
+        return converse(&door, line, stream, stop).await;
     };
-    let shake = timeout(line.door.limits.tls_handshake_timeout, tls.acceptor().accept(stream));
+    let shake = timeout(line.desk.limits.tls_handshake_timeout, tls.acceptor().accept(stream));
     let shaken = tokio::select! {
         () = stopped(&mut stop) => return,
         shaken = shake => shaken,
@@ -270,175 +256,24 @@ async fn greet<H: Handler>(
     match shaken {
         Ok(Ok(stream)) => {
             line.tls = Some(TlsDetails::of(stream.get_ref().1));
-            converse(line, stream, stop).await;
+            converse(&door, line, stream, stop).await;
         }
         Ok(Err(error)) => tracing::debug!(peer = %line.peer, %error, "TLS handshake failed"),
         Err(_) => tracing::debug!(peer = %line.peer, "TLS handshake took too long"),
     }
 }
 
-async fn converse<H, S>(line: Line<H>, stream: S, stop: watch::Receiver<bool>)
+async fn converse<H, S>(door: &Door<H>, line: Line<H>, stream: S, stop: watch::Receiver<bool>)
 where
     H: Handler,
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let line = Arc::new(line);
-    let door = line.door.clone();
     let pulse = line.pulse.clone();
     let service = service_fn(move |request| {
         let line = line.clone();
         async move { Ok::<_, Infallible>(line.answer(request).await) }
     });
     let io = TokioIo::new(Watched::new(stream, pulse.clone()));
-    drive(door.http.serve_connection(io, service), &pulse, &door.limits, stop).await;
-}
-
-/// One connection, as its requests see it.
-struct Line<H> {
-    door: Arc<Door<H>>,
-    peer: SocketAddr,
-    tls: Option<TlsDetails>,
-    /// Accepted beyond the number that is served.
-    surplus: bool,
-    pulse: Arc<Pulse>,
-    ids: Mutex<RequestIds>,
-}
-
-impl<H: Handler> Line<H> {
-    fn new(door: Arc<Door<H>>, peer: SocketAddr, surplus: bool) -> Self {
-        let (pulse, ids) = (Arc::new(Pulse::new()), Mutex::new(RequestIds::new()));
-        Self { door, peer, tls: None, surplus, pulse, ids }
-    }
-
-    async fn answer(&self, request: Request<hyper::body::Incoming>) -> Response<Full<Bytes>> {
-        let _busy = self.pulse.begin(request.version());
-        let started = Instant::now();
-        let (request, body) = self.split(request);
-        let mut request = Incoming { head: request, body: Secret::new(Vec::new()) };
-        let outcome = match self.receive(&request.head, body, started).await {
-            Ok(body) => {
-                request.body = body;
-                self.run(&request, started).await
-            }
-            Err(refusal) => Err(refusal),
-        };
-        match outcome {
-            Ok(outgoing) => respond(outgoing, &request.head),
-            Err(refusal) => self.refuse(refusal, &request.head),
-        }
-    }
-
-    fn split(&self, request: Request<hyper::body::Incoming>) -> (Head, hyper::body::Incoming) {
-        let (parts, body) = request.into_parts();
-        let request_id = self
-            .ids
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .next(&*self.door.random)
-            .unwrap_or(RequestId::NIL);
-        let head = Head {
-            method: parts.method,
-            uri: parts.uri,
-            headers: parts.headers,
-            version: parts.version,
-            peer: self.peer,
-            tls: self.tls,
-            request_id,
-        };
-        (head, body)
-    }
-
-    async fn receive(
-        &self,
-        head: &Head,
-        body: hyper::body::Incoming,
-        started: Instant,
-    ) -> Result<Secret, Refusal> {
-        let limits = &self.door.limits;
-        if self.surplus {
-            return Err(Refusal::TooManyConnections);
-        }
-        check_head(head, limits)?;
-        timeout_at(started + limits.body_read_timeout, gather(body, limits.max_body))
-            .await
-            .unwrap_or(Err(Refusal::Timeout))
-    }
-
-    async fn run(&self, request: &Incoming, started: Instant) -> Result<Outgoing, Refusal> {
-        if request.head.request_id == RequestId::NIL {
-            return Err(Refusal::Internal);
-        }
-        let answered = unwound(self.door.handler.handle(request));
-        match timeout_at(started + self.door.limits.request_timeout, answered).await {
-            Ok(Some(outgoing)) => Ok(outgoing),
-            Ok(None) => {
-                tracing::error!(request_id = %request.head.request_id, "a handler panicked");
-                Err(Refusal::Internal)
-            }
-            Err(_) => Err(Refusal::Overdue),
-        }
-    }
-
-    fn refuse(&self, refusal: Refusal, head: &Head) -> Response<Full<Bytes>> {
-        let rendered = catch_unwind(AssertUnwindSafe(|| self.door.handler.refuse(refusal, head)));
-        let outgoing = rendered.unwrap_or_else(|_| Outgoing {
-            status: refusal.status(),
-            content_type: HeaderValue::from_static("text/plain"),
-            body: Payload::EMPTY,
-            headers: Vec::new(),
-        });
-        let mut response = respond(outgoing, head);
-        if refusal.leaves_body_unread() && head.version != Version::HTTP_2 {
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            self.pulse.linger();
-        }
-        response
-    }
-}
-
-fn check_head(head: &Head, limits: &Limits) -> Result<(), Refusal> {
-    if head.method == Method::CONNECT {
-        return Err(Refusal::BadRequest);
-    }
-    let fields = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
-    let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
-    if head.headers.len() > limits.max_headers
-        || fields.sum::<usize>() + target > limits.max_header_bytes
-    {
-        return Err(Refusal::HeadersTooLarge);
-    }
-    Ok(())
-}
-
-/// The future's output, or `None` if it panics: one request's defect stays its own.
-async fn unwound<F: Future>(future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-        Ok(polled) => polled.map(Some),
-        Err(_) => Poll::Ready(None),
-    })
-    .await
-}
-
-fn respond(outgoing: Outgoing, head: &Head) -> Response<Full<Bytes>> {
-    let mut body = outgoing.body.into_bytes();
-    let length = body.len();
-    let without_body = head.method == Method::HEAD && head.version == Version::HTTP_2;
-    if without_body {
-        body = Bytes::new();
-    }
-    let mut response = Response::new(Full::new(body));
-    *response.status_mut() = outgoing.status;
-    let headers = response.headers_mut();
-    headers.reserve(4 + outgoing.headers.len());
-    headers.insert(CONTENT_TYPE, outgoing.content_type);
-    for (name, value) in outgoing.headers {
-        headers.insert(name, value);
-    }
-    headers.insert(REQUEST_ID, head.request_id.header());
-    if without_body {
-        // Over HTTP/1.1 hyper leaves the body out by itself and keeps its length.
-        headers.insert(CONTENT_LENGTH, length.into());
-    }
-    response
+    drive(door.http.serve_connection(io, service), &pulse, &door.desk.limits, stop).await;
 }

@@ -3,6 +3,7 @@
 pub mod aws;
 pub mod body;
 pub mod door;
+mod exchange;
 pub mod listen;
 pub mod message;
 mod openapi;

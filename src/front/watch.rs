@@ -188,11 +188,14 @@ impl Meter {
     /// When the connection's time is up, if nothing changes until then.
     fn due(&mut self, pulse: &Pulse, limits: &Limits, now: Instant) -> Instant {
         let answered = pulse.answered.load(Relaxed);
-        if self.phase != Phase::Closing {
-            let phase = pulse.phase();
-            if phase != self.phase || answered != self.answered {
-                *self = Self { phase, answered, since: now };
+        let phase = pulse.phase();
+        if self.phase == Phase::Closing {
+            // A request may have been on its way when the connection was found idle.
+            if phase == Phase::Busy {
+                self.since = now;
             }
+        } else if phase != self.phase || answered != self.answered {
+            *self = Self { phase, answered, since: now };
         }
         match self.phase {
             Phase::Head => self.since + limits.header_read_timeout,
@@ -215,7 +218,7 @@ pub(super) async fn drive<C: GracefulConnection>(
     let seen = stop.clone();
     let mut connection = pin!(connection);
     let mut stopped = pin!(async move {
-        let _ = stop.wait_for(|stop| *stop).await;
+        drop(stop.wait_for(|stop| *stop).await);
     });
     let mut meter = Meter { phase: Phase::Head, answered: 0, since: Instant::now() };
     let mut timer = pin!(sleep(limits.header_read_timeout));
@@ -256,4 +259,55 @@ pub(super) async fn drive<C: GracefulConnection>(
         }
     })
     .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> Limits {
+        Limits::default()
+    }
+
+    fn at(start: Instant, seconds: u64) -> Instant {
+        start + Duration::from_secs(seconds)
+    }
+
+    fn fresh(start: Instant) -> (Pulse, Meter) {
+        (Pulse::new(), Meter { phase: Phase::Head, answered: 0, since: start })
+    }
+
+    #[test]
+    fn a_head_is_timed_from_its_first_byte_and_not_from_the_last_one() {
+        let start = Instant::now();
+        let (pulse, mut meter) = fresh(start);
+        assert_eq!(meter.due(&pulse, &limits(), at(start, 1)), at(start, 10));
+        drop(pulse.begin(Version::HTTP_11));
+        assert_eq!(meter.due(&pulse, &limits(), at(start, 2)), at(start, 77));
+        pulse.received();
+        assert_eq!(meter.due(&pulse, &limits(), at(start, 50)), at(start, 60));
+        pulse.received();
+        assert_eq!(meter.due(&pulse, &limits(), at(start, 55)), at(start, 60));
+    }
+
+    #[test]
+    fn idle_time_starts_anew_after_every_answer_even_if_nobody_looked_in_between() {
+        let start = Instant::now();
+        let (pulse, mut meter) = fresh(start);
+        for second in [3, 30, 60] {
+            drop(pulse.begin(Version::HTTP_11));
+            assert_eq!(meter.due(&pulse, &limits(), at(start, second)), at(start, second + 75));
+        }
+    }
+
+    #[test]
+    fn a_request_that_crosses_with_the_closing_is_waited_for() {
+        let start = Instant::now();
+        let (pulse, mut meter) = fresh(start);
+        meter.phase = Phase::Closing;
+        let late = pulse.begin(Version::HTTP_2);
+        assert_eq!(meter.due(&pulse, &limits(), at(start, 5)), at(start, 5) + LINGER);
+        drop(late);
+        assert_eq!(meter.due(&pulse, &limits(), at(start, 6)), at(start, 5) + LINGER);
+    }
 }
