@@ -43,8 +43,8 @@ fn read(store: &Store, name: &str, queries: usize) -> usize {
         }
         if queries > 1 {
             let args = [name.into(), ID.into()];
-            bytes += one(tx, READ_VERSION, &args, |row| Ok(row.blob(0)?.len()))?
-                .unwrap_or_default();
+            bytes +=
+                one(tx, READ_VERSION, &args, |row| Ok(row.blob(0)?.len()))?.unwrap_or_default();
         }
         Ok(bytes)
     });

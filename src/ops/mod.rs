@@ -119,8 +119,28 @@ pub const fn row<O: Operation>() -> Row {
 }
 
 /// Every operation.
-pub static TABLE: &[Row] =
-    &[row::<secrets::value::GetSecretValue>(), row::<keys::cipher::Encrypt>()];
+pub static TABLE: &[Row] = &[
+    row::<secrets::value::GetSecretValue>(),
+    row::<keys::cipher::Encrypt>(),
+    row::<keys::create::CreateKey>(),
+    row::<keys::describe::DescribeKey>(),
+    row::<keys::list::ListKeys>(),
+    row::<keys::alias::CreateAlias>(),
+    row::<keys::alias::UpdateAlias>(),
+    row::<keys::alias::DeleteAlias>(),
+    row::<keys::alias::ListAliases>(),
+    row::<keys::state::EnableKey>(),
+    row::<keys::state::DisableKey>(),
+    row::<keys::state::ScheduleKeyDeletion>(),
+    row::<keys::state::CancelKeyDeletion>(),
+    row::<keys::describe::UpdateKeyDescription>(),
+    row::<keys::tags::TagResource>(),
+    row::<keys::tags::UntagResource>(),
+    row::<keys::tags::ListResourceTags>(),
+    row::<keys::policy::GetKeyPolicy>(),
+    row::<keys::policy::PutKeyPolicy>(),
+    row::<keys::policy::ListKeyPolicies>(),
+];
 
 /// The row of this name.
 pub fn find(service: Service, name: &str) -> Option<&'static Row> {

@@ -169,6 +169,10 @@ impl Serialize for Blob {
     }
 }
 
+/// The answer of an operation that has nothing to say.
+#[derive(Debug, Serialize)]
+pub struct Empty {}
+
 /// A timestamp in an answer: seconds since the epoch as a number, milliseconds behind the point.
 #[derive(Clone, Copy, Debug)]
 pub struct Epoch(pub Time);

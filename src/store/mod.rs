@@ -8,10 +8,10 @@
 
 pub mod identity;
 pub mod keys;
+pub mod migrate;
 pub mod outbox;
 pub mod records;
 pub mod secrets;
-pub mod migrate;
 pub mod sqlite;
 
 use std::sync::Arc;

@@ -74,8 +74,7 @@ fn open(file: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-    let connection =
-        Connection::open_with_flags_and_vfs(file, flags, VFS).map_err(from_sqlite)?;
+    let connection = Connection::open_with_flags_and_vfs(file, flags, VFS).map_err(from_sqlite)?;
     harden(&connection).map_err(from_sqlite)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(connection)

@@ -35,8 +35,7 @@ pub(super) fn hold(directory: &Path) -> Result<Held> {
         _ => {}
     }
     // SQLite refuses any link in the path of a database that it may not follow.
-    let directory =
-        directory.canonicalize().map_err(|error| refused("find", directory, &error))?;
+    let directory = directory.canonicalize().map_err(|error| refused("find", directory, &error))?;
     private(&directory, 0o077, "700")?;
     let lock = lock(&directory)?;
     let database = directory.join(DATABASE);

@@ -66,7 +66,9 @@ impl Options {
     fn check(&self) -> Result<()> {
         let refuse = |what: &str| Err(Error::Unusable(what.to_owned()));
         if self.readers == 0 || self.group == 0 || self.queue == 0 {
-            return refuse("the store needs at least one reader, one job a group, one in the queue");
+            return refuse(
+                "the store needs at least one reader, one job a group, one in the queue",
+            );
         }
         if self.scans == 0 || self.scans > self.readers {
             return refuse("the store's scans must be between one and its readers");

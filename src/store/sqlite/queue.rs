@@ -62,9 +62,7 @@ impl Queue {
             state.asleep = true;
             state = self
                 .arrived
-                .wait_timeout_while(state, patience, |state| {
-                    state.jobs.is_empty() && !state.closed
-                })
+                .wait_timeout_while(state, patience, |state| state.jobs.is_empty() && !state.closed)
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
             state.asleep = false;

@@ -30,8 +30,7 @@ struct State {
 
 impl Readers {
     pub(super) fn new(file: PathBuf, limit: usize) -> Self {
-        let state =
-            State { idle: Vec::with_capacity(limit), open: 0, waiting: 0, closed: false };
+        let state = State { idle: Vec::with_capacity(limit), open: 0, waiting: 0, closed: false };
         Self { file, limit, state: Mutex::new(state), returned: Condvar::new() }
     }
 
@@ -76,10 +75,8 @@ impl Readers {
                 return Ok(lent);
             }
             state.waiting += 1;
-            let (locked, waited) = self
-                .returned
-                .wait_timeout(state, PATIENCE)
-                .unwrap_or_else(PoisonError::into_inner);
+            let (locked, waited) =
+                self.returned.wait_timeout(state, PATIENCE).unwrap_or_else(PoisonError::into_inner);
             state = locked;
             state.waiting -= 1;
             if waited.timed_out() && state.idle.is_empty() {

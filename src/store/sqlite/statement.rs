@@ -186,9 +186,7 @@ impl Row for Columns<'_, '_> {
 
     fn text(&self, column: usize) -> Result<&str> {
         match self.at(column)? {
-            ValueRef::Text(bytes) => {
-                std::str::from_utf8(bytes).map_err(|_| not_a(column, "UTF-8"))
-            }
+            ValueRef::Text(bytes) => std::str::from_utf8(bytes).map_err(|_| not_a(column, "UTF-8")),
             _ => Err(not_a(column, "text")),
         }
     }

@@ -418,7 +418,8 @@ fn damage_inside_the_file_is_named_as_such() {
     }
     std::fs::write(&file, bytes).unwrap();
     let engine = open(options(dir.path()));
-    let outcome = engine.read(&mut |tx| one(tx, "SELECT max(length(b)) FROM t", &[], |_| Ok(())).map(drop));
+    let outcome =
+        engine.read(&mut |tx| one(tx, "SELECT max(length(b)) FROM t", &[], |_| Ok(())).map(drop));
     assert!(matches!(outcome, Err(Error::Corrupt(_))), "{outcome:?}");
 }
 
@@ -625,7 +626,8 @@ fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(|line| line.unwrap());
+        let mut lines =
+            BufReader::new(child.stdout.take().unwrap()).lines().map(|line| line.unwrap());
         let number = |line: String| line.strip_prefix("acknowledged ")?.parse::<i64>().ok();
         acknowledged.push(lines.by_ref().find_map(number).expect("the child wrote nothing"));
         let moment = u64::from(crate_random(round) % 30_000);
