@@ -148,7 +148,7 @@ impl Plan {
         let row = site.clone();
         store.write::<_, store::Error>(move |tx| put_site(tx, &row)).await?;
         let appliance = Appliance::join(config, store, lane, site).await?;
-        crate::ops::keys::create_service_key(&appliance.services, &self.account).await?;
+        crate::ops::keys::create::create_service_key(&appliance.services, &self.account).await?;
         self.administrator(&appliance, world).await
     }
 

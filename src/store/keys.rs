@@ -4,7 +4,9 @@ use super::records::{Document, Records, Rows, belongs};
 use super::{Result, Value};
 use crate::clock::Time;
 use crate::name::{BackingKeyId, KeyCheck, Scheme};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// A KMS key: everything of it but its material.
@@ -39,7 +41,7 @@ pub struct Key {
 }
 
 /// A key state of AWS's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum KeyState {
     /// May be used.
     Enabled,
@@ -50,7 +52,7 @@ pub enum KeyState {
 }
 
 /// Who manages a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum KeyManager {
     /// A service: `alias/aws/...`.
     #[serde(rename = "AWS")]
@@ -78,7 +80,7 @@ pub struct Backing {
 }
 
 /// Why a backing key was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum RotationType {
     /// By the schedule.
     #[serde(rename = "AUTOMATIC")]
@@ -292,6 +294,24 @@ impl Rows<'_> {
         let id = backing_key.to_string();
         self.tx().execute("DELETE FROM intent WHERE backing_key = ?1", &[(&id).into()])?;
         Ok(())
+    }
+
+    /// The intent that stands for this backing key.
+    pub fn intent(&mut self, backing_key: BackingKeyId) -> Result<Option<Intent>> {
+        let id = backing_key.to_string();
+        let found =
+            self.load("SELECT doc, mac FROM intent WHERE backing_key = ?1", &[(&id).into()])?;
+        belongs(found, |intent: &Intent| intent.backing_key == backing_key)
+    }
+
+    /// The ids of all backing keys that KMS keys name, in every account.
+    pub fn backing_keys_in_use(&mut self) -> Result<HashSet<BackingKeyId>> {
+        let mut ids = HashSet::new();
+        self.each("SELECT doc, mac FROM kms_key", &[], |key: Key, _| {
+            ids.extend(key.backing.iter().map(|backing| backing.id));
+            Ok(true)
+        })?;
+        Ok(ids)
     }
 
     /// Every intent that stands.
