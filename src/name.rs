@@ -174,6 +174,19 @@ pub struct Caller {
     pub access_key_id: Option<String>,
 }
 
+impl Caller {
+    /// Strongroom itself, at work for an account.
+    pub fn system(account: &str) -> Self {
+        Self {
+            account: account.to_owned(),
+            arn: ["arn:aws:iam::", account, ":root"].concat(),
+            principal_id: "strongroom".to_owned(),
+            kind: PrincipalKind::System,
+            access_key_id: None,
+        }
+    }
+}
+
 /// The kinds of principal, by the names that audit records use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PrincipalKind {

@@ -9,7 +9,7 @@ pub mod log;
 pub mod outbox;
 
 use crate::clock::{Random, Time, random_uuid};
-use crate::name::{Caller, Service};
+use crate::name::{Caller, PrincipalKind, Service};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 /// What the log says of one request.
@@ -64,7 +64,7 @@ impl Serialize for Record<'_> {
         let source = self.service.map_or("strongroom", Service::event_source);
         map.serialize_entry("eventSource", source)?;
         map.serialize_entry("eventName", self.operation)?;
-        map.serialize_entry("eventType", "AwsApiCall")?;
+        map.serialize_entry("eventType", event_type(self.caller))?;
         map.serialize_entry("readOnly", &self.read_only)?;
         map.serialize_entry("awsRegion", self.region)?;
         map.serialize_entry("sourceIPAddress", self.source_ip)?;
@@ -85,6 +85,14 @@ impl Serialize for Record<'_> {
             map.serialize_entry("errorMessage", message)?;
         }
         map.end()
+    }
+}
+
+/// CloudTrail tells what a service does by itself from what it is asked for.
+fn event_type(caller: Option<&Caller>) -> &'static str {
+    match caller.map(|c| c.kind) {
+        Some(PrincipalKind::System) => "AwsServiceEvent",
+        _ => "AwsApiCall",
     }
 }
 

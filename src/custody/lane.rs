@@ -43,6 +43,7 @@ impl Default for Options {
 
 /// Options that were checked against a profile.
 pub(crate) struct Settings {
+    profile: Arc<str>,
     workers: usize,
     queue: usize,
     deadline: Duration,
@@ -63,7 +64,8 @@ impl Options {
             return Err(Error::BadRequest("a deadline is from 1 to 120000 milliseconds"));
         }
         let deadline = Duration::from_millis(self.deadline_ms);
-        Ok(Settings { workers, queue: self.queue, deadline })
+        let profile = profile.name.as_str().into();
+        Ok(Settings { profile, workers, queue: self.queue, deadline })
     }
 }
 
@@ -76,6 +78,7 @@ impl Options {
 pub struct Lane {
     queue: Sender<Job>,
     token: Arc<dyn Token>,
+    profile: Arc<str>,
     deadline: Duration,
     /// Dropped after the queue and the token: the order of these fields matters.
     _threads: Arc<Threads>,
@@ -122,7 +125,8 @@ impl Lane {
         }
         let deadline = settings.deadline;
         let threads = Threads { ended, token: Some(Arc::clone(&token)), patience: deadline };
-        Ok(Self { queue, token, deadline, _threads: Arc::new(threads) })
+        let profile = settings.profile;
+        Ok(Self { queue, token, profile, deadline, _threads: Arc::new(threads) })
     }
 
     /// Asks the token and waits for the answer, at most until the deadline. Runs on a tokio runtime
@@ -213,6 +217,11 @@ impl Lane {
     /// Which token this is.
     pub fn info(&self) -> &TokenInfo {
         self.token.info()
+    }
+
+    /// The name of the profile that describes this token.
+    pub fn profile(&self) -> &str {
+        &self.profile
     }
 
     /// How the token was when last spoken to. Cheap, and never waits for the hardware.

@@ -34,6 +34,8 @@ pub fn code(row: &Row, condition: Condition) -> (&'static str, StatusCode) {
         (Kms, C::InvalidParameter) => ("ValidationException", bad),
         (SecretsManager, C::InvalidRequest) => ("InvalidRequestException", bad),
         (Kms, C::InvalidRequest) => ("ValidationException", bad),
+        (SecretsManager, C::NotAuthorized) => ("AccessDeniedException", bad),
+        (Kms, C::NotAuthorized) => ("NotAuthorizedException", bad),
         (SecretsManager, C::NotFound) => ("ResourceNotFoundException", bad),
         (Kms, C::NotFound) => ("NotFoundException", bad),
         (SecretsManager, C::AlreadyExists) => ("ResourceExistsException", bad),

@@ -6,10 +6,10 @@ use super::error::{Condition, Error, Result};
 use super::shape::{Body, Checks, decode, encode};
 use super::{Access, Input, Operation, Row};
 use crate::audit::{self, Record, Recorder};
-use crate::clock::{Time, World};
+use crate::clock::{Time, World, random_uuid};
 use crate::custody::lane::Lane;
 use crate::envelope::{Envelopes, cache::DataKeys};
-use crate::name::{Arn, Caller};
+use crate::name::{Arn, Caller, Service};
 use crate::policy::{self, Decision};
 use crate::store::records::{Records, Rows};
 use parking_lot::Mutex;
@@ -84,6 +84,28 @@ pub trait Target: Send {
     fn owner(&self) -> &str;
 }
 
+/// The ARN of a target that is none: what a policy names for actions without a resource.
+pub const NO_RESOURCE: &str = "*";
+
+/// The target of an action without a resource: the caller's own account.
+pub struct OwnAccount(String);
+
+impl OwnAccount {
+    /// The account of this call's principal.
+    pub fn of(call: &Call) -> Self {
+        Self(call.caller.account.clone())
+    }
+}
+
+impl Target for OwnAccount {
+    fn arn(&self) -> &str {
+        NO_RESOURCE
+    }
+    fn owner(&self) -> &str {
+        &self.0
+    }
+}
+
 /// A target that the caller may act on.
 pub struct Allowed<T>(T);
 
@@ -116,7 +138,9 @@ impl Call {
     /// Asks the policy whether the caller may do `action` (without the service) to `target`: a
     /// second right besides the operation's own, in the same audit record.
     pub fn allow<T: Target>(&self, action: &str, target: T) -> Result<Allowed<T>> {
-        self.progress.lock().resources.push(target.arn().to_owned());
+        if target.arn() != NO_RESOURCE {
+            self.acted_on(target.arn());
+        }
         let service = service_of(target.arn()).unwrap_or(self.row.service.prefix());
         let action = [service, ":", action].concat();
         let (resource, owner) = (target.arn(), target.owner());
@@ -131,6 +155,14 @@ impl Call {
                     self.caller.arn
                 ),
             )),
+        }
+    }
+
+    /// Notes a resource in the request's audit record: one that was just made, say.
+    pub fn acted_on(&self, arn: &str) {
+        let resources = &mut self.progress.lock().resources;
+        if !resources.iter().any(|known| known == arn) {
+            resources.push(arn.to_owned());
         }
     }
 
@@ -185,6 +217,62 @@ impl Call {
         let error = error.map(|e| ((self.code_of)(self.row, e.condition), e.message.as_ref()));
         let line = self.record(error, |record| record.encode())?;
         Ok(self.recorder.append_line(&line).await?)
+    }
+}
+
+/// Something that the appliance does by itself; it stands in the audit log as what a service of
+/// AWS's does by itself stands in CloudTrail (`DeleteKey` at the end of a key's deletion window).
+pub struct Event {
+    /// The service in whose name it is done.
+    pub service: Service,
+    /// What is done.
+    pub name: &'static str,
+    /// The account whose resources it concerns.
+    pub account: String,
+    /// ARNs of those resources.
+    pub resources: Vec<String>,
+}
+
+impl Services {
+    /// Changes the store for the appliance itself. As with [`Call::commit`] the audit record of the
+    /// change commits with it.
+    ///
+    /// # Errors
+    /// Those of `change`, of the database and of the audit log; then nothing is changed.
+    pub async fn commit_event<T: Send + 'static>(
+        &self,
+        event: &Event,
+        mut change: impl FnMut(&mut Rows<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.recorder.ready()?;
+        let record = self.event_record(event)?;
+        self.records
+            .write(move |rows| {
+                let value = change(rows)?;
+                rows.put_record(&record)?;
+                Ok::<_, Error>(value)
+            })
+            .await
+    }
+
+    fn event_record(&self, event: &Event) -> Result<Vec<u8>> {
+        let caller = Caller::system(&event.account);
+        let request_id = random_uuid(&*self.world.random)?;
+        let record = Record {
+            time: self.world.clock.now(),
+            service: Some(event.service),
+            operation: event.name,
+            read_only: false,
+            region: &self.region,
+            caller: Some(&caller),
+            source_ip: event.service.event_source(),
+            user_agent: event.service.event_source(),
+            request_id: &request_id,
+            event_id: &audit::event_id(&*self.world.random)?,
+            resources: &event.resources,
+            error: None,
+        };
+        Ok(record.encode()?)
     }
 }
 

@@ -20,6 +20,8 @@ pub enum Condition {
     InvalidRequest,
     /// No policy allows it.
     AccessDenied,
+    /// Reserved for the service itself, whatever the policies say (KMS's NotAuthorizedException).
+    NotAuthorized,
     /// No such resource.
     NotFound,
     /// There is one of that name already.

@@ -133,8 +133,28 @@ pub const fn row<O: Operation>() -> Row {
 }
 
 /// Every operation.
-pub static TABLE: &[Row] =
-    &[row::<secrets::value::GetSecretValue>(), row::<keys::cipher::Encrypt>()];
+pub static TABLE: &[Row] = &[
+    row::<secrets::value::GetSecretValue>(),
+    row::<keys::cipher::Encrypt>(),
+    row::<keys::create::CreateKey>(),
+    row::<keys::describe::DescribeKey>(),
+    row::<keys::list::ListKeys>(),
+    row::<keys::alias::CreateAlias>(),
+    row::<keys::alias::UpdateAlias>(),
+    row::<keys::alias::DeleteAlias>(),
+    row::<keys::alias::ListAliases>(),
+    row::<keys::state::EnableKey>(),
+    row::<keys::state::DisableKey>(),
+    row::<keys::state::ScheduleKeyDeletion>(),
+    row::<keys::state::CancelKeyDeletion>(),
+    row::<keys::describe::UpdateKeyDescription>(),
+    row::<keys::tags::TagResource>(),
+    row::<keys::tags::UntagResource>(),
+    row::<keys::tags::ListResourceTags>(),
+    row::<keys::policy::GetKeyPolicy>(),
+    row::<keys::policy::PutKeyPolicy>(),
+    row::<keys::policy::ListKeyPolicies>(),
+];
 
 /// The row of this name.
 pub fn find(service: Service, name: &str) -> Option<&'static Row> {
@@ -144,5 +164,10 @@ pub fn find(service: Service, name: &str) -> Option<&'static Row> {
 /// Deletes what is due and finishes what was left undone. What fails is logged and tried again the
 /// next time.
 pub async fn keep_house(services: &Arc<Services>) {
-    let _ = services;
+    if let Err(error) = keys::purge::purge_due(services).await {
+        tracing::error!(%error, "KMS keys that are due could not be looked for");
+    }
+    if let Err(error) = keys::material::reconcile(services).await {
+        tracing::error!(%error, "intents could not be looked at");
+    }
 }

@@ -164,6 +164,10 @@ impl Serialize for Blob {
     }
 }
 
+/// The answer of an operation that has nothing to say.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Empty {}
+
 /// A timestamp in an answer: seconds since the epoch as a number, milliseconds behind the point.
 #[derive(Clone, Copy, Debug)]
 pub struct Epoch(pub Time);

@@ -5,6 +5,7 @@ use super::{Result, Value};
 use crate::clock::Time;
 use crate::name::{BackingKeyId, KeyCheck, Scheme};
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// A KMS key: everything of it but its material.
@@ -292,6 +293,24 @@ impl Rows<'_> {
         let id = backing_key.to_string();
         self.tx().execute("DELETE FROM intent WHERE backing_key = ?1", &[(&id).into()])?;
         Ok(())
+    }
+
+    /// The intent that stands for this backing key.
+    pub fn intent(&mut self, backing_key: BackingKeyId) -> Result<Option<Intent>> {
+        let id = backing_key.to_string();
+        let found =
+            self.load("SELECT doc, mac FROM intent WHERE backing_key = ?1", &[(&id).into()])?;
+        belongs(found, |intent: &Intent| intent.backing_key == backing_key)
+    }
+
+    /// The ids of all backing keys that KMS keys name, in every account.
+    pub fn backing_keys_in_use(&mut self) -> Result<HashSet<BackingKeyId>> {
+        let mut ids = HashSet::new();
+        self.each("SELECT doc, mac FROM kms_key", &[], |key: Key, _| {
+            ids.extend(key.backing.iter().map(|backing| backing.id));
+            Ok(true)
+        })?;
+        Ok(ids)
     }
 
     /// Every intent that stands.

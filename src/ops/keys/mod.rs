@@ -1,11 +1,23 @@
 //! KMS.
 
+pub mod alias;
 pub mod cipher;
+pub mod create;
+pub mod describe;
+pub mod list;
+pub mod material;
+pub mod policy;
+pub mod purge;
+pub mod state;
+pub mod tags;
+
+pub use create::create_service_key;
 
 use super::call::{Call, Target};
 use super::error::{Condition, Error, Result};
-use crate::name::{Arn, KeyRef, Service, alias_arn, is_key_id, key_arn};
-use crate::store::keys::{Key, KeyState};
+use super::shape::Checks;
+use crate::name::{Arn, KeyRef, Service, alias_arn, is_account, is_key_id, key_arn};
+use crate::store::keys::{Key, KeyManager, KeyState};
 use std::sync::Arc;
 
 /// A KMS key that a request names, there or not.
@@ -28,17 +40,13 @@ impl KeyTarget {
     /// The key, or AWS's answer that there is none.
     pub fn key(&self) -> Result<&Arc<Key>> {
         self.key.as_ref().ok_or_else(|| {
-            let kind = if self.arn.contains(":alias/") { "Alias" } else { "Key" };
-            let verb = if kind == "Alias" { "is not found." } else { "does not exist" };
             let arn = &self.arn;
-            Error::new(
-                Condition::NotFound,
-                if kind == "Alias" {
-                    format!("{kind} {arn} {verb}")
-                } else {
-                    format!("{kind} '{arn}' {verb}")
-                },
-            )
+            let text = if self.arn.contains(":alias/") {
+                alias_not_found(arn)
+            } else {
+                format!("Key '{arn}' does not exist")
+            };
+            Error::new(Condition::NotFound, text)
         })
     }
 
@@ -47,6 +55,22 @@ impl KeyTarget {
         let key = self.key()?;
         usable(key, &self.arn_of_key(key))?;
         Ok(key)
+    }
+
+    /// The key, if it is the customer's own. The key policies of AWS-managed keys let nobody but
+    /// the service change them.
+    pub fn customers(&self, call: &Call) -> Result<&Arc<Key>> {
+        let key = self.key()?;
+        if key.manager == KeyManager::Customer {
+            return Ok(key);
+        }
+        let (caller, arn) = (&call.caller.arn, self.arn_of_key(key));
+        let action = ["kms:", call.row.action].concat();
+        let text = format!(
+            "User: {caller} is not authorized to perform: {action} on resource: {arn} because no \
+             resource-based policy allows the {action} action"
+        );
+        Err(Error::new(Condition::AccessDenied, text))
     }
 
     /// The ARN of the key itself, where the request named an alias.
@@ -66,11 +90,22 @@ fn key_arn_like(alias_arn: &str, key: &Key) -> String {
     key_arn(region, &key.account, &key.id)
 }
 
+fn alias_not_found(arn: &str) -> String {
+    format!("Alias {arn} is not found.")
+}
+
 /// Refuses a key that may not be used for cryptography now.
 pub fn usable(key: &Key, arn: &str) -> Result<()> {
     match key.state {
-        KeyState::Enabled => Ok(()),
         KeyState::Disabled => Err(Error::new(Condition::Disabled, format!("{arn} is disabled."))),
+        KeyState::Enabled | KeyState::PendingDeletion => not_pending(key, arn),
+    }
+}
+
+/// Refuses a key that waits for its deletion.
+fn not_pending(key: &Key, arn: &str) -> Result<()> {
+    match key.state {
+        KeyState::Enabled | KeyState::Disabled => Ok(()),
         KeyState::PendingDeletion => {
             Err(Error::new(Condition::InvalidState, format!("{arn} is pending deletion.")))
         }
@@ -78,26 +113,19 @@ pub fn usable(key: &Key, arn: &str) -> Result<()> {
 }
 
 /// Finds the key that `named` means: a key id, a key ARN, an alias name or an alias ARN.
+///
+/// # Errors
+/// [`Condition::NotFound`] for a text that is none of these, and for another region's ARN; those of
+/// the database.
 pub fn locate(call: &Call, named: &str) -> Result<KeyTarget> {
-    let bad = || Error::new(Condition::NotFound, format!("Invalid keyId '{named}'"));
-    let reference = KeyRef::parse(named).ok_or_else(bad)?;
-    let (KeyRef::Id { arn, .. } | KeyRef::Alias { arn, .. }) = reference;
-    if let Some(arn) = arn {
-        check_arn(call, &arn)?;
-    }
-    let account = arn.map_or(call.caller.account.as_str(), |arn| arn.account);
-    match reference {
-        KeyRef::Id { id, .. } => {
-            if !is_key_id(id) {
-                return Err(bad());
-            }
+    match parse(call, named)? {
+        Named::Key { account, id } => {
             let key = call.records.key(id)?.filter(|key| key.account == account);
             let arn = key_arn(&call.region, account, id);
             Ok(KeyTarget { arn, owner: account.to_owned(), key })
         }
-        KeyRef::Alias { name, .. } => {
-            let alias = call.records.alias(account, name)?;
-            let key = match alias {
+        Named::Alias { account, name } => {
+            let key = match call.records.alias(account, name)? {
                 Some(alias) => call.records.key(&alias.target)?,
                 None => None,
             };
@@ -110,57 +138,82 @@ pub fn locate(call: &Call, named: &str) -> Result<KeyTarget> {
     }
 }
 
-fn check_arn(call: &Call, arn: &Arn<'_>) -> Result<()> {
-    if arn.partition != "aws" || arn.service != Service::Kms.prefix() {
-        return Err(Error::new(Condition::NotFound, "Invalid arn"));
+/// The same for operations that take key ids and key ARNs alone.
+///
+/// # Errors
+/// Those of [`locate`], and [`Condition::InvalidArn`] for an alias.
+pub fn locate_key(call: &Call, named: &str) -> Result<KeyTarget> {
+    if let Named::Alias { .. } = parse(call, named)? {
+        let text = "Key Aliases are not supported for this operation.";
+        return Err(Error::new(Condition::InvalidArn, text));
     }
-    if arn.region != call.region {
-        return Err(Error::new(Condition::NotFound, format!("Invalid arn {}", arn.region)));
-    }
-    Ok(())
+    locate(call, named)
 }
 
-/// TEMPORARY until the key lifecycle lands.
-pub async fn create_service_key(services: &super::call::Services, account: &str) -> Result<()> {
-    use crate::store::keys::*;
-    let id = crate::name::BackingKeyId(crate::clock::random_bytes(&*services.world.random)?);
-    let e = services.lane.generate(id, crate::name::Scheme::HmacKdf).await?;
-    let now = services.world.clock.now();
-    let key = Key {
-        id: crate::clock::random_uuid(&*services.world.random)?,
-        account: account.into(),
-        description: String::new(),
-        state: KeyState::Enabled,
-        manager: KeyManager::Aws,
-        created: now,
-        due: None,
-        window_days: None,
-        policy: String::new(),
-        tags: vec![],
-        backing: vec![Backing {
-            id,
-            scheme: crate::name::Scheme::HmacKdf,
-            check: e.check,
-            created: now,
-            material_id: String::new(),
-            rotation: None,
-        }],
-        rotation: None,
-        revision: 0,
+/// What a request names, well-formed and of this region.
+enum Named<'a> {
+    Key { account: &'a str, id: &'a str },
+    Alias { account: &'a str, name: &'a str },
+}
+
+fn parse<'a>(call: &'a Call, named: &'a str) -> Result<Named<'a>> {
+    let bad = || Error::new(Condition::NotFound, format!("Invalid keyId '{named}'"));
+    let reference = KeyRef::parse(named).ok_or_else(bad)?;
+    let (KeyRef::Id { arn, .. } | KeyRef::Alias { arn, .. }) = reference;
+    let account = match arn {
+        None => call.caller.account.as_str(),
+        Some(arn) if arn.partition != "aws" || arn.service != Service::Kms.prefix() => {
+            return Err(bad());
+        }
+        Some(arn) if arn.region != call.region => {
+            return Err(Error::new(Condition::NotFound, format!("Invalid arn {}", arn.region)));
+        }
+        Some(arn) if is_account(arn.account) => arn.account,
+        Some(_) => return Err(bad()),
     };
-    let alias = Alias {
-        account: account.into(),
-        name: "alias/aws/secretsmanager".into(),
-        target: key.id.clone(),
-        created: now,
-        updated: now,
-    };
-    services
-        .records
-        .write(move |rows| {
+    match reference {
+        KeyRef::Id { id, .. } if is_key_id(id) => Ok(Named::Key { account, id }),
+        KeyRef::Id { .. } => Err(bad()),
+        KeyRef::Alias { name, .. } => Ok(Named::Alias { account, name }),
+    }
+}
+
+/// Changes one key of the customer's. `f` is handed the key and its ARN, and says whether it changed
+/// anything; it may run several times. A request that changes nothing writes nothing.
+async fn change(
+    call: &Call,
+    target: &KeyTarget,
+    mut f: impl FnMut(&mut Key, &str) -> Result<bool> + Send + 'static,
+) -> Result<Key> {
+    let known = target.customers(call)?;
+    let arn = target.arn_of_key(known);
+    let mut trial = Key::clone(known);
+    if !f(&mut trial, &arn)? {
+        return Ok(trial);
+    }
+    let id = trial.id;
+    call.commit(move |rows| {
+        let gone = || Error::new(Condition::NotFound, format!("Key '{arn}' does not exist"));
+        let mut key = rows.key(&id)?.ok_or_else(gone)?;
+        if f(&mut key, &arn)? {
+            key.revision += 1;
             rows.put_key(&key)?;
-            rows.put_alias(&alias)?;
-            Ok::<_, Error>(())
-        })
-        .await
+        }
+        Ok(key)
+    })
+    .await
+}
+
+/// The bounds of a KeyId that must be there.
+fn check_key_id(checks: &mut Checks, key_id: &Option<String>) {
+    checks.required("keyId", key_id);
+    checks.length("keyId", key_id.as_deref(), 1, 2048);
+}
+
+/// The bounds of GrantTokens.
+fn check_grant_tokens(checks: &mut Checks, tokens: Option<&[String]>) {
+    checks.items("grantTokens", tokens.map(<[_]>::len), 0, 10);
+    for (n, token) in (1..).zip(tokens.unwrap_or_default()) {
+        checks.length(&format!("grantTokens.{n}.member"), Some(token), 1, 8192);
+    }
 }

@@ -1,0 +1,258 @@
+//! Backing keys: made and destroyed so that a crash at any moment leaves neither a KMS key without
+//! its material nor material that no KMS key names for long.
+//!
+//! *Make*: a durable intent, then the token, then the KMS key's row, whose transaction also takes
+//! the intent away ([`adopt`]). *Destroy*: the row goes and the intent comes in one transaction,
+//! then the token, then the intent goes. [`reconcile`] carries out what a crash left behind.
+
+use crate::clock::{DAY, Time, random_bytes};
+use crate::custody::{self, Evidence};
+use crate::name::{BackingKeyId, Scheme, Service};
+use crate::ops::call::{Event, Services};
+use crate::ops::error::{Condition, Error, Result};
+use crate::store::keys::{Backing, Intent, IntentKind, RotationType};
+use crate::store::records::Rows;
+use aws_lc_rs::digest;
+use std::collections::HashSet;
+
+/// How old an intent to make a key must be before the key counts as abandoned, milliseconds: well
+/// beyond the longest deadline of a token's lane and any wait for the database.
+const ABANDONED: i64 = DAY / 24;
+
+/// What a material id is the digest of, besides region and backing key.
+const MATERIAL_ID: &[u8] = b"strongroom key material id v1";
+
+/// Makes a key in the token, behind a durable intent. The caller then commits the KMS key's row
+/// together with [`adopt`]; if it can't, it calls [`discard`].
+///
+/// # Errors
+/// Those of the token, the database and the generator; and [`Condition::Internal`] if the token made
+/// a key that could leave it. What may have been made is destroyed, by [`reconcile`] at last.
+pub async fn make_backing_key(
+    services: &Services,
+    rotation: Option<RotationType>,
+) -> Result<Backing> {
+    let id = BackingKeyId(random_bytes(&*services.world.random)?);
+    let scheme = Scheme::HmacKdf;
+    note(services, id, IntentKind::Create).await?;
+    let made = services.lane.generate(id, scheme).await.map_err(Error::from);
+    match made.and_then(|evidence| trusted(id, evidence)) {
+        Ok(evidence) => Ok(Backing {
+            id,
+            scheme,
+            check: evidence.check,
+            created: services.world.clock.now(),
+            material_id: material_id(&services.region, id),
+            rotation,
+        }),
+        Err(error) => {
+            // The intent stays: a request that timed out may still take effect in the token.
+            if let Err(why) = services.lane.destroy(id).await {
+                tracing::warn!(%why, "backing key {id} is left to the next reconciliation");
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Takes the intent away that [`make_backing_key`] noted: to be called in the transaction that
+/// writes the KMS key's row with this backing key.
+///
+/// # Errors
+/// [`Condition::DependencyTimeout`] if the intent is gone, because the key was given up meanwhile.
+pub fn adopt(rows: &mut Rows<'_>, backing: BackingKeyId) -> Result<()> {
+    match rows.intent(backing)? {
+        Some(intent) if intent.what == IntentKind::Create => Ok(rows.delete_intent(backing)?),
+        _ => Err(Error::new(Condition::DependencyTimeout, "the key took too long to make")
+            .logged(format!("backing key {backing} was given up before it was adopted"))),
+    }
+}
+
+/// Gives up a backing key after the commit that should have adopted it failed. If it was adopted
+/// all the same (a commit whose outcome got lost), it stays.
+pub async fn discard(services: &Services, backing: BackingKeyId) {
+    let gone = async {
+        if give_up(services, backing).await? {
+            destroy(services, backing).await?;
+        }
+        Ok::<_, Error>(())
+    };
+    if let Err(error) = gone.await {
+        tracing::warn!(%error, "backing key {backing} is left to the next reconciliation");
+    }
+}
+
+/// Destroys a key in the token for which an intent to destroy it stands, then drops the intent.
+/// That the key is not there is a success, here alone.
+///
+/// # Errors
+/// Those of the token and the database; the intent stands then.
+pub(super) async fn destroy(services: &Services, backing: BackingKeyId) -> Result<()> {
+    match services.lane.destroy(backing).await {
+        Ok(()) | Err(custody::Error::KeyNotFound(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    services.records.write(move |rows| Ok::<_, Error>(rows.delete_intent(backing)?)).await
+}
+
+/// Carries out what a crash or a fault of the token left behind; answers how many keys it dealt
+/// with. To be called at the start and every few minutes.
+///
+/// # Errors
+/// Those of the database. A key that the token doesn't destroy now is logged, and tried again the
+/// next time.
+pub async fn reconcile(services: &Services) -> Result<usize> {
+    let intents = services.records.scan(|rows| Ok::<_, Error>(rows.intents()?)).await?;
+    let due = due(intents, services.world.clock.now());
+    if due.is_empty() {
+        return Ok(0);
+    }
+    let in_use = services.records.scan(|rows| Ok::<_, Error>(rows.backing_keys_in_use()?)).await?;
+    let mut settled = 0;
+    for intent in due {
+        let id = intent.backing_key;
+        match settle(services, &intent, &in_use).await {
+            Ok(()) => settled += 1,
+            Err(error) => tracing::warn!(%error, "backing key {id} could not be dealt with"),
+        }
+    }
+    Ok(settled)
+}
+
+/// The intents that nobody works on any more.
+fn due(intents: Vec<Intent>, now: Time) -> Vec<Intent> {
+    let abandoned = |intent: &Intent| match intent.what {
+        IntentKind::Create => now.0.saturating_sub(intent.noted.0) >= ABANDONED,
+        IntentKind::Destroy => true,
+    };
+    intents.into_iter().filter(abandoned).collect()
+}
+
+async fn settle(
+    services: &Services,
+    intent: &Intent,
+    in_use: &HashSet<BackingKeyId>,
+) -> Result<()> {
+    let id = intent.backing_key;
+    if in_use.contains(&id) {
+        // Rows and intents change in one transaction, so that this can't be; it is never a reason
+        // to destroy what a KMS key needs.
+        let text = format!("backing key {id} is in use, and an intent says {:?}", intent.what);
+        return Err(Error::internal(text));
+    }
+    if intent.what == IntentKind::Create && !give_up(services, id).await? {
+        return Ok(());
+    }
+    destroy(services, id).await
+}
+
+/// Turns an intent to make a key into one to destroy it, unless the key was adopted meanwhile.
+async fn give_up(services: &Services, id: BackingKeyId) -> Result<bool> {
+    let now = services.world.clock.now();
+    services
+        .records
+        .write(move |rows| {
+            let Some(intent) = rows.intent(id)? else { return Ok::<_, Error>(false) };
+            rows.put_intent(&Intent { what: IntentKind::Destroy, noted: now, ..intent })?;
+            Ok(true)
+        })
+        .await
+}
+
+async fn note(services: &Services, backing_key: BackingKeyId, what: IntentKind) -> Result<()> {
+    let intent = Intent { backing_key, what, noted: services.world.clock.now() };
+    services.records.write(move |rows| Ok::<_, Error>(rows.put_intent(&intent)?)).await
+}
+
+/// Refuses a key that was not made in the token or could leave it.
+fn trusted(id: BackingKeyId, evidence: Evidence) -> Result<Evidence> {
+    let sound = evidence.sensitive
+        && evidence.always_sensitive
+        && !evidence.extractable
+        && evidence.never_extractable
+        && evidence.local;
+    if sound {
+        return Ok(evidence);
+    }
+    let why = format!("the token made it with other attributes than asked for: {evidence:?}");
+    Err(Error::internal(custody::Error::KeyRejected { id, why }.to_string()))
+}
+
+/// AWS's id of key material, 64 hex digits:
+/// `SHA-256("strongroom key material id v1" || region || 0x00 || backing key id)`.
+fn material_id(region: &str, backing: BackingKeyId) -> String {
+    let mut hash = digest::Context::new(&digest::SHA256);
+    hash.update(MATERIAL_ID);
+    hash.update(region.as_bytes());
+    hash.update(&[0]);
+    hash.update(&backing.0);
+    hash.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// An event of KMS's own in an account, for the audit log.
+pub(super) fn event(name: &'static str, account: &str, arn: String) -> Event {
+    Event { service: Service::Kms, name, account: account.to_owned(), resources: vec![arn] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::name::KeyCheck;
+
+    fn evidence() -> Evidence {
+        Evidence {
+            sensitive: true,
+            extractable: false,
+            never_extractable: true,
+            always_sensitive: true,
+            local: true,
+            mechanisms: vec!["CKM_SHA256_HMAC".into()],
+            check: KeyCheck([0; 8]),
+        }
+    }
+
+    #[test]
+    fn a_key_that_could_leave_the_token_is_refused() {
+        let id = BackingKeyId([7; 16]);
+        assert!(trusted(id, evidence()).is_ok());
+        let loosened: [fn(&mut Evidence); 5] = [
+            |e| e.sensitive = false,
+            |e| e.extractable = true,
+            |e| e.never_extractable = false,
+            |e| e.always_sensitive = false,
+            |e| e.local = false,
+        ];
+        for loosen in loosened {
+            let mut evidence = evidence();
+            loosen(&mut evidence);
+            let refused = trusted(id, evidence).expect_err("not to be trusted");
+            assert_eq!(refused.condition, Condition::Internal);
+        }
+    }
+
+    #[test]
+    fn a_key_in_the_making_is_left_alone_until_it_counts_as_abandoned() {
+        let intent =
+            |what, noted| Intent { backing_key: BackingKeyId([1; 16]), what, noted: Time(noted) };
+        let now = Time(ABANDONED * 2);
+        let due = due(
+            vec![
+                intent(IntentKind::Create, ABANDONED + 1),
+                intent(IntentKind::Create, ABANDONED),
+                intent(IntentKind::Destroy, ABANDONED * 2),
+            ],
+            now,
+        );
+        let found: Vec<_> = due.iter().map(|i| (i.what, i.noted.0)).collect();
+        assert_eq!(found, [(IntentKind::Create, ABANDONED), (IntentKind::Destroy, ABANDONED * 2)]);
+    }
+
+    #[test]
+    fn a_material_id_depends_on_region_and_backing_key() {
+        let id = material_id("eu-central-1", BackingKeyId([1; 16]));
+        assert_eq!(id.len(), 64);
+        assert!(id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)));
+        assert_ne!(id, material_id("eu-central-2", BackingKeyId([1; 16])));
+        assert_ne!(id, material_id("eu-central-1", BackingKeyId([2; 16])));
+    }
+}
