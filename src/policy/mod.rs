@@ -5,6 +5,7 @@
 //! and key policies) are parsed and validated in [`document`]; they are not evaluated yet.
 
 pub mod document;
+mod written;
 
 use crate::name::Caller;
 

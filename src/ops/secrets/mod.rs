@@ -1,5 +1,6 @@
 //! Secrets Manager.
 
+pub mod filter;
 pub mod value;
 
 use super::call::{Call, Target};
