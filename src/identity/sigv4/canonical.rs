@@ -12,6 +12,7 @@
 use super::parse::{Presented, only, within};
 use super::{AuthError, MAX_CANONICAL, Request};
 use http::HeaderMap;
+use http::header::HOST;
 
 /// Names and values of a query as sent. Empty pairs are passed over.
 pub(super) struct QueryPairs<'q>(std::str::Split<'q, char>);
@@ -112,7 +113,7 @@ fn headers(request: &Request<'_>, signed: &str, out: &mut Vec<u8>) -> Result<(),
 /// The name that the request was sent to. Two that differ are refused: another part of the server
 /// could read the one that was not signed.
 fn host<'r>(request: &Request<'r>) -> Result<&'r [u8], AuthError> {
-    let header = only(request.headers, "host", "Host")?.map(|value| value.as_bytes());
+    let header = only(request.headers, &HOST, "Host")?.map(|value| value.as_bytes());
     match (request.authority.map(str::as_bytes), header) {
         (Some(authority), Some(header)) if authority != header => Err(AuthError::Mismatch),
         (Some(host), _) | (None, Some(host)) => Ok(host),

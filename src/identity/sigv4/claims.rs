@@ -18,7 +18,7 @@ pub(super) struct HeaderClaims<'r> {
 impl<'r> HeaderClaims<'r> {
     pub(super) fn parse(header: &HeaderValue, parameters: &'r str) -> Result<Self, AuthError> {
         let mut claims = Self::default();
-        for pair in parameters.split([',', ' ', '\t']).filter(|pair| !pair.is_empty()) {
+        for pair in parameters.split(',').flat_map(str::split_ascii_whitespace) {
             let (name, value) = pair.split_once('=').ok_or_else(|| not_a_pair(header))?;
             match name {
                 "Credential" => once(&mut claims.credential, value, "Credential")?,

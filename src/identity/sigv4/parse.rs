@@ -6,8 +6,11 @@ use super::error::basic;
 use super::{ALGORITHM, AuthError, MAX_AUTHORIZATION, MAX_EXPIRES, MAX_PATH, MAX_QUERY, Request};
 use crate::clock::Time;
 use http::HeaderMap;
-use http::header::{AUTHORIZATION, DATE, HeaderValue};
+use http::header::{AUTHORIZATION, DATE, HeaderName, HeaderValue};
 use std::borrow::Cow;
+
+static X_AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
+static X_AMZ_SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
 
 /// The claims of a signed request. Proven by nothing yet.
 pub struct Presented<'r> {
@@ -34,7 +37,7 @@ impl<'r> Presented<'r> {
     pub fn parse(request: &Request<'r>) -> Result<Self, AuthError> {
         within("path", request.path.len(), MAX_PATH)?;
         within("query string", request.query.len(), MAX_QUERY)?;
-        let header = only(request.headers, AUTHORIZATION.as_str(), "Authorization")?;
+        let header = only(request.headers, &AUTHORIZATION, "Authorization")?;
         let algorithm = query_claims(request.query)?;
         match (header, algorithm) {
             (None, None) => Err(AuthError::MissingToken),
@@ -49,10 +52,10 @@ impl<'r> Presented<'r> {
         let text = header.to_str().map_err(|_| not_a_pair(header))?.trim_ascii();
         let (algorithm, rest) = text.split_once([' ', '\t']).unwrap_or((text, ""));
         let claims = HeaderClaims::parse(header, rest)?;
-        let amz_date = only(request.headers, "x-amz-date", "X-Amz-Date")?;
+        let amz_date = only(request.headers, &X_AMZ_DATE, "X-Amz-Date")?;
         let date = match amz_date {
             Some(date) => Some(date),
-            None => only(request.headers, DATE.as_str(), "Date")?,
+            None => only(request.headers, &DATE, "Date")?,
         };
         let (Some(credential), Some(signature), Some(signed_headers), Some(date)) =
             (claims.credential, claims.signature, claims.signed_headers, date)
@@ -200,7 +203,7 @@ impl<'r> Credential<'r> {
 /// The one value of a header, if it is there.
 pub(super) fn only<'r>(
     headers: &'r HeaderMap,
-    name: &str,
+    name: &HeaderName,
     shown: &'static str,
 ) -> Result<Option<&'r HeaderValue>, AuthError> {
     let mut values = headers.get_all(name).iter();
@@ -211,7 +214,7 @@ pub(super) fn only<'r>(
 }
 
 fn header_token(headers: &HeaderMap) -> Result<Option<Cow<'_, str>>, AuthError> {
-    let token = only(headers, "x-amz-security-token", "X-Amz-Security-Token")?;
+    let token = only(headers, &X_AMZ_SECURITY_TOKEN, "X-Amz-Security-Token")?;
     match token.map(HeaderValue::to_str) {
         None => Ok(None),
         Some(Ok(token)) => Ok(Some(Cow::Borrowed(token.trim_ascii()))),

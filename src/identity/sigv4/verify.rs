@@ -6,10 +6,13 @@ use super::{ALGORITHM, AuthError, DerivationFailed, MAX_SIGNED_HEADERS, SKEW, Si
 use crate::clock::Time;
 use crate::secret::Secret;
 use aws_lc_rs::digest;
+use http::HeaderName;
 use subtle::ConstantTimeEq;
 
 /// A session token proves itself and is often added after signing (AWS lets either order pass).
 const TOKEN_HEADER: &str = "x-amz-security-token";
+
+static X_AMZ_CONTENT_SHA256: HeaderName = HeaderName::from_static("x-amz-content-sha256");
 
 /// What a signature must have been made for.
 #[derive(Clone, Copy)]
@@ -106,7 +109,7 @@ impl<'r> Presented<'r> {
 
     fn payload(&self) -> Result<[u8; 64], AuthError> {
         let digest = digest::digest(&digest::SHA256, self.request.body);
-        let claimed = only(self.request.headers, "x-amz-content-sha256", "X-Amz-Content-Sha256")?;
+        let claimed = only(self.request.headers, &X_AMZ_CONTENT_SHA256, "X-Amz-Content-Sha256")?;
         if let Some(claimed) = claimed {
             let claimed = claimed.to_str().ok().and_then(unhex).ok_or(AuthError::Mismatch)?;
             if !bool::from(claimed.as_slice().ct_eq(digest.as_ref())) {
