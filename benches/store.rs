@@ -1,5 +1,7 @@
 //! What the store costs: point reads in one snapshot, and writes by 64 callers against SQLite
 //! itself with 64 writes a transaction. Run with `cargo bench --bench store`.
+//!
+//! Every figure comes as CPU time too, which a busy machine disturbs less than it does the clock.
 
 use rusqlite::Connection;
 use std::path::Path;
@@ -22,6 +24,25 @@ const ID: &str = "6a7c1f7e-3f2b-4a55-9d5e-1f8f8d1f0c77";
 const META: [u8; 300] = [1; 300];
 const BODY: [u8; 1200] = [2; 1200];
 const SPAN: Duration = Duration::from_secs(3);
+
+/// CPU time of the calling thread so far (proc_pid_schedstat: nanoseconds on a processor).
+fn thread_cpu() -> Duration {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").expect("schedstat");
+    let spent = stat.split(' ').next().and_then(|field| field.parse().ok());
+    Duration::from_nanos(spent.expect("a number"))
+}
+
+/// CPU time of the whole process so far (proc_pid_stat: utime and stime in hundredths).
+fn process_cpu() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("stat");
+    let fields = stat.rsplit(") ").next().expect("fields").split(' ').skip(11).take(2);
+    let ticks: u64 = fields.map(|field| field.parse::<u64>().expect("a number")).sum();
+    Duration::from_millis(ticks * 10)
+}
+
+fn micros(span: Duration, count: f64) -> f64 {
+    span.as_secs_f64() * 1e6 / count
+}
 
 fn name(n: i64) -> String {
     format!("team/service/database-{n:08}")
@@ -58,7 +79,7 @@ fn reads(store: &Store, secrets: i64, queries: usize, threads: usize) {
             let (store, names) = (store.clone(), Arc::clone(&names));
             std::thread::spawn(move || {
                 let (mut done, mut at) = (0_u64, thread * 7919);
-                let begin = Instant::now();
+                let (begin, cpu) = (Instant::now(), thread_cpu());
                 while begin.elapsed() < SPAN / 2 {
                     for _ in 0..1000 {
                         at = (at + 7_368_787) % names.len();
@@ -66,17 +87,19 @@ fn reads(store: &Store, secrets: i64, queries: usize, threads: usize) {
                     }
                     done += 1000;
                 }
-                (done, begin.elapsed())
+                (done as f64, begin.elapsed(), thread_cpu() - cpu)
             })
         })
         .collect();
-    let mut each = Vec::new();
-    for handle in handles {
-        let (done, took) = handle.join().expect("a reader");
-        each.push(took.as_secs_f64() * 1e6 / done as f64);
-    }
-    let mean = each.iter().sum::<f64>() / each.len() as f64;
-    println!("{secrets} secrets, {queries} rows, {threads} threads: {mean:.2} us per read");
+    let spent: Vec<_> = handles.into_iter().map(|h| h.join().expect("a reader")).collect();
+    let mean = |each: &dyn Fn(&(f64, Duration, Duration)) -> f64| {
+        spent.iter().map(each).sum::<f64>() / spent.len() as f64
+    };
+    let wall = mean(&|&(done, wall, _)| micros(wall, done));
+    let cpu = mean(&|&(done, _, cpu)| micros(cpu, done));
+    println!(
+        "{secrets} secrets, {queries} rows, {threads} threads: {wall:.2} us, CPU {cpu:.2} us a read"
+    );
 }
 
 fn fill(runtime: &tokio::runtime::Runtime, store: &Store, range: std::ops::Range<i64>) {
@@ -91,7 +114,7 @@ fn fill(runtime: &tokio::runtime::Runtime, store: &Store, range: std::ops::Range
 
 fn grouped_writes(runtime: &tokio::runtime::Runtime, store: &Store, from: i64) -> f64 {
     let next = Arc::new(AtomicI64::new(from));
-    let begin = Instant::now();
+    let (begin, cpu) = (Instant::now(), process_cpu());
     let before = store.commits();
     runtime.block_on(async {
         let callers: Vec<_> = (0..64)
@@ -112,7 +135,9 @@ fn grouped_writes(runtime: &tokio::runtime::Runtime, store: &Store, from: i64) -
     let wrote = (next.load(Ordering::Relaxed) - from) as f64;
     let rate = wrote / begin.elapsed().as_secs_f64();
     let commits = (store.commits() - before) as f64;
-    println!("store: {rate:.0} writes/s by 64 callers, {:.1} a commit", wrote / commits);
+    let cpu = micros(process_cpu() - cpu, wrote);
+    let size = wrote / commits;
+    println!("store: {rate:.0} writes/s, CPU {cpu:.1} us a write, {size:.1} a commit");
     rate
 }
 
@@ -122,7 +147,7 @@ fn raw_writes(dir: &Path) -> f64 {
         .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
         .expect("settings");
     TABLES.iter().for_each(|sql| connection.execute_batch(sql).expect("a table"));
-    let (begin, mut n) = (Instant::now(), 0);
+    let (begin, cpu, mut n) = (Instant::now(), process_cpu(), 0_i64);
     while begin.elapsed() < SPAN {
         connection.execute_batch("BEGIN IMMEDIATE").expect("begin");
         for _ in 0..64 {
@@ -136,7 +161,8 @@ fn raw_writes(dir: &Path) -> f64 {
         connection.execute_batch("COMMIT").expect("commit");
     }
     let rate = n as f64 / begin.elapsed().as_secs_f64();
-    println!("raw:   {rate:.0} writes/s, 64 a transaction");
+    let cpu = micros(process_cpu() - cpu, n as f64);
+    println!("raw:   {rate:.0} writes/s, CPU {cpu:.1} us a write, 64 a commit");
     rate
 }
 
