@@ -110,15 +110,16 @@ impl Operation for CreateKey {
         }
         let tags = merged(&[], &check_tags(input.tags.as_deref().unwrap_or_default())?)?;
         check_kind(&input, call.lane.profile())?;
+        let id = random_uuid(&*call.world.random)?;
+        let arn = key_arn(&call.region, &call.caller.account, &id);
         let policy = match &input.policy {
             Some(text) => {
                 let bypass = input.bypass_policy_lockout_safety_check.unwrap_or(false);
-                policy::acceptable(&call.caller, text, bypass)?;
+                policy::acceptable(&call.caller, &arn, text, bypass)?;
                 text.clone()
             }
             None => policy::default_policy(&call.caller.account),
         };
-        let id = random_uuid(&*call.world.random)?;
         let backing = make_backing_key(call, None).await?;
         let made = backing.id;
         let key = Key {
@@ -128,7 +129,7 @@ impl Operation for CreateKey {
             ..fresh(id, &call.caller.account, call.now, backing)
         };
         let key_metadata = KeyMetadata::of(&call.region, &key);
-        call.acted_on(&key_metadata.arn);
+        call.acted_on(&arn);
         let committed = call
             .commit(move |rows| {
                 adopt(rows, made)?;

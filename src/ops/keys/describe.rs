@@ -18,8 +18,7 @@ pub struct KeyMetadata {
     #[serde(rename = "AWSAccountId")]
     account: String,
     key_id: String,
-    /// The key ARN.
-    pub(super) arn: String,
+    arn: String,
     creation_date: Epoch,
     enabled: bool,
     description: String,

@@ -7,14 +7,14 @@ use crate::ops::call::{Allowed, Call};
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::shape::{Checks, Empty, given};
 use crate::ops::{Access, Input, Operation, Route};
+use crate::policy::document::{
+    self, Document, Effect, Kind, Malformed, Patterns, Principal, Principals,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 /// The one policy that a key has.
 const DEFAULT: &str = "default";
-/// The longest key policy, bytes (AWS's quota; its service model allows more).
-const MAX_LEN: usize = 32_768;
 
 /// The policy that a key has if none is given: its account may do everything, by IAM policies.
 pub(super) fn default_policy(account: &str) -> String {
@@ -97,22 +97,89 @@ pub(super) fn check_member(checks: &mut Checks, policy: Option<&str>) {
     checks.pattern("policy", policy, pattern, fits);
 }
 
-/// Refuses a text that is no key policy, and one that would lock its writer out.
+/// Refuses a text that is no key policy, and one that would lock its writer out of the key `arn`,
+/// unless they `bypass` that check.
 ///
 /// # Errors
 /// [`Condition::MalformedPolicy`], [`Condition::LimitExceeded`].
-pub(super) fn acceptable(caller: &Caller, text: &str, bypass: bool) -> Result<()> {
-    if text.len() > MAX_LEN {
-        let text = format!("A key policy has at most {MAX_LEN} bytes");
-        return Err(Error::new(Condition::LimitExceeded, text));
+pub(super) fn acceptable(caller: &Caller, arn: &str, text: &str, bypass: bool) -> Result<()> {
+    let policy = document::parse(text, Kind::Key).map_err(refusal)?;
+    if bypass || lets_change(&policy, caller, arn) {
+        return Ok(());
     }
-    let malformed = |text: String| Error::new(Condition::MalformedPolicy, text);
-    let policy: Value = serde_json::from_str(text).map_err(|e| malformed(e.to_string()))?;
-    if !policy.get("Statement").is_some_and(|s| s.is_array() || s.is_object()) {
-        return Err(malformed("This policy contains no statement".to_owned()));
+    let text = "The new key policy will not allow you to update the key policy in the future.";
+    Err(Error::new(Condition::MalformedPolicy, text))
+}
+
+fn refusal(why: Malformed) -> Error {
+    let text = match why {
+        Malformed::TooLong(most) => {
+            let text = format!("A key policy has at most {most} bytes");
+            return Error::new(Condition::LimitExceeded, text);
+        }
+        Malformed::Syntax(why) => format!("Syntax errors in policy: {why}"),
+        Malformed::NoPrincipal => "Policy contains a statement with no principal.".to_owned(),
+        Malformed::Principal(_) | Malformed::ServicePrincipal(_) => {
+            "Policy contains a statement with one or more invalid principals.".to_owned()
+        }
+    };
+    Error::new(Condition::MalformedPolicy, text)
+}
+
+/// Whether a caller could put another key policy after this one. Statements with conditions count
+/// for nothing here: whether they will hold then is not known now.
+fn lets_change(policy: &Document, caller: &Caller, arn: &str) -> bool {
+    let speaks = |effect: Effect| {
+        policy.statements.iter().any(|statement| {
+            statement.effect == effect
+                && statement.conditions.is_empty()
+                && statement.principals.as_ref().is_some_and(|p| speak_of(p, caller))
+                && cover(&statement.actions, "kms:PutKeyPolicy")
+                && cover(&statement.resources, arn)
+        })
+    };
+    speaks(Effect::Allow) && !speaks(Effect::Deny)
+}
+
+fn speak_of(principals: &Principals, caller: &Caller) -> bool {
+    let named = principals.list.iter().any(|principal| match principal {
+        Principal::Everyone => true,
+        Principal::Account(account) => *account == caller.account,
+        Principal::Arn(arn) => *arn == caller.arn,
+        Principal::Service(_) | Principal::Federated(_) => false,
+    });
+    named != principals.negated
+}
+
+fn cover(patterns: &Patterns, text: &str) -> bool {
+    let matched = patterns.patterns.iter().any(|pattern| like(pattern.as_bytes(), text.as_bytes()));
+    !patterns.patterns.is_empty() && matched != patterns.negated
+}
+
+/// Whether a text is as a pattern says: `*` is any number of characters, `?` is one, in any case
+/// of letters. Takes at most as many steps as pattern and text have characters, multiplied.
+fn like(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut p, mut t) = (0, 0);
+    let mut star = None;
+    while let Some(byte) = text.get(t) {
+        match pattern.get(p) {
+            Some(b'*') => {
+                star = Some((p, t));
+                p += 1;
+            }
+            Some(c) if *c == b'?' || c.eq_ignore_ascii_case(byte) => {
+                p += 1;
+                t += 1;
+            }
+            _ => {
+                // The last star takes one character more.
+                let Some((at, from)) = star else { return false };
+                star = Some((at, from + 1));
+                (p, t) = (at + 1, from + 1);
+            }
+        }
     }
-    let _ = (bypass, caller);
-    Ok(())
+    pattern.get(p..).unwrap_or_default().iter().all(|c| *c == b'*')
 }
 
 fn no_such_policy() -> Error {
@@ -217,13 +284,13 @@ impl Operation for PutKeyPolicy {
         target: Allowed<KeyTarget>,
         input: PutKeyPolicyInput,
     ) -> Result<Empty> {
-        target.customers(call)?;
+        let known = target.customers(call)?;
         if input.policy_name.as_deref().is_some_and(|name| name != DEFAULT) {
             return Err(no_such_policy());
         }
         let policy = given(&input.policy, "policy")?.clone();
         let bypass = input.bypass_policy_lockout_safety_check.unwrap_or(false);
-        acceptable(&call.caller, &policy, bypass)?;
+        acceptable(&call.caller, &target.arn_of_key(known), &policy, bypass)?;
         change(call, &target, move |key, arn| {
             not_pending(key, arn)?;
             let changed = key.policy != policy;
@@ -286,5 +353,88 @@ impl Operation for ListKeyPolicies {
             return Err(refuse_marker());
         }
         Ok(ListKeyPoliciesOutput { policy_names: [DEFAULT], next: Next::default() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::name::PrincipalKind;
+
+    const ACCOUNT: &str = "111122223333";
+    const KEY: &str =
+        "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
+
+    fn caller() -> Caller {
+        Caller {
+            account: ACCOUNT.into(),
+            arn: "arn:aws:iam::111122223333:user/admin".into(),
+            principal_id: "AIDA".into(),
+            kind: PrincipalKind::User,
+            access_key_id: None,
+        }
+    }
+
+    fn answer(text: &str) -> Result<()> {
+        acceptable(&caller(), KEY, text, false)
+    }
+
+    fn statement(principal: &str, rest: &str) -> String {
+        format!(r#"{{"Statement": [{{"Effect": "Allow", "Principal": {principal}, {rest}}}]}}"#)
+    }
+
+    #[test]
+    fn the_policies_that_keys_begin_with_are_policies() {
+        assert!(answer(&default_policy(ACCOUNT)).is_ok());
+        assert!(document::parse(&secrets_key_policy(ACCOUNT, "eu-central-1"), Kind::Key).is_ok());
+    }
+
+    #[test]
+    fn a_policy_must_let_its_writer_write_the_next_one() {
+        let all = r#""Action": "kms:*", "Resource": "*""#;
+        let user = r#"{"AWS": "arn:aws:iam::111122223333:user/admin"}"#;
+        for text in [
+            statement(user, all),
+            statement(r#"{"AWS": "111122223333"}"#, r#""Action": "kms:Put*", "Resource": "*""#),
+            statement(r#""*""#, r#""Action": "kms:putkeypolicy", "Resource": "*""#),
+            statement(user, r#""NotAction": "kms:Decrypt", "Resource": "*""#),
+        ] {
+            assert!(answer(&text).is_ok(), "{text}");
+        }
+        let denied = format!(
+            r#"{{"Statement": [{{"Effect": "Allow", "Principal": "*", {all}}},
+                {{"Effect": "Deny", "Principal": {user}, {all}}}]}}"#
+        );
+        for text in [
+            statement(r#"{"AWS": "arn:aws:iam::111122223333:user/other"}"#, all),
+            statement(r#"{"AWS": "999999999999"}"#, all),
+            statement(user, r#""Action": "kms:Get*", "Resource": "*""#),
+            statement(user, r#""NotAction": "kms:*", "Resource": "*""#),
+            denied,
+        ] {
+            let error = answer(&text).expect_err(&text);
+            assert_eq!(error.condition, Condition::MalformedPolicy);
+            assert!(error.message.starts_with("The new key policy will not allow you"));
+            assert!(acceptable(&caller(), KEY, &text, true).is_ok(), "bypassed: {text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_policy_is_refused_even_with_the_check_bypassed() {
+        for text in ["{", "[]", "{}", r#"{"Statement": []}"#, r#"{"Statement": 7}"#] {
+            let refused = acceptable(&caller(), KEY, text, true).expect_err(text);
+            assert_eq!(refused.condition, Condition::MalformedPolicy);
+        }
+        let long = default_policy(ACCOUNT) + &" ".repeat(32_768);
+        assert_eq!(answer(&long).expect_err("long").condition, Condition::LimitExceeded);
+    }
+
+    #[test]
+    fn patterns_have_two_wildcards() {
+        let like = |pattern: &str, text: &str| super::like(pattern.as_bytes(), text.as_bytes());
+        assert!(like("*", "") && like("kms:*Key*", "kms:PutKeyPolicy") && like("a?c", "abc"));
+        assert!(like("*b*b*", "abab") && like("KMS:put*", "kms:PutKeyPolicy"));
+        assert!(!like("", "a") && !like("a", "") && !like("a?", "a") && !like("*b", "abc"));
+        assert!(!like(&"*a".repeat(50), &"b".repeat(500)), "and does not take for ever");
     }
 }
