@@ -136,6 +136,11 @@ pub const fn row<O: Operation>() -> Row {
 pub static TABLE: &[Row] = &[
     row::<secrets::value::GetSecretValue>(),
     row::<keys::cipher::Encrypt>(),
+    row::<keys::cipher::Decrypt>(),
+    row::<keys::cipher::ReEncrypt>(),
+    row::<keys::datakey::GenerateDataKey>(),
+    row::<keys::datakey::GenerateDataKeyWithoutPlaintext>(),
+    row::<keys::random::GenerateRandom>(),
     row::<keys::create::CreateKey>(),
     row::<keys::describe::DescribeKey>(),
     row::<keys::list::ListKeys>(),

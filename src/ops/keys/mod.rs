@@ -3,13 +3,17 @@
 pub mod alias;
 pub mod cipher;
 pub mod create;
+pub mod datakey;
 pub mod describe;
 pub mod list;
 pub mod material;
 pub mod policy;
 pub mod purge;
+pub mod random;
+mod source;
 pub mod state;
 pub mod tags;
+mod terms;
 
 pub use create::create_service_key;
 

@@ -214,9 +214,10 @@ mod tests {
     #[test]
     fn words_end_at_punctuation_and_where_letter_case_changes() {
         let split = |text| words(text).collect::<Vec<_>>();
-        assert_eq!(split("prod/AppBeta_x+y=z.a@b-c d"), [
-            "prod", "App", "Beta", "x", "y", "z", "a", "b", "c", "d"
-        ]);
+        assert_eq!(
+            split("prod/AppBeta_x+y=z.a@b-c d"),
+            ["prod", "App", "Beta", "x", "y", "z", "a", "b", "c", "d"]
+        );
         assert_eq!(split("MyTestPhrase"), ["My", "Test", "Phrase"]);
         assert_eq!(split("myTest Mytest"), ["my", "Test", "Mytest"]);
         assert_eq!(split("uat/COMPANYthings"), ["uat", "COMPAN", "Ythings"]);
