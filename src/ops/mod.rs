@@ -159,6 +159,11 @@ pub static TABLE: &[Row] = &[
     row::<keys::policy::GetKeyPolicy>(),
     row::<keys::policy::PutKeyPolicy>(),
     row::<keys::policy::ListKeyPolicies>(),
+    row::<keys::rotate::EnableKeyRotation>(),
+    row::<keys::rotate::DisableKeyRotation>(),
+    row::<keys::rotate::GetKeyRotationStatus>(),
+    row::<keys::rotate::RotateKeyOnDemand>(),
+    row::<keys::rotations::ListKeyRotations>(),
 ];
 
 /// The row of this name.
@@ -171,6 +176,9 @@ pub fn find(service: Service, name: &str) -> Option<&'static Row> {
 pub async fn keep_house(services: &Arc<Services>) {
     if let Err(error) = keys::purge::purge_due(services).await {
         tracing::error!(%error, "KMS keys that are due could not be looked for");
+    }
+    if let Err(error) = keys::rotate::rotate_due(services).await {
+        tracing::error!(%error, "KMS keys whose rotation is due could not be looked for");
     }
     if let Err(error) = keys::material::reconcile(services).await {
         tracing::error!(%error, "intents could not be looked at");

@@ -10,6 +10,8 @@ pub mod material;
 pub mod policy;
 pub mod purge;
 pub mod random;
+pub mod rotate;
+pub mod rotations;
 mod source;
 pub mod state;
 pub mod tags;
