@@ -60,6 +60,8 @@ pub fn code(row: &Row, condition: Condition) -> (&'static str, StatusCode) {
         (Kms, C::IncorrectKey) => ("IncorrectKeyException", bad),
         (SecretsManager, C::InvalidKeyUsage) => ("EncryptionFailure", bad),
         (Kms, C::InvalidKeyUsage) => ("InvalidKeyUsageException", bad),
+        (SecretsManager, C::KeyStoreNotFound) => ("ResourceNotFoundException", bad),
+        (Kms, C::KeyStoreNotFound) => ("CustomKeyStoreNotFoundException", bad),
         (SecretsManager, C::Unsupported) => ("InvalidRequestException", bad),
         (Kms, C::Unsupported) => ("UnsupportedOperationException", bad),
         (SecretsManager, C::DryRun) => ("InvalidRequestException", bad),

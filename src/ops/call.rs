@@ -82,6 +82,11 @@ pub trait Target: Send {
     fn arn(&self) -> &str;
     /// The account that owns it.
     fn owner(&self) -> &str;
+    /// Whether the request names it by a ciphertext alone. A refusal then says neither which
+    /// resource it is nor whether it is there.
+    fn hidden(&self) -> bool {
+        false
+    }
 }
 
 /// The ARN of a target that is none: what a policy names for actions without a resource.
@@ -147,14 +152,22 @@ impl Call {
         let asked = policy::Request { action: &action, resource, owner };
         match policy::decide(&self.caller, &asked) {
             Decision::Allow => Ok(Allowed(target)),
-            Decision::ImplicitDeny => Err(Error::new(
-                Condition::AccessDenied,
-                format!(
-                    "User: {} is not authorized to perform: {action} on resource: {resource} \
-                     because no identity-based policy allows the {action} action",
-                    self.caller.arn
-                ),
-            )),
+            Decision::ImplicitDeny => {
+                let why = if target.hidden() {
+                    "the resource associated with this ciphertext because the resource does not \
+                     exist in this Region, no resource-based policies allow access, or a \
+                     resource-based policy explicitly denies access"
+                        .to_owned()
+                } else {
+                    format!(
+                        "resource: {resource} because no identity-based policy allows the {action} \
+                         action"
+                    )
+                };
+                let who = &self.caller.arn;
+                let text = format!("User: {who} is not authorized to perform: {action} on {why}");
+                Err(Error::new(Condition::AccessDenied, text))
+            }
         }
     }
 

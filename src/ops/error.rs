@@ -48,6 +48,8 @@ pub enum Condition {
     IncorrectKey,
     /// The key is not for this.
     InvalidKeyUsage,
+    /// No such custom key store.
+    KeyStoreNotFound,
     /// This hardware, or this appliance, can't do it.
     Unsupported,
     /// DryRun: it would have been done.

@@ -136,6 +136,11 @@ pub const fn row<O: Operation>() -> Row {
 pub static TABLE: &[Row] = &[
     row::<secrets::value::GetSecretValue>(),
     row::<keys::cipher::Encrypt>(),
+    row::<keys::cipher::Decrypt>(),
+    row::<keys::cipher::ReEncrypt>(),
+    row::<keys::datakey::GenerateDataKey>(),
+    row::<keys::datakey::GenerateDataKeyWithoutPlaintext>(),
+    row::<keys::random::GenerateRandom>(),
     row::<keys::create::CreateKey>(),
     row::<keys::describe::DescribeKey>(),
     row::<keys::list::ListKeys>(),
@@ -154,6 +159,11 @@ pub static TABLE: &[Row] = &[
     row::<keys::policy::GetKeyPolicy>(),
     row::<keys::policy::PutKeyPolicy>(),
     row::<keys::policy::ListKeyPolicies>(),
+    row::<keys::rotate::EnableKeyRotation>(),
+    row::<keys::rotate::DisableKeyRotation>(),
+    row::<keys::rotate::GetKeyRotationStatus>(),
+    row::<keys::rotate::RotateKeyOnDemand>(),
+    row::<keys::rotations::ListKeyRotations>(),
 ];
 
 /// The row of this name.
@@ -167,6 +177,7 @@ pub async fn keep_house(services: &Arc<Services>) {
     let chores = [
         ("unfinished backing keys", keys::material::reconcile(services).await),
         ("keys whose deletion is due", keys::purge::purge_due(services).await),
+        ("keys whose rotation is due", keys::rotate::rotate_due(services).await),
     ];
     for (what, done) in chores {
         match done {

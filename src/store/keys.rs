@@ -113,6 +113,12 @@ impl Key {
     pub fn current(&self) -> Option<&Backing> {
         self.backing.last()
     }
+
+    /// When the next automatic rotation is due; a key that is not enabled is not rotated.
+    pub fn rotates(&self) -> Option<Time> {
+        let rotation = self.rotation.filter(|_| self.state == KeyState::Enabled);
+        rotation.map(|rotation| rotation.next)
+    }
 }
 
 impl Document for Key {
@@ -198,9 +204,10 @@ impl Rows<'_> {
     pub fn put_key(&mut self, key: &Key) -> Result<()> {
         self.save(
             key,
-            "INSERT INTO kms_key (doc, mac, id, account, due) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT (id) DO UPDATE SET doc = ?1, mac = ?2, due = ?5",
-            &[(&key.id).into(), (&key.account).into(), due(key.due)],
+            "INSERT INTO kms_key (doc, mac, id, account, due, rotates)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (id) DO UPDATE SET doc = ?1, mac = ?2, due = ?5, rotates = ?6",
+            &[(&key.id).into(), (&key.account).into(), due(key.due), due(key.rotates())],
         )?;
         Ok(())
     }
@@ -227,6 +234,15 @@ impl Rows<'_> {
     pub fn keys_due(&mut self, now: Time, limit: i64) -> Result<Vec<Key>> {
         self.all(
             "SELECT doc, mac FROM kms_key WHERE due IS NOT NULL AND due <= ?1 LIMIT ?2",
+            &[now.0.into(), limit.into()],
+        )
+    }
+
+    /// Up to `limit` enabled KMS keys whose automatic rotation is due, the longest due first.
+    pub fn keys_to_rotate(&mut self, now: Time, limit: i64) -> Result<Vec<Key>> {
+        self.all(
+            "SELECT doc, mac FROM kms_key WHERE rotates IS NOT NULL AND rotates <= ?1
+             ORDER BY rotates LIMIT ?2",
             &[now.0.into(), limit.into()],
         )
     }

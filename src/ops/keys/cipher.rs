@@ -1,7 +1,11 @@
-//! Encrypt, Decrypt, ReEncrypt, GenerateDataKey, GenerateDataKeyWithoutPlaintext, GenerateRandom.
+//! Encrypt, Decrypt, ReEncrypt.
 
-use super::{KeyTarget, locate};
-use crate::envelope::context::Context;
+use super::source::{Need, Source};
+use super::terms::{
+    EncryptionContext, Recipient, SYMMETRIC_DEFAULT, check_algorithm, no_recipient, symmetric,
+    unless_dry,
+};
+use super::{KeyTarget, check_grant_tokens, check_key_id, locate};
 use crate::name::Service;
 use crate::ops::call::{Allowed, Call};
 use crate::ops::error::Result;
@@ -19,16 +23,19 @@ pub struct Encrypt;
 pub struct EncryptInput {
     key_id: Option<String>,
     plaintext: Option<SecretBlob>,
-    #[serde(default)]
-    encryption_context: Context,
+    encryption_context: Option<EncryptionContext>,
+    grant_tokens: Option<Vec<String>>,
+    encryption_algorithm: Option<String>,
+    dry_run: Option<bool>,
 }
 
 impl Input for EncryptInput {
     fn check(&self, checks: &mut Checks) {
-        checks.required("keyId", &self.key_id);
-        checks.length("keyId", self.key_id.as_deref(), 1, 2048);
+        check_key_id(checks, &self.key_id);
         checks.required("plaintext", &self.plaintext);
         checks.blob("plaintext", self.plaintext.as_ref().map(|p| p.0.len()), 1, 4096);
+        check_grant_tokens(checks, self.grant_tokens.as_deref());
+        check_algorithm(checks, "encryptionAlgorithm", self.encryption_algorithm.as_deref());
     }
 }
 
@@ -36,8 +43,8 @@ impl Input for EncryptInput {
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
 pub struct EncryptOutput {
-    key_id: String,
     ciphertext_blob: Blob,
+    key_id: String,
     encryption_algorithm: &'static str,
 }
 
@@ -52,6 +59,7 @@ impl Operation for Encrypt {
     type Output = EncryptOutput;
 
     async fn locate(call: &Call, input: &EncryptInput) -> Result<KeyTarget> {
+        EncryptionContext::pairs(input.encryption_context.as_ref())?;
         locate(call, given(&input.key_id, "keyId")?)
     }
 
@@ -61,13 +69,198 @@ impl Operation for Encrypt {
         input: EncryptInput,
     ) -> Result<EncryptOutput> {
         let key = target.usable()?;
+        symmetric(input.encryption_algorithm.as_deref())?;
+        let context = EncryptionContext::pairs(input.encryption_context.as_ref())?;
         let plaintext = given(&input.plaintext, "plaintext")?;
-        let sealed =
-            call.envelopes.seal(key, &input.encryption_context, plaintext.0.expose()).await?;
+        unless_dry(input.dry_run)?;
+        let sealed = call.envelopes.seal(key, context, plaintext.0.expose()).await?;
         Ok(EncryptOutput {
-            key_id: target.arn_of_key(key),
             ciphertext_blob: Blob(sealed),
-            encryption_algorithm: "SYMMETRIC_DEFAULT",
+            key_id: target.arn_of_key(key),
+            encryption_algorithm: SYMMETRIC_DEFAULT,
         })
     }
+}
+
+/// Decrypt: <https://docs.aws.amazon.com/kms/latest/APIReference/API_Decrypt.html>.
+pub struct Decrypt;
+
+/// What [`Decrypt`] takes.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct DecryptInput {
+    ciphertext_blob: Option<Blob>,
+    encryption_context: Option<EncryptionContext>,
+    grant_tokens: Option<Vec<String>>,
+    key_id: Option<String>,
+    encryption_algorithm: Option<String>,
+    recipient: Option<Recipient>,
+    dry_run: Option<bool>,
+    dry_run_modifiers: Option<Vec<String>>,
+}
+
+impl DecryptInput {
+    fn need(&self) -> Need {
+        Need::of(self.dry_run, self.dry_run_modifiers.as_deref())
+    }
+}
+
+impl Input for DecryptInput {
+    fn check(&self, checks: &mut Checks) {
+        let modifiers = self.dry_run_modifiers.as_deref();
+        self.need().check(checks, modifiers, &self.ciphertext_blob, ("keyId", &self.key_id));
+        checks.length("keyId", self.key_id.as_deref(), 1, 2048);
+        check_grant_tokens(checks, self.grant_tokens.as_deref());
+        check_algorithm(checks, "encryptionAlgorithm", self.encryption_algorithm.as_deref());
+    }
+}
+
+/// What [`Decrypt`] answers.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct DecryptOutput {
+    key_id: String,
+    plaintext: SecretBlob,
+    encryption_algorithm: &'static str,
+    key_material_id: String,
+}
+
+impl Operation for Decrypt {
+    const SERVICE: Service = Service::Kms;
+    const NAME: &'static str = "Decrypt";
+    const ACCESS: Access = Access::Read;
+    const ROUTE: Route = Route { method: "POST", path: "/keys/{KeyId}:unwrap" };
+    const CRYPTOGRAPHIC: bool = true;
+    type Input = DecryptInput;
+    type Target = Source;
+    type Output = DecryptOutput;
+
+    async fn locate(call: &Call, input: &DecryptInput) -> Result<Source> {
+        EncryptionContext::pairs(input.encryption_context.as_ref())?;
+        no_recipient(input.recipient.as_ref())?;
+        Source::locate(call, input.key_id.as_deref(), input.ciphertext_blob.as_ref())
+    }
+
+    async fn run(
+        call: &Call,
+        source: Allowed<Source>,
+        input: DecryptInput,
+    ) -> Result<DecryptOutput> {
+        source.check(input.need().ciphertext())?;
+        symmetric(input.encryption_algorithm.as_deref())?;
+        unless_dry(input.dry_run)?;
+        let context = EncryptionContext::pairs(input.encryption_context.as_ref())?;
+        let opened = source.into_inner().open(call, context).await?;
+        Ok(DecryptOutput {
+            key_id: opened.key_arn,
+            plaintext: SecretBlob(opened.plaintext),
+            encryption_algorithm: SYMMETRIC_DEFAULT,
+            key_material_id: opened.material_id,
+        })
+    }
+}
+
+/// ReEncrypt: <https://docs.aws.amazon.com/kms/latest/APIReference/API_ReEncrypt.html>. It needs two
+/// rights: `kms:ReEncryptFrom` on the source key, `kms:ReEncryptTo` on the destination key.
+pub struct ReEncrypt;
+
+/// What [`ReEncrypt`] takes.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct ReEncryptInput {
+    ciphertext_blob: Option<Blob>,
+    source_encryption_context: Option<EncryptionContext>,
+    source_key_id: Option<String>,
+    destination_key_id: Option<String>,
+    destination_encryption_context: Option<EncryptionContext>,
+    source_encryption_algorithm: Option<String>,
+    destination_encryption_algorithm: Option<String>,
+    grant_tokens: Option<Vec<String>>,
+    dry_run: Option<bool>,
+    dry_run_modifiers: Option<Vec<String>>,
+}
+
+impl ReEncryptInput {
+    fn need(&self) -> Need {
+        Need::of(self.dry_run, self.dry_run_modifiers.as_deref())
+    }
+}
+
+impl Input for ReEncryptInput {
+    fn check(&self, checks: &mut Checks) {
+        let modifiers = self.dry_run_modifiers.as_deref();
+        let source = ("sourceKeyId", &self.source_key_id);
+        self.need().check(checks, modifiers, &self.ciphertext_blob, source);
+        checks.length("sourceKeyId", self.source_key_id.as_deref(), 1, 2048);
+        checks.required("destinationKeyId", &self.destination_key_id);
+        checks.length("destinationKeyId", self.destination_key_id.as_deref(), 1, 2048);
+        let algorithm = self.source_encryption_algorithm.as_deref();
+        check_algorithm(checks, "sourceEncryptionAlgorithm", algorithm);
+        let algorithm = self.destination_encryption_algorithm.as_deref();
+        check_algorithm(checks, "destinationEncryptionAlgorithm", algorithm);
+        check_grant_tokens(checks, self.grant_tokens.as_deref());
+    }
+}
+
+/// What [`ReEncrypt`] answers.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct ReEncryptOutput {
+    ciphertext_blob: Blob,
+    source_key_id: String,
+    key_id: String,
+    source_encryption_algorithm: &'static str,
+    destination_encryption_algorithm: &'static str,
+    source_key_material_id: String,
+    destination_key_material_id: String,
+}
+
+impl Operation for ReEncrypt {
+    const SERVICE: Service = Service::Kms;
+    const NAME: &'static str = "ReEncrypt";
+    const ACCESS: Access = Access::Read;
+    const ROUTE: Route = Route { method: "POST", path: "/keys/{DestinationKeyId}:rewrap" };
+    const ACTION: &'static str = "ReEncryptFrom";
+    const CRYPTOGRAPHIC: bool = true;
+    type Input = ReEncryptInput;
+    type Target = Source;
+    type Output = ReEncryptOutput;
+
+    async fn locate(call: &Call, input: &ReEncryptInput) -> Result<Source> {
+        EncryptionContext::pairs(input.source_encryption_context.as_ref())?;
+        EncryptionContext::pairs(input.destination_encryption_context.as_ref())?;
+        Source::locate(call, input.source_key_id.as_deref(), input.ciphertext_blob.as_ref())
+    }
+
+    async fn run(
+        call: &Call,
+        source: Allowed<Source>,
+        input: ReEncryptInput,
+    ) -> Result<ReEncryptOutput> {
+        let destination = locate(call, given(&input.destination_key_id, "destinationKeyId")?)?;
+        let destination = call.allow("ReEncryptTo", destination)?;
+        source.check(input.need().ciphertext())?;
+        symmetric(input.source_encryption_algorithm.as_deref())?;
+        let key = destination.usable()?;
+        symmetric(input.destination_encryption_algorithm.as_deref())?;
+        unless_dry(input.dry_run)?;
+        let context = EncryptionContext::pairs(input.source_encryption_context.as_ref())?;
+        let opened = source.into_inner().open(call, context).await?;
+        let context = EncryptionContext::pairs(input.destination_encryption_context.as_ref())?;
+        let sealed = call.envelopes.seal(key, context, opened.plaintext.expose()).await?;
+        Ok(ReEncryptOutput {
+            ciphertext_blob: Blob(sealed),
+            source_key_id: opened.key_arn,
+            key_id: destination.arn_of_key(key),
+            source_encryption_algorithm: SYMMETRIC_DEFAULT,
+            destination_encryption_algorithm: SYMMETRIC_DEFAULT,
+            source_key_material_id: opened.material_id,
+            destination_key_material_id: current_material(key),
+        })
+    }
+}
+
+/// The id of the material that a key seals with.
+pub(super) fn current_material(key: &crate::store::keys::Key) -> String {
+    key.current().map(|backing| backing.material_id.clone()).unwrap_or_default()
 }

@@ -3,13 +3,19 @@
 pub mod alias;
 pub mod cipher;
 pub mod create;
+pub mod datakey;
 pub mod describe;
 pub mod list;
 pub mod material;
 pub mod policy;
 pub mod purge;
+pub mod random;
+pub mod rotate;
+pub mod rotations;
+mod source;
 pub mod state;
 pub mod tags;
+mod terms;
 
 use super::call::{Call, Target};
 use super::error::{Condition, Error, Result};

@@ -20,6 +20,13 @@ pub struct KeyIdInput {
     key_id: Option<String>,
 }
 
+impl KeyIdInput {
+    /// The key that is named.
+    pub(super) fn key_id(&self) -> Result<&str> {
+        given(&self.key_id, "keyId").map(String::as_str)
+    }
+}
+
 impl Input for KeyIdInput {
     fn check(&self, checks: &mut Checks) {
         check_key_id(checks, &self.key_id);

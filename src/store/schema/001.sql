@@ -10,12 +10,15 @@ CREATE TABLE access_key (
     id TEXT PRIMARY KEY, account TEXT NOT NULL, doc BLOB NOT NULL, mac BLOB NOT NULL
 ) STRICT;
 
--- KMS keys. due: when the deletion window ends, ms.
+-- KMS keys. due: when the deletion window ends, ms. rotates: when the next automatic rotation is due,
+-- ms; nothing while the key is not enabled.
 CREATE TABLE kms_key (
-    id TEXT PRIMARY KEY, account TEXT NOT NULL, due INTEGER, doc BLOB NOT NULL, mac BLOB NOT NULL
+    id TEXT PRIMARY KEY, account TEXT NOT NULL, due INTEGER, rotates INTEGER,
+    doc BLOB NOT NULL, mac BLOB NOT NULL
 ) STRICT;
 CREATE INDEX kms_key_account ON kms_key (account, id);
 CREATE INDEX kms_key_due ON kms_key (due) WHERE due IS NOT NULL;
+CREATE INDEX kms_key_rotates ON kms_key (rotates) WHERE rotates IS NOT NULL;
 
 CREATE TABLE alias (
     account TEXT NOT NULL, name TEXT NOT NULL, key TEXT NOT NULL,
