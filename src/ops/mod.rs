@@ -135,6 +135,12 @@ pub const fn row<O: Operation>() -> Row {
 /// Every operation.
 pub static TABLE: &[Row] = &[
     row::<secrets::value::GetSecretValue>(),
+    row::<secrets::batch::BatchGetSecretValue>(),
+    row::<secrets::create::CreateSecret>(),
+    row::<secrets::put::PutSecretValue>(),
+    row::<secrets::update::UpdateSecret>(),
+    row::<secrets::stage::UpdateSecretVersionStage>(),
+    row::<secrets::versions::ListSecretVersionIds>(),
     row::<keys::cipher::Encrypt>(),
     row::<keys::cipher::Decrypt>(),
     row::<keys::cipher::ReEncrypt>(),

@@ -268,10 +268,10 @@ impl Checks {
         let Some(len) = len else { return };
         if len < min {
             let text = format!("Member must have length greater than or equal to {min}");
-            self.findings.push(format!("Value at '{name}' failed to satisfy constraint: {text}"));
+            self.fail_unshown(name, &text);
         } else if len > max {
             let text = format!("Member must have length less than or equal to {max}");
-            self.findings.push(format!("Value at '{name}' failed to satisfy constraint: {text}"));
+            self.fail_unshown(name, &text);
         }
     }
 
@@ -316,6 +316,11 @@ impl Checks {
     pub fn fail(&mut self, shown: &str, name: &str, rule: &str) {
         let text = format!("Value {shown} at '{name}' failed to satisfy constraint: {rule}");
         self.findings.push(text);
+    }
+
+    /// The same without the value: for blobs and for what the model calls sensitive.
+    pub fn fail_unshown(&mut self, name: &str, rule: &str) {
+        self.findings.push(format!("Value at '{name}' failed to satisfy constraint: {rule}"));
     }
 
     /// The message of all findings, if there are any.

@@ -2,7 +2,7 @@
 
 use super::keys::{Tag, due};
 use super::records::{Document, Records, Rows, belongs};
-use super::{Error, Result, Row, many, one};
+use super::{Error, Result, Row, one};
 use crate::clock::Time;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -34,8 +34,12 @@ pub struct Secret {
     pub tags: Option<Vec<Tag>>,
     /// The resource policy, as it was written.
     pub policy: Option<String>,
-    /// Staging labels and the version each is on.
+    /// Staging labels and the version each is on, in the labels' order.
     pub stages: Vec<Stage>,
+    /// How many versions there are.
+    pub versions: u32,
+    /// No version without labels is old enough to go before this moment.
+    pub prune_after: Time,
     /// Rises with every change.
     pub revision: u64,
 }
@@ -55,7 +59,7 @@ impl Secret {
         self.stages.iter().find(|s| s.label == label).map(|s| s.version.as_str())
     }
 
-    /// The labels of a version, in the order in which they were put.
+    /// The labels of a version, in their order.
     pub fn labels_of<'a>(&'a self, version: &'a str) -> impl Iterator<Item = &'a str> {
         self.stages.iter().filter(move |s| s.version == version).map(|s| s.label.as_str())
     }
@@ -87,7 +91,7 @@ pub struct Version {
     pub value: Vec<u8>,
 }
 
-/// A version without its ciphertext.
+/// A version without its value.
 #[derive(Clone, Debug)]
 pub struct VersionInfo {
     /// The version id.
@@ -96,6 +100,10 @@ pub struct VersionInfo {
     pub created: Time,
     /// The day of its last read, days since 1970.
     pub accessed: Option<i64>,
+    /// The data key, as an envelope under the KMS key that it was sealed with.
+    pub data_key: Vec<u8>,
+    /// Its place among the versions: later ones have higher numbers.
+    pub row: i64,
 }
 
 impl Records {
@@ -107,8 +115,8 @@ impl Records {
 
 const VERSION: &str =
     "SELECT id, created, accessed, data_key, value FROM version WHERE secret = ?1 AND id = ?2";
-const VERSIONS: &str =
-    "SELECT id, created, accessed FROM version WHERE secret = ?1 ORDER BY created, row";
+const VERSIONS: &str = "SELECT id, created, accessed, data_key, row FROM version
+     WHERE secret = ?1 AND row > ?2 ORDER BY row";
 
 impl Rows<'_> {
     /// The secret with this name.
@@ -194,15 +202,39 @@ impl Rows<'_> {
         })
     }
 
-    /// Every version, oldest first, without ciphertext.
-    pub fn versions(&mut self, uid: i64) -> Result<Vec<VersionInfo>> {
-        many(self.tx(), VERSIONS, &[uid.into()], |row| {
-            Ok(VersionInfo {
+    /// Hands the versions of a secret that come after the place `after` to `each`, oldest first,
+    /// until it answers `false`.
+    pub fn each_version(
+        &mut self,
+        uid: i64,
+        after: i64,
+        mut each: impl FnMut(VersionInfo) -> bool,
+    ) -> Result<()> {
+        self.tx().query(VERSIONS, &[uid.into(), after.into()], &mut |row| {
+            Ok(each(VersionInfo {
                 id: row.text(0)?.to_owned(),
                 created: Time(row.int(1)?),
                 accessed: optional_int(row, 2)?,
-            })
+                data_key: row.blob(3)?.to_vec(),
+                row: row.int(4)?,
+            }))
         })
+    }
+
+    /// Every version of a secret, oldest first, without values.
+    pub fn versions(&mut self, uid: i64) -> Result<Vec<VersionInfo>> {
+        let mut found = Vec::new();
+        self.each_version(uid, 0, |version| {
+            found.push(version);
+            true
+        })?;
+        Ok(found)
+    }
+
+    /// Whether a version is there.
+    pub fn has_version(&mut self, uid: i64, id: &str) -> Result<bool> {
+        let sql = "SELECT row FROM version WHERE secret = ?1 AND id = ?2";
+        Ok(one(self.tx(), sql, &[uid.into(), id.into()], |_| Ok(()))?.is_some())
     }
 
     /// Adds a version; that one of this id is there already is a fault of the caller's.
@@ -221,17 +253,12 @@ impl Rows<'_> {
         if added == 1 { Ok(()) } else { Err(Error::Internal("a version that is there already")) }
     }
 
-    /// Replaces a version's ciphertext (after a change of the KMS key).
-    pub fn reseal_version(
-        &mut self,
-        uid: i64,
-        id: &str,
-        data_key: &[u8],
-        value: &[u8],
-    ) -> Result<()> {
+    /// Replaces a version's sealed data key (after a change of the KMS key); the value stays as it
+    /// is, under the same data key.
+    pub fn reseal_version(&mut self, uid: i64, id: &str, data_key: &[u8]) -> Result<()> {
         self.tx().execute(
-            "UPDATE version SET data_key = ?3, value = ?4 WHERE secret = ?1 AND id = ?2",
-            &[uid.into(), id.into(), data_key.into(), value.into()],
+            "UPDATE version SET data_key = ?3 WHERE secret = ?1 AND id = ?2",
+            &[uid.into(), id.into(), data_key.into()],
         )?;
         Ok(())
     }

@@ -1,7 +1,16 @@
 //! Secrets Manager.
 
+pub mod batch;
+pub mod create;
+mod edit;
 pub mod filter;
+pub mod labels;
+pub mod put;
+mod seal;
+pub mod stage;
+pub mod update;
 pub mod value;
+pub mod versions;
 
 use super::call::{Call, Target};
 use super::error::{Condition, Error, Result};
@@ -28,10 +37,34 @@ impl Target for SecretTarget {
 impl SecretTarget {
     /// The secret, or AWS's answer that there is none.
     pub fn secret(&self) -> Result<&Arc<Secret>> {
-        self.secret.as_ref().ok_or_else(|| {
-            Error::new(Condition::NotFound, "Secrets Manager can't find the specified secret.")
-        })
+        self.secret.as_ref().ok_or_else(not_found)
     }
+
+    /// The secret, if it does not wait for its deletion.
+    pub fn live(&self) -> Result<&Arc<Secret>> {
+        let secret = self.secret()?;
+        if secret.deleted.is_some() {
+            return Err(marked_for_deletion());
+        }
+        Ok(secret)
+    }
+
+    /// Its ARN, for the answer.
+    pub fn into_arn(self) -> String {
+        self.arn
+    }
+}
+
+fn not_found() -> Error {
+    Error::new(Condition::NotFound, "Secrets Manager can't find the specified secret.")
+}
+
+/// The answer to whoever wants to use a secret that waits for its deletion.
+pub fn marked_for_deletion() -> Error {
+    Error::new(
+        Condition::InvalidRequest,
+        "You can't perform this operation on the secret because it was marked for deletion.",
+    )
 }
 
 /// Finds the secret that `named` means: a name, a full ARN, or an ARN without its random suffix.

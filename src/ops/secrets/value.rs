@@ -1,17 +1,12 @@
-//! GetSecretValue, BatchGetSecretValue, PutSecretValue: what is inside a secret.
+//! GetSecretValue: what is inside a secret.
 
-use super::{SecretTarget, locate};
-use crate::envelope::cache::{Hit, Name};
-use crate::envelope::context::Context;
-use crate::envelope::value::{self, Kind};
-use crate::envelope::{self, Envelope};
+use super::{SecretTarget, labels, locate, seal};
+use crate::envelope::value::Kind;
 use crate::name::Service;
-use crate::ops::call::{Allowed, Call, Target};
+use crate::ops::call::{Allowed, Call};
 use crate::ops::error::{Condition, Error, Result};
-use crate::ops::keys::{self, KeyTarget};
 use crate::ops::shape::{Checks, Epoch, SecretBlob, SecretText, given};
 use crate::ops::{Access, Input, Operation, Route};
-use crate::secret::Key;
 use crate::store::secrets::{Secret, Version};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -38,10 +33,10 @@ impl Input for GetSecretValueInput {
     }
 }
 
-/// What [`GetSecretValue`] answers.
+/// What [`GetSecretValue`] answers, and one value of BatchGetSecretValue.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
-pub struct GetSecretValueOutput {
+pub struct SecretValue {
     #[serde(rename = "ARN")]
     arn: String,
     name: String,
@@ -50,6 +45,7 @@ pub struct GetSecretValueOutput {
     secret_string: Option<SecretText>,
     #[serde(skip_serializing_if = "Option::is_none")]
     secret_binary: Option<SecretBlob>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     version_stages: Vec<String>,
     created_date: Epoch,
 }
@@ -61,7 +57,7 @@ impl Operation for GetSecretValue {
     const ROUTE: Route = Route { method: "GET", path: "/secrets/{SecretId}/value" };
     type Input = GetSecretValueInput;
     type Target = SecretTarget;
-    type Output = GetSecretValueOutput;
+    type Output = SecretValue;
 
     async fn locate(call: &Call, input: &GetSecretValueInput) -> Result<SecretTarget> {
         locate(call, given(&input.secret_id, "secretId")?)
@@ -71,80 +67,74 @@ impl Operation for GetSecretValue {
         call: &Call,
         target: Allowed<SecretTarget>,
         input: GetSecretValueInput,
-    ) -> Result<GetSecretValueOutput> {
-        let secret = target.secret()?;
-        let stage = input.version_stage.as_deref().unwrap_or("AWSCURRENT");
-        let id = input.version_id.as_deref().or_else(|| secret.version_with(stage));
-        let version = match id {
-            Some(id) => call.records.read(|rows| rows.version(secret.uid, id))?,
-            None => None,
-        };
-        let version = version.ok_or_else(|| missing(stage))?;
-        let (kind, opened) = open(call, target.arn(), secret, &version).await?;
-        let (text, binary) = match kind {
-            Kind::Text => (Some(SecretText(opened)), None),
-            Kind::Binary => (None, Some(SecretBlob(opened))),
-        };
-        Ok(GetSecretValueOutput {
-            arn: target.arn().to_owned(),
-            name: secret.name.clone(),
-            version_stages: secret.labels_of(&version.id).map(str::to_owned).collect(),
-            version_id: version.id,
-            secret_string: text,
-            secret_binary: binary,
-            created_date: Epoch(version.created),
-        })
+    ) -> Result<SecretValue> {
+        read(call, target, input.version_id.as_deref(), input.version_stage.as_deref()).await
     }
 }
 
-fn missing(stage: &str) -> Error {
-    let text =
-        format!("Secrets Manager can't find the specified secret value for staging label: {stage}");
-    Error::new(Condition::NotFound, text)
-}
-
-/// Opens a version's value: the data key from the cache or with the token, then the value.
-pub(super) async fn open(
+/// Reads a version of a secret: by its id, by a label, by both if they go together, else the
+/// current one.
+pub(super) async fn read(
     call: &Call,
-    arn: &str,
-    secret: &Secret,
-    version: &Version,
-) -> Result<(Kind, crate::secret::Secret)> {
-    let data_key = data_key(call, arn, secret, version).await?;
-    value::open(data_key.key(), arn, &version.id, &version.value).map_err(undecryptable)
+    target: Allowed<SecretTarget>,
+    id: Option<&str>,
+    stage: Option<&str>,
+) -> Result<SecretValue> {
+    let secret = target.live()?.clone();
+    let version = find(call, &secret, id, stage)?;
+    let arn = target.into_inner().into_arn();
+    let (kind, opened) = seal::open(call, &arn, &version).await?;
+    note_access(call, &secret, &version);
+    let (secret_string, secret_binary) = match kind {
+        Kind::Text => (Some(SecretText(opened)), None),
+        Kind::Binary => (None, Some(SecretBlob(opened))),
+    };
+    Ok(SecretValue {
+        arn,
+        name: secret.name.clone(),
+        version_stages: secret.labels_of(&version.id).map(str::to_owned).collect(),
+        version_id: version.id,
+        secret_string,
+        secret_binary,
+        created_date: Epoch(version.created),
+    })
 }
 
-async fn data_key(call: &Call, arn: &str, secret: &Secret, version: &Version) -> Result<Hit> {
-    let envelope = Envelope::parse(&version.data_key).map_err(undecryptable)?;
-    let key = call.records.key(&envelope.key_id)?.ok_or_else(|| undecryptable("no such key"))?;
-    let target = KeyTarget::found(&call.region, key.clone());
-    keys::usable(&key, target.arn())?;
-    let name = Name::of(&version.data_key, &[arn, &version.id]);
-    if let Some(hit) = call.data_keys.find(&name) {
-        return Ok(hit);
+fn find(call: &Call, secret: &Secret, id: Option<&str>, stage: Option<&str>) -> Result<Version> {
+    let missing = |what: &str, which: &str| {
+        let text =
+            format!("Secrets Manager can't find the specified secret value for {what}: {which}");
+        Error::new(Condition::NotFound, text)
+    };
+    let label = stage.unwrap_or(labels::CURRENT);
+    let Some(id) = id else {
+        let none = || missing("staging label", label);
+        let id = secret.version_with(label).ok_or_else(none)?;
+        return call.records.read(|rows| rows.version(secret.uid, id))?.ok_or_else(none);
+    };
+    let version = call.records.read(|rows| rows.version(secret.uid, id))?;
+    let version = version.ok_or_else(|| missing("VersionId", id))?;
+    if stage.is_some_and(|stage| secret.version_with(stage) != Some(id)) {
+        return Err(Error::new(
+            Condition::InvalidRequest,
+            "You provided a VersionStage that is not associated to the provided VersionId.",
+        ));
     }
-    let context = version_context(arn, &version.id);
-    let opened = call.envelopes.open(&key, &context, envelope).await.map_err(|e| match e {
-        envelope::Error::Invalid => undecryptable(e),
-        other => other.into(),
-    })?;
-    let data_key = Key::from_secret(&opened).ok_or_else(|| undecryptable("not 32 bytes"))?;
-    debug_assert_eq!(secret.account, key.account);
-    Ok(call.data_keys.keep(&name, data_key))
+    Ok(version)
 }
 
-/// The encryption context of a version's data key, as AWS sets it.
-pub(super) fn version_context(arn: &str, version_id: &str) -> Context {
-    Context::from([
-        ("SecretARN".to_owned(), arn.to_owned()),
-        ("SecretVersionId".to_owned(), version_id.to_owned()),
-    ])
-}
-
-fn undecryptable(why: impl ToString) -> Error {
-    Error::new(
-        Condition::DecryptionFailure,
-        "Secrets Manager can't decrypt the protected secret text using the provided KMS key.",
-    )
-    .logged(why.to_string())
+/// Notes the day of a read, once a day, beside the answer and without a record of its own: the read
+/// itself is recorded. A note that can't be written now is written with the next read.
+fn note_access(call: &Call, secret: &Secret, version: &Version) {
+    let day = call.now.day();
+    if version.accessed.is_some_and(|noted| noted >= day) {
+        return;
+    }
+    let (records, uid, id) = (call.records.clone(), secret.uid, version.id.clone());
+    tokio::spawn(async move {
+        let noted = records.write(move |rows| rows.note_access(uid, &id, day)).await;
+        if let Err(error) = noted {
+            tracing::debug!(%error, "the day of a read is not noted");
+        }
+    });
 }

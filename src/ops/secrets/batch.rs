@@ -1,0 +1,152 @@
+//! BatchGetSecretValue: several values at once, with an error for each that can't be read.
+
+use super::value::{GetSecretValue, SecretValue, read};
+use super::{SecretTarget, locate};
+use crate::name::Service;
+use crate::ops::call::{Allowed, Call, Target};
+use crate::ops::error::{Condition, Error, Result};
+use crate::ops::shape::Checks;
+use crate::ops::{Access, Input, Operation, Route, find};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// BatchGetSecretValue:
+/// <https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_BatchGetSecretValue.html>.
+pub struct BatchGetSecretValue;
+
+/// What [`BatchGetSecretValue`] takes.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct BatchGetSecretValueInput {
+    secret_id_list: Option<Vec<String>>,
+    max_results: Option<i64>,
+    next_token: Option<String>,
+}
+
+impl Input for BatchGetSecretValueInput {
+    fn check(&self, checks: &mut Checks) {
+        checks.items("secretIdList", self.secret_id_list.as_ref().map(Vec::len), 1, 20);
+        for (n, id) in self.secret_id_list.iter().flatten().enumerate() {
+            checks.length(&format!("secretIdList.{}.member", n + 1), Some(id), 1, 2048);
+        }
+        checks.range("maxResults", self.max_results, 1, 20);
+        checks.length("nextToken", self.next_token.as_deref(), 1, 4096);
+    }
+}
+
+/// What [`BatchGetSecretValue`] answers.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct BatchGetSecretValueOutput {
+    secret_values: Vec<SecretValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_token: Option<String>,
+    errors: Vec<ItemError>,
+}
+
+/// Why one value is missing in the answer.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+struct ItemError {
+    secret_id: String,
+    error_code: &'static str,
+    message: String,
+}
+
+/// The list of an account's secrets, which is what the operation's own right is about; each value
+/// needs GetSecretValue besides.
+pub struct AllSecrets {
+    account: String,
+}
+
+impl Target for AllSecrets {
+    fn arn(&self) -> &str {
+        "*"
+    }
+    fn owner(&self) -> &str {
+        &self.account
+    }
+}
+
+impl Operation for BatchGetSecretValue {
+    const SERVICE: Service = Service::SecretsManager;
+    const NAME: &'static str = "BatchGetSecretValue";
+    const ACCESS: Access = Access::Read;
+    const ROUTE: Route = Route { method: "POST", path: "/secrets:batchGetValue" };
+    type Input = BatchGetSecretValueInput;
+    type Target = AllSecrets;
+    type Output = BatchGetSecretValueOutput;
+
+    async fn locate(call: &Call, _: &BatchGetSecretValueInput) -> Result<AllSecrets> {
+        Ok(AllSecrets { account: call.caller.account.clone() })
+    }
+
+    async fn run(
+        call: &Call,
+        _: Allowed<AllSecrets>,
+        input: BatchGetSecretValueInput,
+    ) -> Result<BatchGetSecretValueOutput> {
+        let Some(ids) = input.secret_id_list else {
+            return Err(invalid("You must provide either SecretIdList or Filters."));
+        };
+        if input.max_results.is_some() || input.next_token.is_some() {
+            return Err(invalid("MaxResults and NextToken can be used with Filters only."));
+        }
+        let mut gathered = Gathered::default();
+        for id in ids {
+            gathered.add(call, &id, locate(call, &id)).await?;
+        }
+        Ok(gathered.into_output(None))
+    }
+}
+
+#[derive(Default)]
+struct Gathered {
+    values: Vec<SecretValue>,
+    errors: Vec<ItemError>,
+}
+
+impl Gathered {
+    /// Reads one secret. What is the matter with it alone becomes its error; a dependency that is
+    /// down fails the whole request.
+    async fn add(&mut self, call: &Call, id: &str, found: Result<SecretTarget>) -> Result<()> {
+        let outcome = match found.and_then(|target| call.allow(GetSecretValue::NAME, target)) {
+            Ok(target) => read(call, target, None, None).await,
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(value) => self.values.push(value),
+            Err(error) if concerns_all(error.condition) => return Err(error),
+            Err(error) => self.errors.push(ItemError {
+                secret_id: id.to_owned(),
+                error_code: (call.code_of)(row(call), error.condition),
+                message: error.message.into_owned(),
+            }),
+        }
+        Ok(())
+    }
+
+    fn into_output(self, next_token: Option<String>) -> BatchGetSecretValueOutput {
+        BatchGetSecretValueOutput { secret_values: self.values, next_token, errors: self.errors }
+    }
+}
+
+/// The row whose codes the errors of single values have.
+fn row(call: &Call) -> &'static crate::ops::Row {
+    find(GetSecretValue::SERVICE, GetSecretValue::NAME).unwrap_or(call.row)
+}
+
+fn concerns_all(condition: Condition) -> bool {
+    matches!(
+        condition,
+        Condition::Throttled
+            | Condition::KeyUnavailable
+            | Condition::DependencyTimeout
+            | Condition::Unavailable
+            | Condition::Internal
+    )
+}
+
+fn invalid(text: &'static str) -> Error {
+    Error::new(Condition::InvalidParameter, text)
+}

@@ -1,0 +1,306 @@
+//! CreateSecret.
+
+use super::edit::{outdated, until_settled};
+use super::seal::{self, Given, check_token, check_value, token};
+use super::{bad_name, labels};
+use crate::clock::{NoRandomness, Random, Time, random_bytes};
+use crate::name::{SUFFIX_LEN, Service, is_secret_name, secret_arn};
+use crate::ops::call::{Allowed, Call, Target};
+use crate::ops::error::{Condition, Error, Result};
+use crate::ops::shape::{Checks, SecretBlob, SecretText, given};
+use crate::ops::{Access, Input, Operation, Route};
+use crate::store::keys::Tag;
+use crate::store::secrets::{Secret, Version};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Tags that one secret may have.
+const MAX_TAGS: usize = 50;
+
+/// CreateSecret:
+/// <https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_CreateSecret.html>.
+pub struct CreateSecret;
+
+/// What [`CreateSecret`] takes.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct CreateSecretInput {
+    name: Option<String>,
+    client_request_token: Option<String>,
+    description: Option<String>,
+    kms_key_id: Option<String>,
+    secret_string: Option<SecretText>,
+    secret_binary: Option<SecretBlob>,
+    tags: Option<Vec<TagMember>>,
+    add_replica_regions: Option<Vec<serde_json::Value>>,
+    #[serde(rename = "Type")]
+    kind: Option<String>,
+}
+
+/// A tag, as a request writes it.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+struct TagMember {
+    key: Option<String>,
+    value: Option<String>,
+}
+
+impl Input for CreateSecretInput {
+    fn check(&self, checks: &mut Checks) {
+        checks.required("name", &self.name);
+        checks.length("name", self.name.as_deref(), 1, 512);
+        check_token(checks, self.client_request_token.as_deref());
+        checks.length("description", self.description.as_deref(), 0, 2048);
+        checks.length("kmsKeyId", self.kms_key_id.as_deref(), 0, 2048);
+        check_value(checks, self.secret_string.as_ref(), self.secret_binary.as_ref());
+        for (n, tag) in self.tags.iter().flatten().enumerate() {
+            let member = |name| format!("tags.{}.member.{name}", n + 1);
+            checks.length(&member("key"), tag.key.as_deref(), 1, 128);
+            checks.length(&member("value"), tag.value.as_deref(), 0, 256);
+        }
+        let replicas = self.add_replica_regions.as_ref().map(Vec::len);
+        checks.items("addReplicaRegions", replicas, 1, usize::MAX);
+        checks.length("type", self.kind.as_deref(), 0, 256);
+    }
+}
+
+/// What [`CreateSecret`] answers; no version where no value was given.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct CreateSecretOutput {
+    #[serde(rename = "ARN")]
+    arn: String,
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version_id: Option<String>,
+}
+
+/// The secret that is to be made, or the one that is there already.
+pub struct NewSecretTarget {
+    arn: String,
+    account: String,
+    name: String,
+    suffix: String,
+}
+
+impl Target for NewSecretTarget {
+    fn arn(&self) -> &str {
+        &self.arn
+    }
+    fn owner(&self) -> &str {
+        &self.account
+    }
+}
+
+impl Operation for CreateSecret {
+    const SERVICE: Service = Service::SecretsManager;
+    const NAME: &'static str = "CreateSecret";
+    const ACCESS: Access = Access::Write;
+    const ROUTE: Route = Route { method: "POST", path: "/secrets" };
+    type Input = CreateSecretInput;
+    type Target = NewSecretTarget;
+    type Output = CreateSecretOutput;
+
+    async fn locate(call: &Call, input: &CreateSecretInput) -> Result<NewSecretTarget> {
+        token(input.client_request_token.as_ref())?;
+        let name = given(&input.name, "name")?.clone();
+        if !is_secret_name(&name) {
+            return Err(bad_name());
+        }
+        let account = call.caller.account.clone();
+        let suffix = match call.records.secret(&account, &name)? {
+            Some(secret) => secret.suffix.clone(),
+            None => random_suffix(&*call.world.random)?,
+        };
+        let arn = secret_arn(&call.region, &account, &name, &suffix);
+        Ok(NewSecretTarget { arn, account, name, suffix })
+    }
+
+    async fn run(
+        call: &Call,
+        target: Allowed<NewSecretTarget>,
+        input: CreateSecretInput,
+    ) -> Result<CreateSecretOutput> {
+        let token = token(input.client_request_token.as_ref())?;
+        refuse_replicas(input.add_replica_regions.as_deref())?;
+        seal::refuse_managed(input.kind.as_deref())?;
+        let tags = tags(input.tags)?;
+        let given = Given::of(input.secret_string, input.secret_binary)?;
+        let kms_key_id = input.kms_key_id.as_deref().and_then(seal::key_name);
+        let new = New { token, description: input.description, kms_key_id, given, tags };
+        until_settled(async || match call.records.secret(&target.account, &target.name)? {
+            Some(there) => repeat(call, &there, &new).await,
+            None => create(call, &target, &new).await,
+        })
+        .await
+    }
+}
+
+/// What the new secret is to be.
+struct New<'a> {
+    token: &'a str,
+    description: Option<String>,
+    kms_key_id: Option<&'a str>,
+    given: Option<Given>,
+    tags: Option<Vec<Tag>>,
+}
+
+async fn create(
+    call: &Call,
+    target: &NewSecretTarget,
+    new: &New<'_>,
+) -> Result<CreateSecretOutput> {
+    let key = seal::requested_key(call, &target.account, new.kms_key_id)?;
+    seal::allow_key(call, &key, &["GenerateDataKey", "Decrypt"])?;
+    let version = match &new.given {
+        Some(given) => Some(seal::seal(call, &key, &target.arn, new.token, given).await?),
+        None => None,
+    };
+    let version_id = version.as_ref().map(|v| v.id.clone());
+    let secret = document(call, target, new, version.as_ref())?;
+    call.commit(move |rows| {
+        if rows.secret(&secret.account, &secret.name)?.is_some() {
+            return Err(outdated());
+        }
+        rows.put_secret(&secret)?;
+        match &version {
+            Some(version) => Ok(rows.add_version(secret.uid, version)?),
+            None => Ok(()),
+        }
+    })
+    .await?;
+    Ok(CreateSecretOutput { arn: target.arn.clone(), name: target.name.clone(), version_id })
+}
+
+fn document(
+    call: &Call,
+    target: &NewSecretTarget,
+    new: &New<'_>,
+    version: Option<&Version>,
+) -> Result<Secret> {
+    let mut stages = Vec::new();
+    if let Some(version) = version {
+        labels::put(&mut stages, labels::CURRENT, &version.id);
+    }
+    Ok(Secret {
+        uid: random_uid(&*call.world.random)?,
+        account: target.account.clone(),
+        name: target.name.clone(),
+        suffix: target.suffix.clone(),
+        description: new.description.clone(),
+        kms_key_id: new.kms_key_id.map(str::to_owned),
+        created: call.now,
+        changed: call.now,
+        deleted: None,
+        due: None,
+        tags: new.tags.clone(),
+        policy: None,
+        stages,
+        versions: u32::from(version.is_some()),
+        prune_after: Time(0),
+        revision: 1,
+    })
+}
+
+/// Answers a request for a name that is taken: as before if it is the same request again.
+async fn repeat(call: &Call, there: &Arc<Secret>, new: &New<'_>) -> Result<CreateSecretOutput> {
+    if there.deleted.is_some() {
+        return Err(Error::new(
+            Condition::InvalidRequest,
+            "You can't create this secret because a secret with this name is already scheduled for \
+             deletion.",
+        ));
+    }
+    let stored = call.records.read(|rows| rows.version(there.uid, new.token))?;
+    let (Some(stored), Some(given)) = (stored, &new.given) else {
+        let text =
+            format!("The operation failed because the secret {} already exists.", there.name);
+        return Err(Error::new(Condition::AlreadyExists, text));
+    };
+    let arn = secret_arn(&call.region, &there.account, &there.name, &there.suffix);
+    if !seal::holds(call, &arn, &stored, given).await? {
+        return Err(seal::token_in_use(new.token, &arn));
+    }
+    Ok(CreateSecretOutput { arn, name: there.name.clone(), version_id: Some(stored.id) })
+}
+
+fn refuse_replicas<T>(regions: Option<&[T]>) -> Result<()> {
+    match regions {
+        Some(_) => Err(Error::new(
+            Condition::InvalidParameter,
+            "Replication to other Regions is not available on this appliance.",
+        )),
+        None => Ok(()),
+    }
+}
+
+/// The tags of a request; none where it brings none.
+fn tags(members: Option<Vec<TagMember>>) -> Result<Option<Vec<Tag>>> {
+    let invalid = |text: &'static str| Err(Error::new(Condition::InvalidParameter, text));
+    let mut tags: Vec<Tag> = Vec::new();
+    for TagMember { key, value } in members.unwrap_or_default() {
+        let Some(key) = key else { return invalid("A tag must have a key.") };
+        if key.get(..4).is_some_and(|prefix| prefix.eq_ignore_ascii_case("aws:")) {
+            return invalid("Tag keys can't begin with aws: because it is reserved for AWS use.");
+        }
+        if tags.iter().any(|tag| tag.key == key) {
+            return invalid("The request has two tags with the same key.");
+        }
+        tags.push(Tag { key, value: value.unwrap_or_default() });
+    }
+    if tags.len() > MAX_TAGS {
+        return invalid("A secret can have at most 50 tags.");
+    }
+    Ok((!tags.is_empty()).then_some(tags))
+}
+
+/// Six letters and digits, each as likely as any other.
+fn random_suffix(random: &dyn Random) -> std::result::Result<String, NoRandomness> {
+    const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    let mut suffix = String::with_capacity(SUFFIX_LEN);
+    while suffix.len() < SUFFIX_LEN {
+        let [byte] = random_bytes::<1>(random)?;
+        // 248 is the largest multiple of 62 in a byte: above it some would come up more often.
+        let letter = ALPHABET.get(usize::from(byte % 62)).filter(|_| byte < 248);
+        suffix.extend(letter.map(|b| char::from(*b)));
+    }
+    Ok(suffix)
+}
+
+/// A positive number that no other secret has: 63 random bits.
+fn random_uid(random: &dyn Random) -> std::result::Result<i64, NoRandomness> {
+    Ok((i64::from_be_bytes(random_bytes(random)?) & i64::MAX).max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemRandom;
+
+    #[test]
+    fn a_suffix_is_six_letters_and_digits_and_all_of_them_come_up() {
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..1000 {
+            let suffix = random_suffix(&SystemRandom).expect("randomness");
+            assert_eq!(suffix.len(), 6);
+            assert!(suffix.bytes().all(|b| b.is_ascii_alphanumeric()), "{suffix}");
+            seen.extend(suffix.into_bytes());
+        }
+        assert_eq!(seen.len(), 62);
+    }
+
+    #[test]
+    fn tags_are_absent_until_there_is_one_and_keys_are_unique() {
+        let member = |key: &str| TagMember { key: Some(key.into()), value: None };
+        assert!(tags(None).is_ok_and(|t| t.is_none()));
+        assert!(tags(Some(Vec::new())).is_ok_and(|t| t.is_none()));
+        assert!(tags(Some(vec![member("a"), member("A")])).is_ok_and(|t| t.is_some()));
+        for bad in [vec![member("a"), member("a")], vec![member("AWS:x")]] {
+            assert_eq!(tags(Some(bad)).map_err(|e| e.condition), Err(Condition::InvalidParameter));
+        }
+        let many = |n: usize| Some((0..n).map(|n| member(&n.to_string())).collect());
+        assert!(tags(many(50)).is_ok());
+        assert!(tags(many(51)).is_err());
+    }
+}

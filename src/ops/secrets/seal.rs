@@ -1,0 +1,284 @@
+//! Sealing and opening the versions of secrets: which KMS key, which rights to it, the data key.
+//!
+//! A version's data key is an envelope under the secret's KMS key with the encryption context
+//! {SecretARN, SecretVersionId}; its value is sealed under the data key.
+
+use crate::clock::random_key;
+use crate::envelope::cache::{Hit, Name};
+use crate::envelope::context::Context;
+use crate::envelope::value::{self, Kind};
+use crate::envelope::{self, Envelope};
+use crate::name::{Arn, DEFAULT_SECRETS_ALIAS};
+use crate::ops::call::Call;
+use crate::ops::error::{Condition, Error, Result};
+use crate::ops::keys::{self, KeyTarget};
+use crate::ops::shape::{Checks, SecretBlob, SecretText};
+use crate::secret::{Key, Secret};
+use crate::store::keys::{Key as KmsKey, KeyManager, KeyState};
+use crate::store::secrets::Version;
+use std::sync::Arc;
+
+/// The largest value of a secret, in bytes.
+pub(super) const MAX_VALUE: usize = 65_536;
+
+/// A value that a request brings.
+pub(super) struct Given {
+    kind: Kind,
+    value: Secret,
+}
+
+impl Given {
+    /// The value of a request, if it brings one.
+    ///
+    /// # Errors
+    /// [`Condition::InvalidParameter`] where it brings two.
+    pub fn of(text: Option<SecretText>, binary: Option<SecretBlob>) -> Result<Option<Self>> {
+        match (text, binary) {
+            (Some(_), Some(_)) => Err(Error::new(
+                Condition::InvalidParameter,
+                "You can\u{2019}t specify both a binary secret value and a string secret value in \
+                 the same secret.",
+            )),
+            (Some(SecretText(value)), None) => Ok(Some(Self { kind: Kind::Text, value })),
+            (None, Some(SecretBlob(value))) => Ok(Some(Self { kind: Kind::Binary, value })),
+            (None, None) => Ok(None),
+        }
+    }
+}
+
+/// Checks the two members that bring a value; both are sensitive, so no finding shows them.
+pub(super) fn check_value(
+    checks: &mut Checks,
+    text: Option<&SecretText>,
+    binary: Option<&SecretBlob>,
+) {
+    checks.blob("secretString", text.map(|t| t.0.len()), 1, MAX_VALUE);
+    checks.blob("secretBinary", binary.map(|b| b.0.len()), 1, MAX_VALUE);
+}
+
+/// Checks the form of a `ClientRequestToken`.
+pub(super) fn check_token(checks: &mut Checks, token: Option<&str>) {
+    checks.length("clientRequestToken", token, 32, 64);
+}
+
+/// The `ClientRequestToken`, which SDKs fill in and which must be there.
+pub(super) fn token(member: Option<&String>) -> Result<&String> {
+    member.ok_or_else(|| {
+        Error::new(
+            Condition::InvalidRequest,
+            "You must provide a ClientRequestToken value. We recommend a UUID-type value.",
+        )
+    })
+}
+
+/// Refuses a secret whose value a third party would manage: nobody here rotates it.
+pub(super) fn refuse_managed(kind: Option<&str>) -> Result<()> {
+    match kind {
+        Some(kind) if !kind.is_empty() => Err(Error::new(
+            Condition::InvalidParameter,
+            "Managed external secrets are not available on this appliance.",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// What a request's `KmsKeyId` means for a secret: the default key is the absence of a name.
+pub(super) fn key_name(named: &str) -> Option<&str> {
+    let resource = Arn::parse(named).map_or(named, |arn| arn.resource);
+    (!named.is_empty() && resource != DEFAULT_SECRETS_ALIAS).then_some(named)
+}
+
+/// The KMS key that a request names for a secret.
+///
+/// # Errors
+/// [`Condition::InvalidParameter`] where there is no such key.
+pub(super) fn requested_key(
+    call: &Call,
+    account: &str,
+    named: Option<&str>,
+) -> Result<Arc<KmsKey>> {
+    let Some(named) = named else { return default_key(call, account) };
+    let found = keys::locate(call, named).and_then(|target| target.key().cloned());
+    found.map_err(|error| match error.condition {
+        Condition::NotFound | Condition::InvalidArn => Error::new(
+            Condition::InvalidParameter,
+            format!("The operation failed because of an invalid KMS key: {}", error.message),
+        ),
+        _ => error,
+    })
+}
+
+/// The KMS key that seals new versions of a secret.
+///
+/// # Errors
+/// [`Condition::EncryptionFailure`] where the key is gone.
+pub(super) fn sealing_key(call: &Call, account: &str, named: Option<&str>) -> Result<Arc<KmsKey>> {
+    requested_key(call, account, named).map_err(|error| match error.condition {
+        Condition::InvalidParameter => unsealable(error.message),
+        _ => error,
+    })
+}
+
+fn default_key(call: &Call, account: &str) -> Result<Arc<KmsKey>> {
+    let alias = call.records.alias(account, DEFAULT_SECRETS_ALIAS)?;
+    let key = match alias {
+        Some(alias) => call.records.key(&alias.target)?,
+        None => None,
+    };
+    key.ok_or_else(|| unsealable("the account has no default key"))
+}
+
+/// Asks for the rights to a KMS key that go with a use of a secret. Everybody who may use a secret
+/// may use the service's own key for it, but only from the account that owns both.
+pub(super) fn allow_key(call: &Call, key: &Arc<KmsKey>, actions: &[&str]) -> Result<()> {
+    if key.manager == KeyManager::Aws {
+        if key.account == call.caller.account {
+            return Ok(());
+        }
+        return Err(Error::new(
+            Condition::InvalidRequest,
+            "You can't access a secret from a different AWS account if you encrypt the secret with \
+             the default KMS service key.",
+        ));
+    }
+    for action in actions {
+        let asked = call.allow(action, KeyTarget::found(&call.region, key.clone()));
+        asked.map_err(|error| match error.condition {
+            Condition::AccessDenied => {
+                Error::new(Condition::AccessDenied, "Access to KMS is not allowed")
+                    .logged(error.message)
+            }
+            _ => error,
+        })?;
+    }
+    Ok(())
+}
+
+/// Seals a value as a version, under a data key of its own.
+pub(super) async fn seal(
+    call: &Call,
+    key: &KmsKey,
+    arn: &str,
+    id: &str,
+    given: &Given,
+) -> Result<Version> {
+    let data_key = random_key(&*call.world.random)?;
+    Ok(Version {
+        id: id.to_owned(),
+        created: call.now,
+        accessed: None,
+        data_key: seal_data_key(call, key, arn, id, &data_key).await?,
+        value: value::seal(&data_key, arn, id, given.kind, &given.value)?,
+    })
+}
+
+/// Seals a version's data key under a KMS key.
+pub(super) async fn seal_data_key(
+    call: &Call,
+    key: &KmsKey,
+    arn: &str,
+    id: &str,
+    data_key: &Key,
+) -> Result<Vec<u8>> {
+    if key.state != KeyState::Enabled {
+        return Err(unsealable("the KMS key is disabled or pending deletion"));
+    }
+    Ok(call.envelopes.seal(key, &version_context(arn, id), data_key.expose()).await?)
+}
+
+/// Opens a version's value: the data key from the cache or with the token, then the value.
+pub(super) async fn open(call: &Call, arn: &str, version: &Version) -> Result<(Kind, Secret)> {
+    let data_key = data_key(call, arn, version).await?;
+    value::open(data_key.key(), arn, &version.id, &version.value).map_err(unopenable)
+}
+
+/// Whether a version holds this value; compares in constant time.
+pub(super) async fn holds(
+    call: &Call,
+    arn: &str,
+    version: &Version,
+    given: &Given,
+) -> Result<bool> {
+    let (kind, value) = open(call, arn, version).await?;
+    Ok(value == given.value && kind == given.kind)
+}
+
+/// Opens a version's data key. The KMS key's state and the caller's right to it are asked each
+/// time, whatever the cache knows.
+pub(super) async fn data_key(call: &Call, arn: &str, version: &Version) -> Result<Hit> {
+    let envelope = Envelope::parse(&version.data_key).map_err(unopenable)?;
+    let key = call.records.key(&envelope.key_id)?.ok_or_else(|| unopenable("no such KMS key"))?;
+    allow_key(call, &key, &["Decrypt"])?;
+    if key.state != KeyState::Enabled {
+        return Err(unopenable("the KMS key is disabled or pending deletion"));
+    }
+    let name = Name::of(&version.data_key, &[arn, &version.id]);
+    if let Some(hit) = call.data_keys.find(&name) {
+        return Ok(hit);
+    }
+    let context = version_context(arn, &version.id);
+    let opened = call.envelopes.open(&key, &context, envelope).await.map_err(|e| match e {
+        envelope::Error::Invalid => unopenable(e),
+        other => other.into(),
+    })?;
+    let data_key = Key::from_secret(&opened).ok_or_else(|| unopenable("not 32 bytes"))?;
+    Ok(call.data_keys.keep(&name, data_key))
+}
+
+/// The encryption context of a version's data key, as AWS sets it.
+fn version_context(arn: &str, version_id: &str) -> Context {
+    Context::from([
+        ("SecretARN".to_owned(), arn.to_owned()),
+        ("SecretVersionId".to_owned(), version_id.to_owned()),
+    ])
+}
+
+fn unopenable(why: impl ToString) -> Error {
+    Error::new(
+        Condition::DecryptionFailure,
+        "Secrets Manager can't decrypt the protected secret text using the provided KMS key.",
+    )
+    .logged(why.to_string())
+}
+
+fn unsealable(why: impl ToString) -> Error {
+    Error::new(
+        Condition::EncryptionFailure,
+        "Secrets Manager can't encrypt the protected secret text using the provided KMS key. Check \
+         that the KMS key is available, enabled, and not in an invalid state.",
+    )
+    .logged(why.to_string())
+}
+
+/// The answer to a `ClientRequestToken` that stands for another value already.
+pub(super) fn token_in_use(token: &str, arn: &str) -> Error {
+    let text = format!(
+        "You can't use ClientRequestToken {token} because that value is already in use for a \
+         version of secret {arn}."
+    );
+    Error::new(Condition::AlreadyExists, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_key_is_no_name_however_it_is_written() {
+        assert_eq!(key_name(""), None);
+        assert_eq!(key_name("alias/aws/secretsmanager"), None);
+        assert_eq!(key_name("arn:aws:kms:eu-west-1:111111111111:alias/aws/secretsmanager"), None);
+        assert_eq!(key_name("alias/mine"), Some("alias/mine"));
+    }
+
+    #[test]
+    fn a_request_brings_text_or_bytes_but_not_both() {
+        let text = || Some(SecretText(Secret::copy_of(b"a")));
+        let bytes = || Some(SecretBlob(Secret::copy_of(b"a")));
+        assert!(Given::of(None, None).is_ok_and(|g| g.is_none()));
+        assert!(Given::of(text(), None).is_ok_and(|g| g.is_some_and(|g| g.kind == Kind::Text)));
+        assert!(Given::of(None, bytes()).is_ok_and(|g| g.is_some_and(|g| g.kind == Kind::Binary)));
+        let error = Given::of(text(), bytes()).err().expect("two values");
+        assert_eq!(error.condition, Condition::InvalidParameter);
+    }
+}
