@@ -3,7 +3,7 @@
 use super::value::{GetSecretValue, SecretValue, read};
 use super::{SecretTarget, locate};
 use crate::name::Service;
-use crate::ops::call::{Allowed, Call, Target};
+use crate::ops::call::{Allowed, Call, OwnAccount};
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::shape::Checks;
 use crate::ops::{Access, Input, Operation, Route, find};
@@ -53,37 +53,22 @@ struct ItemError {
     message: String,
 }
 
-/// The list of an account's secrets, which is what the operation's own right is about; each value
-/// needs GetSecretValue besides.
-pub struct AllSecrets {
-    account: String,
-}
-
-impl Target for AllSecrets {
-    fn arn(&self) -> &str {
-        "*"
-    }
-    fn owner(&self) -> &str {
-        &self.account
-    }
-}
-
 impl Operation for BatchGetSecretValue {
     const SERVICE: Service = Service::SecretsManager;
     const NAME: &'static str = "BatchGetSecretValue";
     const ACCESS: Access = Access::Read;
     const ROUTE: Route = Route { method: "POST", path: "/secrets:batchGetValue" };
     type Input = BatchGetSecretValueInput;
-    type Target = AllSecrets;
+    type Target = OwnAccount;
     type Output = BatchGetSecretValueOutput;
 
-    async fn locate(call: &Call, _: &BatchGetSecretValueInput) -> Result<AllSecrets> {
-        Ok(AllSecrets { account: call.caller.account.clone() })
+    async fn locate(call: &Call, _: &BatchGetSecretValueInput) -> Result<OwnAccount> {
+        Ok(OwnAccount::of(call))
     }
 
     async fn run(
         call: &Call,
-        _: Allowed<AllSecrets>,
+        _: Allowed<OwnAccount>,
         input: BatchGetSecretValueInput,
     ) -> Result<BatchGetSecretValueOutput> {
         let Some(ids) = input.secret_id_list else {

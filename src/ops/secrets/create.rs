@@ -1,6 +1,6 @@
 //! CreateSecret.
 
-use super::edit::{outdated, until_settled};
+use super::edit::{ATTEMPTS, never_settled, outdated, starts_over};
 use super::seal::{self, Given, check_token, check_value, token};
 use super::{bad_name, labels};
 use crate::clock::{NoRandomness, Random, Time, random_bytes};
@@ -129,11 +129,16 @@ impl Operation for CreateSecret {
         let given = Given::of(input.secret_string, input.secret_binary)?;
         let kms_key_id = input.kms_key_id.as_deref().and_then(seal::key_name);
         let new = New { token, description: input.description, kms_key_id, given, tags };
-        until_settled(async || match call.records.secret(&target.account, &target.name)? {
-            Some(there) => repeat(call, &there, &new).await,
-            None => create(call, &target, &new).await,
-        })
-        .await
+        for _ in 0..ATTEMPTS {
+            let outcome = match call.records.secret(&target.account, &target.name)? {
+                Some(there) => repeat(call, &there, &new).await,
+                None => create(call, &target, &new).await,
+            };
+            if !starts_over(&outcome) {
+                return outcome;
+            }
+        }
+        Err(never_settled())
     }
 }
 

@@ -16,7 +16,7 @@ use crate::store::secrets::{Secret, Version};
 use std::sync::Arc;
 
 /// How often a change starts over before it is given up as throttled.
-const ATTEMPTS: usize = 8;
+pub(super) const ATTEMPTS: usize = 8;
 
 /// A change.
 #[derive(Default)]
@@ -54,32 +54,38 @@ pub(super) fn outdated() -> Error {
     Error::new(Condition::Conflict, "the secret has changed meanwhile")
 }
 
-/// Runs `attempt` until it is not [`outdated`].
-pub(super) async fn until_settled<T>(mut attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
-    for _ in 0..ATTEMPTS {
-        match attempt().await {
-            Err(error) if error.condition == Condition::Conflict => {}
-            settled => return settled,
-        }
-    }
-    Err(Error::new(Condition::Throttled, "Rate exceeded").logged("a change that never settled"))
+/// Whether a change that failed is to start over; the last of a bounded number of attempts is not.
+pub(super) fn starts_over<T>(outcome: &Result<T>) -> bool {
+    outcome.as_ref().is_err_and(|error| error.condition == Condition::Conflict)
+}
+
+/// The answer where every attempt had to start over.
+pub(super) fn never_settled() -> Error {
+    Error::new(Condition::Throttled, "Rate exceeded").logged("a change that never settled")
 }
 
 /// Makes a change; answers the secret as it is then.
 pub(super) async fn apply(call: &Call, target: &SecretTarget, edit: &Edit) -> Result<Arc<Secret>> {
     let found = target.live()?;
-    until_settled(async || {
-        let now = call.records.secret(&found.account, &found.name)?;
-        let secret = now.filter(|s| s.uid == found.uid).ok_or_else(not_found)?;
-        if secret.deleted.is_some() {
-            return Err(marked_for_deletion());
+    for _ in 0..ATTEMPTS {
+        let outcome = attempt(call, target.arn(), found, edit).await;
+        if !starts_over(&outcome) {
+            return outcome;
         }
-        let Some(prepared) = prepare(call, target.arn(), &secret, edit).await? else {
-            return Ok(secret);
-        };
-        call.commit(move |rows| write(rows, &prepared)).await.map(Arc::new)
-    })
-    .await
+    }
+    Err(never_settled())
+}
+
+async fn attempt(call: &Call, arn: &str, found: &Secret, edit: &Edit) -> Result<Arc<Secret>> {
+    let now = call.records.secret(&found.account, &found.name)?;
+    let secret = now.filter(|s| s.uid == found.uid).ok_or_else(not_found)?;
+    if secret.deleted.is_some() {
+        return Err(marked_for_deletion());
+    }
+    let Some(prepared) = prepare(call, arn, &secret, edit).await? else {
+        return Ok(secret);
+    };
+    call.commit(move |rows| write(rows, &prepared)).await.map(Arc::new)
 }
 
 /// Makes ready what needs the token; none if the change is made already.

@@ -192,7 +192,7 @@ mod tests {
             "uid": 1, "account": "111122223333", "name": name, "suffix": "AbCdEf",
             "description": description, "created": Time(0), "changed": Time(0),
             "tags": (!tags.is_empty()).then(|| tags.iter().map(tag).collect::<Vec<_>>()),
-            "stages": [], "revision": 1,
+            "stages": [], "versions": 0, "prune_after": 0, "revision": 1,
         }))
         .expect("a secret")
     }

@@ -68,46 +68,47 @@ pub fn marked_for_deletion() -> Error {
 }
 
 /// Finds the secret that `named` means: a name, a full ARN, or an ARN without its random suffix.
+/// Secrets of another region are not known here.
 pub fn locate(call: &Call, named: &str) -> Result<SecretTarget> {
-    let (account, name, suffix) = match Arn::parse(named) {
-        Some(arn) => in_arn(call, &arn)?,
-        None => (call.caller.account.as_str(), named, None),
+    let arn = Arn::parse(named);
+    let (account, name) = match &arn {
+        Some(arn) => (arn.account, in_arn(arn)?),
+        None => (call.caller.account.as_str(), named),
     };
-    if !is_secret_name(name) {
+    let (short, suffix) = match arn.and_then(|_| split_suffix(name)) {
+        Some((short, suffix)) => (short, Some(suffix)),
+        None => (name, None),
+    };
+    if !is_secret_name(short) || !is_secret_name(suffix.unwrap_or(short)) {
         return Err(bad_name());
     }
     let mut secret = None;
-    if let Some(suffix) = suffix {
-        let short = name.get(..name.len() - SUFFIX_LEN - 1).unwrap_or_default();
-        secret = call.records.secret(account, short)?.filter(|s| s.suffix == suffix);
-    }
-    if secret.is_none() {
-        secret = call.records.secret(account, name)?;
+    if arn.is_none_or(|arn| arn.region == call.region) {
+        if let Some(suffix) = suffix {
+            secret = call.records.secret(account, short)?.filter(|s| s.suffix == suffix);
+        }
+        if secret.is_none() {
+            secret = call.records.secret(account, name)?;
+        }
     }
     let arn = match &secret {
         Some(s) => secret_arn(&call.region, account, &s.name, &s.suffix),
-        None if suffix.is_some() => named.to_owned(),
+        None if arn.is_some() => named.to_owned(),
         None => secret_arn(&call.region, account, name, "??????"),
     };
     Ok(SecretTarget { arn, owner: account.to_owned(), secret })
 }
 
-/// The account, the name with whatever follows it, and the suffix if there may be one.
-fn in_arn<'a>(call: &Call, arn: &Arn<'a>) -> Result<(&'a str, &'a str, Option<&'a str>)> {
-    let name = arn
-        .resource
-        .strip_prefix("secret:")
-        .filter(|_| arn.partition == "aws" && arn.service == Service::SecretsManager.prefix());
-    let name = name.ok_or_else(bad_name)?;
-    if arn.region != call.region {
-        // As if it were not there: secrets of another region are not known here.
-        return Ok((arn.account, name, None));
-    }
-    let suffix = name
-        .rsplit_once('-')
-        .filter(|(short, suffix)| !short.is_empty() && suffix.len() == SUFFIX_LEN)
-        .map(|(_, suffix)| suffix);
-    Ok((arn.account, name, suffix))
+/// The name in a secret's ARN, with whatever follows it.
+fn in_arn<'a>(arn: &Arn<'a>) -> Result<&'a str> {
+    let ours = arn.partition == "aws" && arn.service == Service::SecretsManager.prefix();
+    arn.resource.strip_prefix("secret:").filter(|_| ours).ok_or_else(bad_name)
+}
+
+/// What may be a name and a suffix.
+fn split_suffix(name: &str) -> Option<(&str, &str)> {
+    let (short, suffix) = name.rsplit_once('-')?;
+    (!short.is_empty() && suffix.len() == SUFFIX_LEN).then_some((short, suffix))
 }
 
 fn bad_name() -> Error {

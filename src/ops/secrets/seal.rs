@@ -32,7 +32,7 @@ impl Given {
     ///
     /// # Errors
     /// [`Condition::InvalidParameter`] where it brings two.
-    pub fn of(text: Option<SecretText>, binary: Option<SecretBlob>) -> Result<Option<Self>> {
+    pub(super) fn of(text: Option<SecretText>, binary: Option<SecretBlob>) -> Result<Option<Self>> {
         match (text, binary) {
             (Some(_), Some(_)) => Err(Error::new(
                 Condition::InvalidParameter,
