@@ -1,0 +1,244 @@
+//! The life of backing keys, with a SoftHSM token, a database and a clock that can be put forward.
+//!
+//! The PKCS#11 module reads its configuration when it is loaded and keeps one state per process, so
+//! each scenario runs in a process of its own: a test starts this same binary again.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use strongroom::clock::{Clock, DAY, SystemClock, Time};
+use strongroom::config::Config;
+use strongroom::custody::{self, profile::Profile};
+use strongroom::name::{BackingKeyId, Caller, DEFAULT_SECRETS_ALIAS, Service};
+use strongroom::ops::call::{Call, Origin, Services};
+use strongroom::ops::error::{Condition, Error};
+use strongroom::ops::keys::create::create_service_key;
+use strongroom::ops::keys::material::{adopt, make_backing_key, reconcile};
+use strongroom::ops::keys::purge::purge_due;
+use strongroom::server::found::Plan;
+use strongroom::server::{Appliance, pin};
+use strongroom::store::keys::{Intent, Key};
+
+const DIRECTORY: &str = "STRONGROOM_TEST_DIRECTORY";
+const ACCOUNT: &str = "111122223333";
+const HOUR: i64 = DAY / 24;
+
+/// Runs `scenario` in a process of its own, with a folder for an appliance.
+fn alone(scenario: &str) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let plan = plan(directory.path().join("appliance"));
+    plan.prepare().expect("prepared");
+    let output = Command::new(std::env::current_exe().expect("this binary"))
+        .args(["--exact", &format!("scenarios::{scenario}"), "--ignored", "--nocapture"])
+        .env(DIRECTORY, &plan.dir)
+        .envs(plan.profile.environment(&plan.module_configuration()))
+        .output()
+        .expect("started");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let ran = output.status.success() && text.contains("1 passed");
+    assert!(ran, "{scenario}:\n{text}\n{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn plan(dir: PathBuf) -> Plan {
+    Plan {
+        dir,
+        profile: Profile::built_in("softhsm2").expect("sound"),
+        region: "eu-central-1".into(),
+        account: ACCOUNT.into(),
+        listen: ([127, 0, 0, 1], 0).into(),
+    }
+}
+
+/// The machine's clock, put forward.
+#[derive(Default)]
+struct Ahead(AtomicI64);
+
+impl Clock for Ahead {
+    fn now(&self) -> Time {
+        Time(SystemClock.now().0 + self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// An appliance inside this process.
+struct World {
+    services: Arc<Services>,
+    clock: Arc<Ahead>,
+    log: PathBuf,
+}
+
+impl World {
+    /// Runs a scenario on a fresh appliance.
+    fn with<F: Future<Output = ()>>(scenario: impl FnOnce(Self) -> F) {
+        let dir = std::env::var(DIRECTORY).expect("run by the test of the same name");
+        let plan = plan(dir.into());
+        let runtime = || tokio::runtime::Runtime::new().expect("a reactor");
+        runtime().block_on(plan.found()).expect("founded");
+        runtime().block_on(async { scenario(Self::open(&plan.configuration()).await).await });
+    }
+
+    async fn open(configuration: &Path) -> Self {
+        let config = Config::read(configuration).expect("sound");
+        let log = config.audit.path.clone();
+        let pin = pin::read(config.token.pin_file.as_deref()).expect("a PIN");
+        let mut services = Appliance::open(config, pin).await.expect("open").services;
+        let clock = Arc::<Ahead>::default();
+        Arc::get_mut(&mut services).expect("not shared yet").world.clock = clock.clone();
+        Self { services, clock, log }
+    }
+
+    fn put_forward(&self, by: i64) {
+        self.clock.0.fetch_add(by, Ordering::SeqCst);
+    }
+
+    /// Calls a KMS operation as the account's root.
+    async fn kms(&self, operation: &str, body: &str) -> Result<String, Error> {
+        let origin = Origin {
+            request_id: "r".into(),
+            source_ip: "127.0.0.1".into(),
+            user_agent: String::new(),
+        };
+        let row = strongroom::ops::find(Service::Kms, operation).expect("in the table");
+        let caller = Caller::system(ACCOUNT);
+        let now = self.clock.now();
+        let call = Call::new(self.services.clone(), row, caller, now, origin);
+        let body = row.run(&call, body.as_bytes()).await?;
+        Ok(String::from_utf8_lossy(body.expose()).into_owned())
+    }
+
+    /// Makes a KMS key with an alias.
+    async fn key(&self, alias: &str) -> Arc<Key> {
+        self.kms("CreateKey", "{}").await.expect("made");
+        let keys = self.services.records.read(|rows| rows.keys(ACCOUNT, "", 100));
+        let newest = keys.expect("listed").into_iter().max_by_key(|key| key.created.0);
+        let id = newest.expect("one").id;
+        let body = format!(r#"{{"AliasName": "{alias}", "TargetKeyId": "{id}"}}"#);
+        self.kms("CreateAlias", &body).await.expect("named");
+        self.services.records.key(&id).expect("read").expect("there")
+    }
+
+    fn intents(&self) -> Vec<Intent> {
+        self.services.records.read(|rows| rows.intents()).expect("read")
+    }
+
+    async fn in_token(&self, id: BackingKeyId) -> bool {
+        match self.services.lane.inspect(id).await {
+            Ok(_) => true,
+            Err(custody::Error::KeyNotFound(_)) => false,
+            Err(other) => Err(other).expect("an answer"),
+        }
+    }
+}
+
+#[test]
+fn a_key_goes_with_its_aliases_and_material_when_its_window_ends() {
+    alone("window_ends");
+}
+
+#[test]
+fn material_that_no_key_names_goes_when_it_counts_as_abandoned() {
+    alone("abandoned");
+}
+
+#[test]
+fn material_that_was_given_up_can_not_be_adopted_any_more() {
+    alone("given_up");
+}
+
+#[test]
+fn the_service_key_is_made_once() {
+    alone("service_key");
+}
+
+/// What the tests above run, each in a process of its own.
+mod scenarios {
+    use super::*;
+
+    #[test]
+    #[ignore = "run by a test in a process of its own"]
+    fn window_ends() {
+        World::with(|world| async move {
+            let (doomed, spared) =
+                (world.key("alias/doomed").await, world.key("alias/spared").await);
+            let material = doomed.current().expect("one").id;
+            for key in [&doomed, &spared] {
+                let body = format!(r#"{{"KeyId": "{}", "PendingWindowInDays": 7}}"#, key.id);
+                world.kms("ScheduleKeyDeletion", &body).await.expect("scheduled");
+            }
+            let body = format!(r#"{{"KeyId": "{}"}}"#, spared.id);
+            world.kms("CancelKeyDeletion", &body).await.expect("cancelled");
+
+            world.put_forward(7 * DAY - HOUR);
+            assert_eq!(purge_due(&world.services).await.expect("looked"), 0);
+            assert!(world.in_token(material).await);
+
+            world.put_forward(2 * HOUR);
+            assert_eq!(purge_due(&world.services).await.expect("purged"), 1);
+            assert!(world.services.records.key(&doomed.id).expect("read").is_none());
+            let alias = world.services.records.alias(ACCOUNT, "alias/doomed");
+            assert!(alias.expect("read").is_none());
+            assert!(!world.in_token(material).await);
+            assert!(world.in_token(spared.current().expect("one").id).await);
+            assert!(world.intents().is_empty());
+            assert_eq!(purge_due(&world.services).await.expect("looked"), 0);
+
+            // The mover of records to the log looks every 50 ms.
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            let log = std::fs::read_to_string(&world.log).expect("a log");
+            let line = log.lines().find(|line| line.contains(r#""eventName":"DeleteKey""#));
+            let line = line.expect("the deletion is in the audit log");
+            assert!(line.contains(&doomed.id) && line.contains(r#""eventType":"AwsServiceEvent""#));
+        });
+    }
+
+    #[test]
+    #[ignore = "run by a test in a process of its own"]
+    fn abandoned() {
+        World::with(|world| async move {
+            let kept = world.key("alias/kept").await.current().expect("one").id;
+            let made = make_backing_key(&world.services, None).await.expect("made").id;
+            assert_eq!(reconcile(&world.services).await.expect("reconciled"), 0);
+            assert!(world.in_token(made).await, "it may still be adopted");
+
+            world.put_forward(2 * HOUR);
+            assert_eq!(reconcile(&world.services).await.expect("reconciled"), 1);
+            assert!(!world.in_token(made).await);
+            assert!(world.in_token(kept).await);
+            assert!(world.intents().is_empty());
+        });
+    }
+
+    #[test]
+    #[ignore = "run by a test in a process of its own"]
+    fn given_up() {
+        World::with(|world| async move {
+            let made = make_backing_key(&world.services, None).await.expect("made").id;
+            world.put_forward(2 * HOUR);
+            reconcile(&world.services).await.expect("reconciled");
+            let late = world.services.records.write(move |rows| adopt(rows, made)).await;
+            assert_eq!(late.expect_err("too late").condition, Condition::DependencyTimeout);
+        });
+    }
+
+    #[test]
+    #[ignore = "run by a test in a process of its own"]
+    fn service_key() {
+        World::with(|world| async move {
+            let alias = world.services.records.alias(ACCOUNT, DEFAULT_SECRETS_ALIAS);
+            let made = alias.expect("read").expect("made when the appliance was").target.clone();
+            for _ in 0..2 {
+                let again = create_service_key(&world.services, ACCOUNT).await.expect("there");
+                assert_eq!(again, made);
+            }
+            let other = "444455556666";
+            let (a, b) = tokio::join!(
+                create_service_key(&world.services, other),
+                create_service_key(&world.services, other)
+            );
+            assert_eq!(a.expect("made"), b.expect("found"), "two at once make one");
+            assert!(world.intents().is_empty(), "and leave nothing behind");
+        });
+    }
+}
