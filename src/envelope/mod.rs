@@ -94,6 +94,24 @@ impl Envelope {
         })
     }
 
+    fn nonce(&self) -> Result<&[u8; 32], Error> {
+        self.part(BOUND - 32..BOUND)?.try_into().map_err(|_| Error::Invalid)
+    }
+
+    fn digest(&self, binding: &Binding<'_>, context: &Context) -> Result<[u8; 32], Error> {
+        Ok(associated_data(self.part(0..BOUND)?, binding, context))
+    }
+
+    /// Checks the commitment before the body key is used at all.
+    fn open(&self, secret: &Key, digest: &[u8; 32]) -> Result<Secret, Error> {
+        let (body_key, commitment) = body_key_and_commitment(secret)?;
+        constant_time::verify_slices_are_equal(&commitment, self.part(BOUND..HEADER)?)
+            .map_err(|_| Error::Invalid)?;
+        let mut body = Secret::copy_of(self.part(HEADER..self.bytes.len())?);
+        open_in_place(&body_key, digest, &mut body)?;
+        Ok(body)
+    }
+
     fn part(&self, range: std::ops::Range<usize>) -> Result<&[u8], Error> {
         self.bytes.get(range).ok_or(Error::Invalid)
     }
@@ -138,19 +156,11 @@ impl Envelopes {
             return Err(Error::TooLong);
         }
         let backing = key.current().ok_or(Error::Primitive)?;
-        let mut bytes = Vec::with_capacity(plaintext.len() + OVERHEAD);
-        let (kind, id) = key_id_bytes(&key.id).ok_or(Error::Primitive)?;
-        let nonce = random_bytes::<32>(&*self.random)?;
-        bytes.extend([VERSION, backing.scheme as u8, kind]);
-        bytes.extend(id);
-        bytes.extend(backing.id.0);
-        bytes.extend(nonce);
-        let digest = associated_data(&bytes, &self.binding(key, backing), context);
-        let (body_key, commitment) = self.keys(backing, &nonce, &digest).await?;
-        bytes.extend(commitment);
-        bytes.extend(plaintext);
-        seal_in_place(&body_key, &digest, &mut bytes, HEADER)?;
-        Ok(bytes)
+        let nonce = random_bytes(&*self.random)?;
+        let draft = Draft::new(&self.binding(key, backing), context, &nonce, plaintext.len())?;
+        let input = derivation_input(MESSAGE_SECRET, &nonce, &draft.digest);
+        let secret = self.lane.derive(backing.id, backing.check, input).await?;
+        draft.seal(&secret, plaintext)
     }
 
     /// Opens an envelope that names this KMS key.
@@ -166,15 +176,10 @@ impl Envelopes {
             .find(|b| b.id == envelope.backing && b.scheme == envelope.scheme)
             .filter(|_| key.id == envelope.key_id)
             .ok_or(Error::Invalid)?;
-        let header = envelope.part(0..BOUND)?;
-        let nonce = envelope.part(BOUND - 32..BOUND)?.try_into().map_err(|_| Error::Invalid)?;
-        let digest = associated_data(header, &self.binding(key, backing), context);
-        let (body_key, commitment) = self.keys(backing, nonce, &digest).await?;
-        constant_time::verify_slices_are_equal(&commitment, envelope.part(BOUND..HEADER)?)
-            .map_err(|_| Error::Invalid)?;
-        let mut body = Secret::copy_of(envelope.part(HEADER..envelope.bytes.len())?);
-        open_in_place(&body_key, &digest, &mut body)?;
-        Ok(body)
+        let digest = envelope.digest(&self.binding(key, backing), context)?;
+        let input = derivation_input(MESSAGE_SECRET, envelope.nonce()?, &digest);
+        let secret = self.lane.derive(backing.id, backing.check, input).await?;
+        envelope.open(&secret, &digest)
     }
 
     fn binding<'a>(&'a self, key: &'a KmsKey, backing: &Backing) -> Binding<'a> {
@@ -186,16 +191,38 @@ impl Envelopes {
             scheme: backing.scheme,
         }
     }
+}
 
-    async fn keys(
-        &self,
-        backing: &Backing,
+/// An envelope in the making: its header up to the commitment, which waits for the message secret.
+struct Draft {
+    bytes: Vec<u8>,
+    digest: [u8; 32],
+}
+
+impl Draft {
+    fn new(
+        binding: &Binding<'_>,
+        context: &Context,
         nonce: &[u8; 32],
-        digest: &[u8; 32],
-    ) -> Result<(Key, [u8; 32]), Error> {
-        let input = derivation_input(MESSAGE_SECRET, nonce, digest);
-        let secret = self.lane.derive(backing.id, backing.check, input).await?;
-        body_key_and_commitment(&secret)
+        plaintext_len: usize,
+    ) -> Result<Self, Error> {
+        let (kind, id) = key_id_bytes(binding.key_id).ok_or(Error::Primitive)?;
+        let mut bytes = Vec::with_capacity(plaintext_len + OVERHEAD);
+        bytes.extend([VERSION, binding.scheme as u8, kind]);
+        bytes.extend(id);
+        bytes.extend(binding.backing.0);
+        bytes.extend(nonce);
+        let digest = associated_data(&bytes, binding, context);
+        Ok(Self { bytes, digest })
+    }
+
+    fn seal(self, secret: &Key, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
+        let Self { mut bytes, digest } = self;
+        let (body_key, commitment) = body_key_and_commitment(secret)?;
+        bytes.extend(commitment);
+        bytes.extend(plaintext);
+        seal_in_place(&body_key, &digest, &mut bytes, HEADER)?;
+        Ok(bytes)
     }
 }
 
@@ -285,3 +312,6 @@ fn key_id_text(kind: u8, id: [u8; 16]) -> Option<String> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -91,8 +91,7 @@ def test_a_key_that_is_pending_deletion_shows_as_not_rotated_until_it_is_kept(km
     assert status(kms, key) == before
 
 
-def test_a_service_s_key_rotates_every_year_and_nobody_changes_that(kms, secretsmanager, name):
-    secretsmanager.create_secret(Name=name, SecretString="x")
+def test_a_service_s_key_rotates_every_year_and_nobody_changes_that(kms):
     key = kms.describe_key(KeyId="alias/aws/secretsmanager")["KeyMetadata"]
     found = status(kms, key)
     assert (found["KeyRotationEnabled"], found["RotationPeriodInDays"]) == (True, 365)
