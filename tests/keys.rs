@@ -3,7 +3,7 @@
 //! The PKCS#11 module reads its configuration when it is loaded and keeps one state per process, so
 //! each scenario runs in a process of its own: a test starts this same binary again.
 
-#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,9 +18,10 @@ use strongroom::ops::error::{Condition, Error};
 use strongroom::ops::keys::create::create_service_key;
 use strongroom::ops::keys::material::{adopt, make_backing_key, reconcile};
 use strongroom::ops::keys::purge::purge_due;
+use strongroom::ops::keys::rotate::rotate_due;
 use strongroom::server::found::Plan;
 use strongroom::server::{Appliance, pin};
-use strongroom::store::keys::{Intent, Key};
+use strongroom::store::keys::{Intent, Key, RotationType};
 
 const DIRECTORY: &str = "STRONGROOM_TEST_DIRECTORY";
 const ACCOUNT: &str = "111122223333";
@@ -119,6 +120,24 @@ impl World {
         self.services.records.key(&id).expect("read").expect("there")
     }
 
+    fn reread(&self, key: &Key) -> Arc<Key> {
+        self.services.records.key(&key.id).expect("read").expect("there")
+    }
+
+    /// Rotates what is due; answers how many keys that were.
+    async fn rotate(&self) -> usize {
+        rotate_due(&self.services).await.expect("looked")
+    }
+
+    /// A ciphertext of `hunter2`, in base64.
+    async fn sealed(&self, key: &Key) -> String {
+        let body = format!(r#"{{"KeyId": "{}", "Plaintext": "aHVudGVyMg=="}}"#, key.id);
+        let answer = self.kms("Encrypt", &body).await.expect("seals");
+        let answer: serde_json::Value = serde_json::from_str(&answer).expect("JSON");
+        let ciphertext = answer.get("CiphertextBlob").and_then(|blob| blob.as_str());
+        ciphertext.expect("a ciphertext").to_owned()
+    }
+
     fn intents(&self) -> Vec<Intent> {
         self.services.records.read(|rows| rows.intents()).expect("read")
     }
@@ -152,6 +171,26 @@ fn material_that_was_given_up_can_not_be_adopted_any_more() {
 #[test]
 fn the_service_key_is_made_once() {
     alone("service_key");
+}
+
+#[test]
+fn a_key_is_rotated_when_its_date_comes_and_what_it_sealed_still_opens() {
+    alone("rotation_comes");
+}
+
+#[test]
+fn a_disabled_key_is_rotated_once_it_is_enabled_again() {
+    alone("rotation_waits");
+}
+
+#[test]
+fn of_two_rotations_at_once_one_leaves_nothing_behind() {
+    alone("rotation_twice");
+}
+
+#[test]
+fn a_service_s_key_rotates_by_itself() {
+    alone("service_key_rotates");
 }
 
 /// What the tests above run, each in a process of its own.
@@ -241,6 +280,106 @@ mod scenarios {
             );
             assert_eq!(a.expect("made"), b.expect("found"), "two at once make one");
             assert!(world.intents().is_empty(), "and leave nothing behind");
+        });
+    }
+
+    #[test]
+    #[ignore = "run by a test in a process of its own"]
+    fn rotation_comes() {
+        World::with(|world| async move {
+            let first = world.key("alias/rotated").await;
+            let body = format!(r#"{{"KeyId": "{}", "RotationPeriodInDays": 90}}"#, first.id);
+            world.kms("EnableKeyRotation", &body).await.expect("on");
+            let due = world.reread(&first).rotates().expect("a date");
+            let old = world.sealed(&first).await;
+
+            world.put_forward(90 * DAY - HOUR);
+            assert_eq!(world.rotate().await, 0);
+            world.put_forward(2 * HOUR);
+            assert_eq!(world.rotate().await, 1);
+            assert_eq!(world.rotate().await, 0);
+
+            let key = world.reread(&first);
+            let [before, after] = key.backing.as_slice() else { panic!("two backing keys") };
+            assert_eq!(before.id, first.current().expect("one").id);
+            assert_eq!(after.rotation, Some(RotationType::Automatic));
+            assert!(world.in_token(before.id).await && world.in_token(after.id).await);
+            assert_eq!(key.rotates(), Some(due.plus_days(90)), "a period after the date due");
+            assert!(world.intents().is_empty());
+
+            let new = world.sealed(&key).await;
+            for (ciphertext, material) in [(old, before), (new, after)] {
+                let body = format!(r#"{{"CiphertextBlob": "{ciphertext}"}}"#);
+                let opened = world.kms("Decrypt", &body).await.expect("opens");
+                assert!(opened.contains(r#""Plaintext":"aHVudGVyMg==""#));
+                assert!(opened.contains(&material.material_id), "{opened}");
+            }
+
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            let log = std::fs::read_to_string(&world.log).expect("a log");
+            let line = log.lines().find(|line| line.contains(r#""eventName":"RotateKey""#));
+            let line = line.expect("the rotation is in the audit log");
+            assert!(line.contains(&key.id) && line.contains(r#""eventType":"AwsServiceEvent""#));
+        });
+    }
+
+    #[test]
+    #[ignore = "run by a test in a process of its own"]
+    fn rotation_waits() {
+        World::with(|world| async move {
+            let key = world.key("alias/rotated").await;
+            let body = format!(r#"{{"KeyId": "{}"}}"#, key.id);
+            world.kms("EnableKeyRotation", &body).await.expect("on");
+            world.kms("DisableKey", &body).await.expect("disabled");
+            world.put_forward(800 * DAY);
+            world.rotate().await;
+            assert_eq!(world.reread(&key).backing.len(), 1, "not while it is disabled");
+
+            world.kms("EnableKey", &body).await.expect("enabled");
+            assert_eq!(world.rotate().await, 1);
+            let key = world.reread(&key);
+            assert_eq!(key.backing.len(), 2);
+            let next = key.rotates().expect("a date");
+            let expected = world.clock.now().plus_days(365);
+            assert!((expected.0 - next.0).abs() < HOUR, "a period from now, not from long ago");
+        });
+    }
+
+    #[test]
+    #[ignore = "run by a test in a process of its own"]
+    fn rotation_twice() {
+        World::with(|world| async move {
+            let key = world.key("alias/rotated").await;
+            let body = format!(r#"{{"KeyId": "{}"}}"#, key.id);
+            let (a, b) = tokio::join!(
+                world.kms("RotateKeyOnDemand", &body),
+                world.kms("RotateKeyOnDemand", &body)
+            );
+            let refused: Vec<_> = [a, b].into_iter().filter_map(Result::err).collect();
+            assert!(refused.iter().all(|error| error.condition == Condition::Conflict));
+            let rotated = world.reread(&key);
+            assert_eq!(rotated.backing.len(), 3 - refused.len());
+            assert!(world.intents().is_empty());
+
+            world.kms("EnableKeyRotation", &body).await.expect("on");
+            let backing = rotated.backing.len();
+            world.put_forward(366 * DAY);
+            tokio::join!(world.rotate(), world.rotate());
+            assert_eq!(world.reread(&key).backing.len(), backing + 1);
+            assert!(world.intents().is_empty());
+        });
+    }
+
+    #[test]
+    #[ignore = "run by a test in a process of its own"]
+    fn service_key_rotates() {
+        World::with(|world| async move {
+            let alias = world.services.records.alias(ACCOUNT, DEFAULT_SECRETS_ALIAS);
+            let id = alias.expect("read").expect("there").target.clone();
+            world.put_forward(366 * DAY);
+            assert_eq!(world.rotate().await, 1);
+            let key = world.services.records.key(&id).expect("read").expect("there");
+            assert_eq!(key.backing.len(), 2);
         });
     }
 }

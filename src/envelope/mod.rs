@@ -246,7 +246,11 @@ fn body_key_and_commitment(secret: &Key) -> Result<(Key, [u8; 32]), Error> {
     expand(secret, BODY_AND_COMMITMENT, out.as_mut())?;
     let (body, commitment) = out.split_first_chunk::<32>().ok_or(Error::Primitive)?;
     let commitment = commitment.try_into().map_err(|_| Error::Primitive)?;
-    Ok((Key::fill(|key| Ok::<_, Error>(key.copy_from_slice(body)))?, commitment))
+    let body = Key::fill(|key| {
+        key.copy_from_slice(body);
+        Ok::<_, Error>(())
+    })?;
+    Ok((body, commitment))
 }
 
 /// HKDF-Expand with SHA-256 (RFC 5869 section 2.3) of a uniformly random 256-bit key.

@@ -80,15 +80,15 @@ mod tests {
         let key = Key::take(&mut [7; 32]);
         let sealed = seal(&key, "arn:a", "v1", Kind::Text, &Secret::copy_of(b"hunter2"));
         let sealed = sealed.unwrap_or_default();
-        let open = |arn, id, bytes: &[u8]| super::open(&key, arn, id, bytes).ok();
-        let (kind, value) = open("arn:a", "v1", &sealed).expect("its own place");
+        let open_as = |arn, id, bytes: &[u8]| open(&key, arn, id, bytes).ok();
+        let (kind, value) = open_as("arn:a", "v1", &sealed).expect("its own place");
         assert_eq!((kind, value.expose()), (Kind::Text, b"hunter2".as_slice()));
-        assert!(open("arn:b", "v1", &sealed).is_none(), "moved to another secret");
-        assert!(open("arn:a", "v2", &sealed).is_none(), "moved to another version");
+        assert!(open_as("arn:b", "v1", &sealed).is_none(), "moved to another secret");
+        assert!(open_as("arn:a", "v2", &sealed).is_none(), "moved to another version");
         for i in 0..sealed.len() {
             let mut altered = sealed.clone();
             altered[i] ^= 1;
-            assert!(open("arn:a", "v1", &altered).is_none(), "byte {i} altered");
+            assert!(open_as("arn:a", "v1", &altered).is_none(), "byte {i} altered");
         }
     }
 }
