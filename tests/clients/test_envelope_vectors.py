@@ -16,7 +16,7 @@ def vectors():
             yield pytest.param(vector, id=f"{path.stem}: {vector['why']}")
 
 
-@pytest.mark.parametrize("vector", vectors())
+@pytest.mark.parametrize("vector", list(vectors()))
 def test_a_vector_is_what_the_document_says(vector):
     recomputed = STEPS[vector["of"]](vector)
     expected = {name: vector[name] for name in recomputed}
