@@ -3,7 +3,7 @@
 //!
 //! As in `tests/custody.rs`, each scenario runs in a process of its own.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use serde::Deserialize;
 use std::collections::HashMap;

@@ -3,7 +3,7 @@
 //! The PKCS#11 module reads its configuration when it is loaded and keeps one state per process, so
 //! each scenario runs in a process of its own: a test starts this same binary again.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

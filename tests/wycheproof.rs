@@ -1,8 +1,6 @@
 //! The primitives that the envelope stands on, against Project Wycheproof's vectors: valid ones are
 //! reproduced, altered ones refused. Each test also says how many vectors it ran.
 
-#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
-
 use aes_kw::{KeyInit, KwAes128, KwAes192, KwAes256};
 use aws_lc_rs::{aead, hkdf, hmac};
 use wycheproof::TestResult;
