@@ -64,3 +64,43 @@ fn take_away(rows: &mut Rows<'_>, found: &Secret, now: Time) -> Result<()> {
     let saved = || Error::new(Condition::Conflict, "the secret is not due any more");
     Ok(rows.delete_secret(&due.ok_or_else(saved)?)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+    use crate::store::records::{Records, RowMac};
+    use crate::store::sqlite::{Options, Sqlite};
+
+    fn secret(uid: i64, due: Option<i64>) -> Secret {
+        serde_json::from_value(serde_json::json!({
+            "uid": uid, "account": "111122223333", "name": "db", "suffix": "AbCdEf", "created": 1,
+            "changed": 1, "deleted": due.map(|_| 1), "due": due, "stages": [], "versions": 0,
+            "prune_after": 0, "revision": 1,
+        }))
+        .expect("a secret")
+    }
+
+    /// What becomes of the stored secret if `found` is purged at 100.
+    async fn left(stored: Secret, found: Secret) -> (bool, Option<i64>) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let engine = Sqlite::open(Options::new(dir.path().join("data"))).expect("a database");
+        let records = Records::new(Store::new(Arc::new(engine)), RowMac::new(&[1; 32]), 10);
+        records.write(move |rows| rows.put_secret(&stored)).await.expect("written");
+        let purged = records.write(move |rows| take_away(rows, &found, Time(100))).await;
+        let kept = records.secret("111122223333", "db").expect("read");
+        (purged.is_ok(), kept.map(|s| s.uid))
+    }
+
+    #[tokio::test]
+    async fn a_secret_goes_when_its_window_ends_and_not_before() {
+        assert_eq!(left(secret(7, Some(100)), secret(7, Some(100))).await, (true, None));
+        assert_eq!(left(secret(7, Some(101)), secret(7, Some(100))).await, (false, Some(7)));
+    }
+
+    #[tokio::test]
+    async fn a_restored_secret_and_a_new_one_of_the_same_name_stay() {
+        assert_eq!(left(secret(7, None), secret(7, Some(100))).await, (false, Some(7)));
+        assert_eq!(left(secret(8, Some(50)), secret(7, Some(50))).await, (false, Some(8)));
+    }
+}
