@@ -141,6 +141,17 @@ pub static TABLE: &[Row] = &[
     row::<secrets::update::UpdateSecret>(),
     row::<secrets::stage::UpdateSecretVersionStage>(),
     row::<secrets::versions::ListSecretVersionIds>(),
+    row::<secrets::delete::DeleteSecret>(),
+    row::<secrets::delete::RestoreSecret>(),
+    row::<secrets::describe::DescribeSecret>(),
+    row::<secrets::list::ListSecrets>(),
+    row::<secrets::password::GetRandomPassword>(),
+    row::<secrets::policy::PutResourcePolicy>(),
+    row::<secrets::policy::GetResourcePolicy>(),
+    row::<secrets::policy::DeleteResourcePolicy>(),
+    row::<secrets::policy::ValidateResourcePolicy>(),
+    row::<secrets::tags::TagResource>(),
+    row::<secrets::tags::UntagResource>(),
     row::<keys::cipher::Encrypt>(),
     row::<keys::cipher::Decrypt>(),
     row::<keys::cipher::ReEncrypt>(),
@@ -184,6 +195,7 @@ pub async fn keep_house(services: &Arc<Services>) {
         ("unfinished backing keys", keys::material::reconcile(services).await),
         ("keys whose deletion is due", keys::purge::purge_due(services).await),
         ("keys whose rotation is due", keys::rotate::rotate_due(services).await),
+        ("secrets whose deletion is due", secrets::purge::purge_due(services).await),
     ];
     for (what, done) in chores {
         match done {

@@ -5,6 +5,7 @@
 //! and key policies) are parsed and validated in [`document`]; they are not evaluated yet.
 
 pub mod document;
+pub mod reach;
 mod written;
 
 use crate::name::Caller;

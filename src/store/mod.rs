@@ -8,6 +8,7 @@
 
 pub mod identity;
 pub mod keys;
+pub mod listing;
 pub mod meta;
 pub mod migrate;
 pub mod outbox;

@@ -46,10 +46,10 @@ fn is_value(text: &str) -> bool {
 }
 
 /// Filters, ready to be asked.
-pub struct Filters(Vec<(Key, Vec<Value>)>);
+pub struct Filters(Vec<(Attribute, Vec<Value>)>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Key {
+enum Attribute {
     Name,
     Description,
     TagKey,
@@ -90,15 +90,15 @@ pub fn matches(filters: &Filters, secret: &Secret) -> bool {
     filters.matches(secret)
 }
 
-fn read(filter: &Filter) -> Result<(Key, Vec<Value>)> {
+fn read(filter: &Filter) -> Result<(Attribute, Vec<Value>)> {
     let named = filter.key.as_deref();
     let key = match named {
-        Some("name") => Key::Name,
-        Some("description") => Key::Description,
-        Some("tag-key") => Key::TagKey,
-        Some("tag-value") => Key::TagValue,
-        Some("all") => Key::All,
-        Some("primary-region" | "owning-service") => Key::Absent,
+        Some("name") => Attribute::Name,
+        Some("description") => Attribute::Description,
+        Some("tag-key") => Attribute::TagKey,
+        Some("tag-value") => Attribute::TagValue,
+        Some("all") => Attribute::All,
+        Some("primary-region" | "owning-service") => Attribute::Absent,
         _ => return Err(Error::new(Condition::InvalidParameter, "Invalid filter key")),
     };
     let values = filter.values.as_deref().filter(|v| !v.is_empty()).ok_or_else(|| {
@@ -116,19 +116,21 @@ fn value(text: &str) -> Value {
     Value { negated, text: text.to_owned(), words: words(text).map(str::to_lowercase).collect() }
 }
 
-fn holds(key: Key, value: &Value, secret: &Secret) -> bool {
+fn holds(key: Attribute, value: &Value, secret: &Secret) -> bool {
     let tags = || secret.tags.iter().flatten();
     match key {
-        Key::Name => secret.name.starts_with(&value.text),
-        Key::Description => secret.description.as_deref().is_some_and(|d| has_words(d, value)),
-        Key::TagKey => tags().any(|tag| tag.key.starts_with(&value.text)),
-        Key::TagValue => tags().any(|tag| tag.value.starts_with(&value.text)),
-        Key::All => {
+        Attribute::Name => secret.name.starts_with(&value.text),
+        Attribute::Description => {
+            secret.description.as_deref().is_some_and(|d| has_words(d, value))
+        }
+        Attribute::TagKey => tags().any(|tag| tag.key.starts_with(&value.text)),
+        Attribute::TagValue => tags().any(|tag| tag.value.starts_with(&value.text)),
+        Attribute::All => {
             let own = [Some(secret.name.as_str()), secret.description.as_deref()];
             let tagged = tags().flat_map(|tag| [tag.key.as_str(), tag.value.as_str()]);
             own.into_iter().flatten().chain(tagged).any(|text| has_words(text, value))
         }
-        Key::Absent => false,
+        Attribute::Absent => false,
     }
 }
 

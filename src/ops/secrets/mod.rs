@@ -2,20 +2,30 @@
 
 pub mod batch;
 pub mod create;
+pub mod delete;
+pub mod describe;
 mod edit;
 pub mod filter;
 pub mod labels;
+pub mod list;
+pub mod password;
+pub mod policy;
+pub mod purge;
 pub mod put;
 mod seal;
 pub mod stage;
+pub mod tags;
 pub mod update;
 pub mod value;
 pub mod versions;
 
 use super::call::{Call, Target};
 use super::error::{Condition, Error, Result};
+use super::shape::Checks;
 use crate::name::{Arn, SUFFIX_LEN, Service, is_secret_name, secret_arn};
 use crate::store::secrets::Secret;
+use schemars::JsonSchema;
+use serde::Serialize;
 use std::sync::Arc;
 
 /// A secret that a request names, there or not.
@@ -43,9 +53,7 @@ impl SecretTarget {
     /// The secret, if it does not wait for its deletion.
     pub fn live(&self) -> Result<&Arc<Secret>> {
         let secret = self.secret()?;
-        if secret.deleted.is_some() {
-            return Err(marked_for_deletion());
-        }
+        not_pending(secret)?;
         Ok(secret)
     }
 
@@ -65,6 +73,53 @@ pub fn marked_for_deletion() -> Error {
         Condition::InvalidRequest,
         "You can't perform this operation on the secret because it was marked for deletion.",
     )
+}
+
+/// Refuses a secret that waits for its deletion.
+fn not_pending(secret: &Secret) -> Result<()> {
+    if secret.deleted.is_some() { Err(marked_for_deletion()) } else { Ok(()) }
+}
+
+/// Changes what is said of a secret (not its values): reads it again inside the transaction, lets
+/// `edit` change it, and writes it if `edit` answers that it did.
+async fn change(
+    call: &Call,
+    target: &SecretTarget,
+    mut edit: impl FnMut(&mut Secret) -> Result<bool> + Send + 'static,
+) -> Result<()> {
+    let (found, now) = (target.secret()?.clone(), call.now);
+    call.commit(move |rows| {
+        let secret = rows.secret(&found.account, &found.name)?;
+        let mut secret = secret.filter(|s| s.uid == found.uid).ok_or_else(not_found)?;
+        if edit(&mut secret)? {
+            secret.changed = now;
+            secret.revision += 1;
+            rows.put_secret(&secret)?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// An answer that says no more than which secret it was.
+#[derive(Serialize, JsonSchema)]
+pub struct Named {
+    #[serde(rename = "ARN")]
+    arn: String,
+    #[serde(rename = "Name")]
+    name: String,
+}
+
+impl Named {
+    fn of(target: &SecretTarget) -> Result<Self> {
+        Ok(Self { arn: target.arn.clone(), name: target.secret()?.name.clone() })
+    }
+}
+
+/// Checks `SecretId`, which most operations take.
+fn check_secret_id(checks: &mut Checks, id: &Option<String>) {
+    checks.required("secretId", id);
+    checks.length("secretId", id.as_deref(), 1, 2048);
 }
 
 /// Finds the secret that `named` means: a name, a full ARN, or an ARN without its random suffix.

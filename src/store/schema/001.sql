@@ -35,6 +35,7 @@ CREATE TABLE secret (
 CREATE UNIQUE INDEX secret_name ON secret (account, name);
 CREATE INDEX secret_created ON secret (account, created, uid);
 CREATE INDEX secret_changed ON secret (account, changed, uid);
+CREATE INDEX secret_accessed ON secret (account, coalesce(accessed, -1), uid);
 CREATE INDEX secret_due ON secret (due) WHERE due IS NOT NULL;
 
 -- Versions: the data key as an envelope, the value sealed under it; bound to secret and version by

@@ -1,0 +1,295 @@
+//! PutResourcePolicy, GetResourcePolicy, DeleteResourcePolicy, ValidateResourcePolicy.
+//!
+//! Policies are validated and kept here; they are not evaluated yet.
+
+use super::{Named, SecretTarget, change, check_secret_id, locate, not_pending};
+use crate::name::Service;
+use crate::ops::call::{Allowed, Call, OwnAccount, Target};
+use crate::ops::error::{Condition, Error, Result};
+use crate::ops::shape::{Checks, given};
+use crate::ops::{Access, Input, Operation, Route};
+use crate::policy::document::{self, Document, Kind, Malformed};
+use crate::policy::reach;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+const PUT: &str = "PutResourcePolicy";
+const ROUTE: &str = "/secrets/{SecretId}/policy";
+
+/// Reads a secret's policy; AWS's texts tell three faults apart.
+fn parse(text: &str) -> Result<Document> {
+    document::parse(text, Kind::Resource).map_err(|error| {
+        let text = match error {
+            Malformed::Principal(_) => "This resource policy contains an unsupported principal.",
+            Malformed::ServicePrincipal(_) => {
+                "This resource policy contains an invalid service principal."
+            }
+            Malformed::TooLong(_) | Malformed::Syntax(_) | Malformed::NoPrincipal => {
+                "This resource policy contains a syntax error."
+            }
+        };
+        Error::new(Condition::MalformedPolicy, text)
+    })
+}
+
+fn check_policy(checks: &mut Checks, policy: &Option<String>) {
+    checks.required("resourcePolicy", policy);
+    checks.length("resourcePolicy", policy.as_deref(), 1, 20_480);
+}
+
+/// PutResourcePolicy:
+/// <https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_PutResourcePolicy.html>.
+pub struct PutResourcePolicy;
+
+/// What [`PutResourcePolicy`] takes.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct PutResourcePolicyInput {
+    secret_id: Option<String>,
+    resource_policy: Option<String>,
+    block_public_policy: Option<bool>,
+}
+
+impl Input for PutResourcePolicyInput {
+    fn check(&self, checks: &mut Checks) {
+        check_secret_id(checks, &self.secret_id);
+        check_policy(checks, &self.resource_policy);
+    }
+}
+
+impl Operation for PutResourcePolicy {
+    const SERVICE: Service = Service::SecretsManager;
+    const NAME: &'static str = PUT;
+    const ACCESS: Access = Access::Write;
+    const ROUTE: Route = Route { method: "PUT", path: ROUTE };
+    type Input = PutResourcePolicyInput;
+    type Target = SecretTarget;
+    type Output = Named;
+
+    async fn locate(call: &Call, input: &PutResourcePolicyInput) -> Result<SecretTarget> {
+        locate(call, given(&input.secret_id, "secretId")?)
+    }
+
+    async fn run(
+        call: &Call,
+        target: Allowed<SecretTarget>,
+        input: PutResourcePolicyInput,
+    ) -> Result<Named> {
+        let policy = given(&input.resource_policy, "resourcePolicy")?.clone();
+        target.live()?;
+        let parsed = parse(&policy)?;
+        if input.block_public_policy == Some(true) && reach::grants_to_everybody(&parsed) {
+            let text = "You can't attach a resource-based policy that allows broad access to the \
+                        secret.";
+            return Err(Error::new(Condition::PublicPolicy, text));
+        }
+        change(call, &target, move |secret| {
+            not_pending(secret)?;
+            let changed = secret.policy.as_ref() != Some(&policy);
+            secret.policy = Some(policy.clone());
+            Ok(changed)
+        })
+        .await?;
+        Named::of(&target)
+    }
+}
+
+/// GetResourcePolicy:
+/// <https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetResourcePolicy.html>.
+pub struct GetResourcePolicy;
+
+/// What [`GetResourcePolicy`] takes.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct GetResourcePolicyInput {
+    secret_id: Option<String>,
+}
+
+impl Input for GetResourcePolicyInput {
+    fn check(&self, checks: &mut Checks) {
+        check_secret_id(checks, &self.secret_id);
+    }
+}
+
+/// What [`GetResourcePolicy`] answers.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct GetResourcePolicyOutput {
+    #[serde(rename = "ARN")]
+    arn: String,
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resource_policy: Option<String>,
+}
+
+impl Operation for GetResourcePolicy {
+    const SERVICE: Service = Service::SecretsManager;
+    const NAME: &'static str = "GetResourcePolicy";
+    const ACCESS: Access = Access::Read;
+    const ROUTE: Route = Route { method: "GET", path: ROUTE };
+    type Input = GetResourcePolicyInput;
+    type Target = SecretTarget;
+    type Output = GetResourcePolicyOutput;
+
+    async fn locate(call: &Call, input: &GetResourcePolicyInput) -> Result<SecretTarget> {
+        locate(call, given(&input.secret_id, "secretId")?)
+    }
+
+    async fn run(
+        _: &Call,
+        target: Allowed<SecretTarget>,
+        _: GetResourcePolicyInput,
+    ) -> Result<GetResourcePolicyOutput> {
+        let secret = target.live()?;
+        let Named { arn, name } = Named::of(&target)?;
+        Ok(GetResourcePolicyOutput { arn, name, resource_policy: secret.policy.clone() })
+    }
+}
+
+/// DeleteResourcePolicy:
+/// <https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_DeleteResourcePolicy.html>.
+pub struct DeleteResourcePolicy;
+
+/// What [`DeleteResourcePolicy`] takes.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct DeleteResourcePolicyInput {
+    secret_id: Option<String>,
+}
+
+impl Input for DeleteResourcePolicyInput {
+    fn check(&self, checks: &mut Checks) {
+        check_secret_id(checks, &self.secret_id);
+    }
+}
+
+impl Operation for DeleteResourcePolicy {
+    const SERVICE: Service = Service::SecretsManager;
+    const NAME: &'static str = "DeleteResourcePolicy";
+    const ACCESS: Access = Access::Write;
+    const ROUTE: Route = Route { method: "DELETE", path: ROUTE };
+    type Input = DeleteResourcePolicyInput;
+    type Target = SecretTarget;
+    type Output = Named;
+
+    async fn locate(call: &Call, input: &DeleteResourcePolicyInput) -> Result<SecretTarget> {
+        locate(call, given(&input.secret_id, "secretId")?)
+    }
+
+    async fn run(
+        call: &Call,
+        target: Allowed<SecretTarget>,
+        _: DeleteResourcePolicyInput,
+    ) -> Result<Named> {
+        change(call, &target, |secret| {
+            not_pending(secret)?;
+            Ok(secret.policy.take().is_some())
+        })
+        .await?;
+        Named::of(&target)
+    }
+}
+
+/// ValidateResourcePolicy:
+/// <https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_ValidateResourcePolicy.html>.
+pub struct ValidateResourcePolicy;
+
+/// What [`ValidateResourcePolicy`] takes.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct ValidateResourcePolicyInput {
+    secret_id: Option<String>,
+    resource_policy: Option<String>,
+}
+
+impl Input for ValidateResourcePolicyInput {
+    fn check(&self, checks: &mut Checks) {
+        checks.length("secretId", self.secret_id.as_deref(), 1, 2048);
+        check_policy(checks, &self.resource_policy);
+    }
+}
+
+/// What [`ValidateResourcePolicy`] answers.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct ValidateResourcePolicyOutput {
+    policy_validation_passed: bool,
+    validation_errors: Vec<ValidationError>,
+}
+
+/// What is the matter with a policy.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct ValidationError {
+    check_name: &'static str,
+    error_message: &'static str,
+}
+
+/// Whose policy is validated: a secret's, or none's in particular.
+pub enum Validated {
+    /// This secret's.
+    Secret(SecretTarget),
+    /// That of any secret of the caller's account.
+    Any(OwnAccount),
+}
+
+impl Target for Validated {
+    fn arn(&self) -> &str {
+        match self {
+            Self::Secret(target) => target.arn(),
+            Self::Any(account) => account.arn(),
+        }
+    }
+    fn owner(&self) -> &str {
+        match self {
+            Self::Secret(target) => target.owner(),
+            Self::Any(account) => account.owner(),
+        }
+    }
+}
+
+impl Operation for ValidateResourcePolicy {
+    const SERVICE: Service = Service::SecretsManager;
+    const NAME: &'static str = "ValidateResourcePolicy";
+    const ACCESS: Access = Access::Read;
+    const ROUTE: Route = Route { method: "POST", path: "/policy:validate" };
+    type Input = ValidateResourcePolicyInput;
+    type Target = Validated;
+    type Output = ValidateResourcePolicyOutput;
+
+    async fn locate(call: &Call, input: &ValidateResourcePolicyInput) -> Result<Validated> {
+        match &input.secret_id {
+            Some(id) => Ok(Validated::Secret(locate(call, id)?)),
+            None => Ok(Validated::Any(OwnAccount::of(call))),
+        }
+    }
+
+    async fn run(
+        call: &Call,
+        target: Allowed<Validated>,
+        input: ValidateResourcePolicyInput,
+    ) -> Result<ValidateResourcePolicyOutput> {
+        // AWS asks for the right to put the policy as well.
+        let target = call.allow(PUT, target.into_inner())?;
+        if let Validated::Secret(target) = &*target {
+            target.secret()?;
+        }
+        let policy = parse(given(&input.resource_policy, "resourcePolicy")?)?;
+        let mut validation_errors = Vec::new();
+        if reach::grants_to_everybody(&policy) {
+            validation_errors.push(ValidationError {
+                check_name: "BroadAccess",
+                error_message: "This resource policy grants broad access to your secret.",
+            });
+        }
+        if reach::shuts_out(&policy, &call.caller, "secretsmanager:PutResourcePolicy") {
+            validation_errors.push(ValidationError {
+                check_name: "Lockout",
+                error_message: "Your requested changes will not allow you to manage this secret \
+                                in the future.",
+            });
+        }
+        let policy_validation_passed = validation_errors.is_empty();
+        Ok(ValidateResourcePolicyOutput { policy_validation_passed, validation_errors })
+    }
+}
