@@ -9,9 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 NOT_FOUND = "Secrets Manager can't find the specified secret."
-DELETED = (
-    "You can't perform this operation on the secret because it was marked for deletion."
-)
+DELETED = "You can't perform this operation on the secret because it was marked for deletion."
 
 
 def refused(call, *arguments, **members):
@@ -20,6 +18,12 @@ def refused(call, *arguments, **members):
         call(*arguments, **members)
     error = caught.value.response["Error"]
     return error["Code"], error["Message"]
+
+
+def told(answer):
+    """Status, code and text of a raw error; whose text it is decides how its member is written."""
+    body = answer.json
+    return answer.status, answer.code, body.get("Message", body.get("message"))
 
 
 def token():
@@ -87,10 +91,13 @@ def test_a_secret_is_found_by_name_arn_and_arn_without_suffix(secretsmanager, na
     assert refused(secretsmanager.get_secret_value, SecretId=elsewhere)[1] == NOT_FOUND
 
 
-def test_a_name_of_512_characters_is_found_by_its_arn(secretsmanager):
-    name = uuid.uuid4().hex * 16
-    raw = secretsmanager.create_secret(Name=name, SecretString="a")
-    assert secretsmanager.get_secret_value(SecretId=raw["ARN"])["SecretString"] == "a"
+def test_a_name_of_512_characters_is_found_by_its_arn(appliance):
+    """The model lets requests carry longer names than answers, so the answers are not checked."""
+    body = {"Name": uuid.uuid4().hex * 16, "ClientRequestToken": token(), "SecretString": "a"}
+    made = appliance.raw("secretsmanager.CreateSecret", body, check=False).json
+    read = {"SecretId": made["ARN"]}
+    read = appliance.raw("secretsmanager.GetSecretValue", read, check=False).json
+    assert (read["Name"], read["SecretString"]) == (body["Name"], "a")
 
 
 def test_a_name_that_looks_like_one_with_a_suffix_is_a_name(secretsmanager, name):
@@ -108,9 +115,9 @@ def test_an_invalid_name_is_refused_before_anything_else(appliance, name):
     )
     made = {"Name": name + "?", "ClientRequestToken": token()}
     answer = appliance.raw("secretsmanager.CreateSecret", made)
-    assert (answer.status, answer.code, answer.json["Message"]) == (400, "ValidationException", text)
+    assert told(answer) == (400, "ValidationException", text)
     read = appliance.raw("secretsmanager.GetSecretValue", {"SecretId": "a b"})
-    assert (read.status, read.code, read.json["Message"]) == (400, "ValidationException", text)
+    assert told(read) == (400, "ValidationException", text)
 
 
 @pytest.mark.parametrize("operation", ["CreateSecret", "PutSecretValue", "UpdateSecret"])
@@ -169,7 +176,7 @@ def test_a_value_has_up_to_65536_bytes_and_no_refusal_shows_it(secretsmanager, a
     body = {"SecretId": name, "ClientRequestToken": token(), "SecretString": largest + "x"}
     answer = appliance.raw("secretsmanager.PutSecretValue", body)
     assert (answer.status, answer.code) == (400, "ValidationException")
-    assert answer.json["Message"].endswith(
+    assert told(answer)[2].endswith(
         "Value at 'secretString' failed to satisfy constraint: Member must have length less than "
         "or equal to 65536"
     )
@@ -325,7 +332,7 @@ def test_a_rotation_token_is_taken_and_its_form_is_checked(appliance, first, put
     body = {"SecretId": name, "ClientRequestToken": token(), "SecretString": "a"}
     answer = appliance.raw("secretsmanager.PutSecretValue", {**body, "RotationToken": "x y" * 20})
     assert answer.code == "ValidationException"
-    assert "Value at 'rotationToken' failed" in answer.json["Message"]
+    assert "Value at 'rotationToken' failed" in told(answer)[2]
 
 
 def test_simultaneous_puts_all_stand_and_one_is_current(appliance, secretsmanager, first, name):
