@@ -1,14 +1,25 @@
 //! BatchGetSecretValue: several values at once, with an error for each that can't be read.
 
+use super::filter::{self, Filter, Filters};
 use super::value::{GetSecretValue, SecretValue, read};
 use super::{SecretTarget, locate};
 use crate::name::Service;
-use crate::ops::call::{Allowed, Call, OwnAccount};
+use crate::ops::call::{Allowed, Call, OwnAccount, Target};
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::shape::Checks;
 use crate::ops::{Access, Input, Operation, Route, find};
+use crate::store::listing::{Listed, Listing, Order, Place};
+use crate::store::records::Rows;
+use crate::store::secrets::Secret;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Values on a page at most, and where the request doesn't say.
+const PAGE: i64 = 20;
+/// Secrets that one call looks at; where the filters let few pass, the page is short and says where
+/// to go on.
+const LOOKED_AT: i64 = 10_000;
 
 /// BatchGetSecretValue:
 /// <https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_BatchGetSecretValue.html>.
@@ -19,6 +30,7 @@ pub struct BatchGetSecretValue;
 #[serde(rename_all = "PascalCase")]
 pub struct BatchGetSecretValueInput {
     secret_id_list: Option<Vec<String>>,
+    filters: Option<Vec<Filter>>,
     max_results: Option<i64>,
     next_token: Option<String>,
 }
@@ -29,7 +41,8 @@ impl Input for BatchGetSecretValueInput {
         for (n, id) in self.secret_id_list.iter().flatten().enumerate() {
             checks.length(&format!("secretIdList.{}.member", n + 1), Some(id), 1, 2048);
         }
-        checks.range("maxResults", self.max_results, 1, 20);
+        filter::check(self.filters.as_deref(), checks);
+        checks.range("maxResults", self.max_results, 1, PAGE);
         checks.length("nextToken", self.next_token.as_deref(), 1, 4096);
     }
 }
@@ -71,18 +84,94 @@ impl Operation for BatchGetSecretValue {
         _: Allowed<OwnAccount>,
         input: BatchGetSecretValueInput,
     ) -> Result<BatchGetSecretValueOutput> {
-        let Some(ids) = input.secret_id_list else {
-            return Err(invalid("You must provide either SecretIdList or Filters."));
-        };
-        if input.max_results.is_some() || input.next_token.is_some() {
-            return Err(invalid("MaxResults and NextToken can be used with Filters only."));
+        match (&input.secret_id_list, &input.filters) {
+            (Some(ids), None) => listed(call, ids, &input).await,
+            (None, Some(filters)) => filtered(call, filters, &input).await,
+            _ => Err(invalid("You must provide either SecretIdList or Filters, but not both.")),
         }
-        let mut gathered = Gathered::default();
-        for id in ids {
-            gathered.add(call, &id, locate(call, &id)).await?;
-        }
-        Ok(gathered.into_output(None))
     }
+}
+
+/// The values of the secrets that the request names.
+async fn listed(
+    call: &Call,
+    ids: &[String],
+    input: &BatchGetSecretValueInput,
+) -> Result<BatchGetSecretValueOutput> {
+    if input.max_results.is_some() || input.next_token.is_some() {
+        return Err(invalid("MaxResults and NextToken can be used with Filters only."));
+    }
+    let mut gathered = Gathered::default();
+    for id in ids {
+        gathered.add(call, id, locate(call, id)).await?;
+    }
+    Ok(gathered.into_output(None))
+}
+
+/// A page of the values of the secrets that pass the filters, by name.
+async fn filtered(
+    call: &Call,
+    filters: &[Filter],
+    input: &BatchGetSecretValueInput,
+) -> Result<BatchGetSecretValueOutput> {
+    let written = serde_json::to_string(filters)
+        .map_err(|e| Error::internal(format!("filters that can't be written: {e}")))?;
+    let scope = format!("{}/{}/{written}", call.caller.account, BatchGetSecretValue::NAME);
+    let after = match &input.next_token {
+        Some(token) => Some(Place::Name(call.pages.position(&scope, token)?)),
+        None => None,
+    };
+    let wanted = Wanted {
+        filters: Filters::new(Some(filters))?,
+        most: usize::try_from(input.max_results.unwrap_or(PAGE)).unwrap_or(1),
+        listing: Listing {
+            account: call.caller.account.clone(),
+            order: Order::Name,
+            descending: false,
+            after,
+            limit: LOOKED_AT + 1,
+        },
+    };
+    let page = call.records.scan(move |rows| page(rows, &wanted)).await?;
+    let mut gathered = Gathered::default();
+    for secret in page.secrets {
+        let target = SecretTarget::found(&call.region, Arc::new(secret));
+        let arn = target.arn().to_owned();
+        gathered.add(call, &arn, Ok(target)).await?;
+    }
+    Ok(gathered.into_output(page.next.map(|name| call.pages.token(&scope, &name))))
+}
+
+/// Which secrets a page is to hold.
+struct Wanted {
+    filters: Filters,
+    most: usize,
+    listing: Listing,
+}
+
+/// A page, and the name after which the next one begins.
+#[derive(Default)]
+struct Page {
+    secrets: Vec<Secret>,
+    next: Option<String>,
+}
+
+fn page(rows: &mut Rows<'_>, wanted: &Wanted) -> Result<Page> {
+    let (mut page, mut looked_at, mut last) = (Page::default(), 0, None);
+    rows.list_secrets(&wanted.listing, |Listed { secret, .. }| {
+        let passes = secret.deleted.is_none() && wanted.filters.matches(&secret);
+        if looked_at == LOOKED_AT || (passes && page.secrets.len() == wanted.most) {
+            page.next = last.take();
+            return Ok(false);
+        }
+        looked_at += 1;
+        last = Some(secret.name.clone());
+        if passes {
+            page.secrets.push(secret);
+        }
+        Ok(true)
+    })?;
+    Ok(page)
 }
 
 #[derive(Default)]

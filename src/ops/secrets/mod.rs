@@ -45,6 +45,12 @@ impl Target for SecretTarget {
 }
 
 impl SecretTarget {
+    /// The target for a secret that was found by other means.
+    fn found(region: &str, secret: Arc<Secret>) -> Self {
+        let arn = secret_arn(region, &secret.account, &secret.name, &secret.suffix);
+        Self { arn, owner: secret.account.clone(), secret: Some(secret) }
+    }
+
     /// The secret, or AWS's answer that there is none.
     pub fn secret(&self) -> Result<&Arc<Secret>> {
         self.secret.as_ref().ok_or_else(not_found)
