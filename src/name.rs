@@ -159,6 +159,39 @@ pub fn is_secret_name(text: &str) -> bool {
 /// Number of random characters at the end of a secret's ARN.
 pub const SUFFIX_LEN: usize = 6;
 
+/// A random UUID (version 4, RFC 9562), 36 lower-case characters: a request's or a record's id.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Uuid([u8; 36]);
+
+impl Uuid {
+    /// What is given out when there is no randomness: all zeros.
+    pub const NIL: Self = Self(*b"00000000-0000-0000-0000-000000000000");
+
+    /// From 16 random bytes.
+    pub fn from_random(bytes: [u8; 16]) -> Self {
+        let mut text = [0; 36];
+        uuid::Builder::from_random_bytes(bytes).as_uuid().hyphenated().encode_lower(&mut text);
+        Self(text)
+    }
+
+    /// The 36 characters.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Uuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Uuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// Who is calling, once it has been proved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {

@@ -14,6 +14,7 @@ use crate::front::{aws, door::Door, listen};
 use crate::identity::{Authenticator, access_key};
 use crate::ops::call::Services;
 use crate::ops::page::Pages;
+use crate::ops::secrets::accesses::Accesses;
 use crate::secret::Secret;
 use crate::store::records::{Records, RowMac};
 use crate::store::sqlite::Sqlite;
@@ -148,6 +149,7 @@ impl Appliance {
             data_keys: DataKeys::new(config.data_key_cache.clone()),
             lane,
             recorder,
+            accesses: Accesses::default(),
             pages: Pages::new(&store_key.derive(PAGE_TOKENS)?),
             world,
             code_of: aws::code_of,
@@ -167,12 +169,15 @@ impl Appliance {
         let addresses = listeners.iter().filter_map(|l| Some((l.address().ok()?, l.is_tls())));
         ready(&addresses.collect::<Vec<_>>());
         let keeping = tokio::spawn(keep_house(self.services.clone()));
+        let noting = tokio::spawn(note_accesses(self.services.clone()));
         let reloading = tokio::spawn(reload_on_hangup(tls));
         let (limits, random) = (self.config.front.limits, self.services.world.random.clone());
         let door = Arc::new(Door::new(self.services.clone(), self.authenticator));
         listen::serve(listeners, limits, random, door, shutdown).await;
         keeping.abort();
+        noting.abort();
         reloading.abort();
+        self.services.accesses.write(&self.services.records).await;
         // What the last requests did is in the database already; the log gets it now or at the
         // next start.
         self.services.recorder.flush().await?;
@@ -211,6 +216,10 @@ async fn keep_house(services: Arc<Services>) {
         crate::ops::keep_house(&services).await;
         tokio::time::sleep(HOUSEKEEPING).await;
     }
+}
+
+async fn note_accesses(services: Arc<Services>) {
+    services.accesses.keep_writing(&services.records).await;
 }
 
 /// Reads certificate and key again on SIGHUP.

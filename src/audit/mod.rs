@@ -8,9 +8,10 @@
 pub mod log;
 pub mod outbox;
 
-use crate::clock::{Random, Time, random_uuid};
-use crate::name::{Caller, PrincipalKind, Service};
+use crate::clock::Time;
+use crate::name::{Caller, PrincipalKind, Service, Uuid};
 use serde::ser::{Serialize, SerializeMap, Serializer};
+use std::net::IpAddr;
 
 /// What the log says of one request.
 pub struct Record<'a> {
@@ -26,23 +27,36 @@ pub struct Record<'a> {
     pub region: &'a str,
     /// Who called, if that was proved.
     pub caller: Option<&'a Caller>,
-    /// The caller's address.
-    pub source_ip: &'a str,
+    /// Where it came from.
+    pub source: Source,
     /// The caller's `User-Agent`.
     pub user_agent: &'a str,
     /// The request id that the caller was told.
-    pub request_id: &'a str,
+    pub request_id: Uuid,
     /// This record's own id.
-    pub event_id: &'a str,
+    pub event_id: Uuid,
     /// ARNs of what it acted on.
     pub resources: &'a [String],
     /// The error code and message, if it failed.
     pub error: Option<(&'a str, &'a str)>,
 }
 
-/// A fresh id for a record.
-pub fn event_id(random: &dyn Random) -> Result<String, Error> {
-    random_uuid(random).map_err(|_| Error::Randomness)
+/// Where a request came from.
+#[derive(Clone, Copy, Debug)]
+pub enum Source {
+    /// An address.
+    Address(IpAddr),
+    /// The appliance itself, in the name of a service.
+    Service(Service),
+}
+
+impl Serialize for Source {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Address(address) => s.collect_str(address),
+            Self::Service(service) => s.serialize_str(service.event_source()),
+        }
+    }
 }
 
 impl Record<'_> {
@@ -59,7 +73,7 @@ impl Serialize for Record<'_> {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         let mut map = s.serialize_map(None)?;
         map.serialize_entry("eventVersion", "1.11")?;
-        map.serialize_entry("eventID", self.event_id)?;
+        map.serialize_entry("eventID", self.event_id.as_str())?;
         map.serialize_entry("eventTime", &Rfc3339(self.time))?;
         let source = self.service.map_or("strongroom", Service::event_source);
         map.serialize_entry("eventSource", source)?;
@@ -67,9 +81,9 @@ impl Serialize for Record<'_> {
         map.serialize_entry("eventType", event_type(self.caller))?;
         map.serialize_entry("readOnly", &self.read_only)?;
         map.serialize_entry("awsRegion", self.region)?;
-        map.serialize_entry("sourceIPAddress", self.source_ip)?;
+        map.serialize_entry("sourceIPAddress", &self.source)?;
         map.serialize_entry("userAgent", self.user_agent)?;
-        map.serialize_entry("requestID", self.request_id)?;
+        map.serialize_entry("requestID", self.request_id.as_str())?;
         match self.caller {
             Some(caller) => {
                 map.serialize_entry("userIdentity", &Identity(caller))?;
@@ -211,9 +225,6 @@ pub enum Error {
     /// The record can't be written as JSON.
     #[error("an audit record can't be encoded")]
     Encoding,
-    /// No id could be made.
-    #[error("no randomness for an audit record's id")]
-    Randomness,
 }
 
 #[cfg(test)]
@@ -229,10 +240,10 @@ mod tests {
             read_only: true,
             region: "eu-central-1",
             caller: None,
-            source_ip: "127.0.0.1",
+            source: Source::Address(IpAddr::from([127, 0, 0, 1])),
             user_agent: "a\nb",
-            request_id: "r",
-            event_id: "e",
+            request_id: Uuid::NIL,
+            event_id: Uuid::NIL,
             resources: &["arn:aws:kms:x".into()],
             error: Some(("AccessDeniedException", "no")),
         };

@@ -3,10 +3,11 @@
 use super::body::Payload;
 use super::message::{Handler, Head, Incoming, Outgoing, Refusal};
 use super::{aws, rest};
-use crate::audit::{self, Record};
+use crate::audit::{self, Record, Source};
+use crate::clock::quick_uuid;
 use crate::identity::sigv4::Request as Signed;
 use crate::identity::{self, Authenticator};
-use crate::name::{Caller, Service};
+use crate::name::{Caller, Service, Uuid};
 use crate::ops::Row;
 use crate::ops::call::{Call, Origin, Services};
 use http::header::{CONTENT_TYPE, USER_AGENT};
@@ -74,7 +75,7 @@ impl Door {
         &self,
         request: &Incoming,
         services: &[Service],
-    ) -> Result<(Caller, Service), Refused> {
+    ) -> Result<(Arc<Caller>, Service), Refused> {
         let head = &request.head;
         let signed = Signed {
             method: &head.method,
@@ -115,7 +116,13 @@ impl Door {
         }
     }
 
-    async fn call(&self, row: &'static Row, caller: Caller, head: &Head, body: &[u8]) -> Outgoing {
+    async fn call(
+        &self,
+        row: &'static Row,
+        caller: Arc<Caller>,
+        head: &Head,
+        body: &[u8],
+    ) -> Outgoing {
         let now = self.services.world.clock.now();
         let call = Call::new(self.services.clone(), row, caller, now, origin(head));
         let form = Form::of(head);
@@ -156,10 +163,10 @@ impl Door {
             read_only: true,
             region: &services.region,
             caller: None,
-            source_ip: &origin.source_ip,
+            source: Source::Address(origin.source_ip),
             user_agent: &origin.user_agent,
-            request_id: &origin.request_id,
-            event_id: &audit::event_id(&*services.world.random)?,
+            request_id: origin.request_id,
+            event_id: quick_uuid(&*services.world.random).unwrap_or(Uuid::NIL),
             resources: &[],
             error: Some((refused.code, &refused.message)),
         })
@@ -278,8 +285,8 @@ fn answer(status: StatusCode, media_type: &'static str, body: Payload) -> Outgoi
 pub(super) fn origin(head: &Head) -> Origin {
     let agent = head.headers.get(USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
     Origin {
-        request_id: head.request_id.as_str().to_owned(),
-        source_ip: head.peer.ip().to_string(),
+        request_id: head.request_id,
+        source_ip: head.peer.ip(),
         user_agent: cut(agent, USER_AGENT_MAX).to_owned(),
     }
 }

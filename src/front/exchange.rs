@@ -1,11 +1,12 @@
 //! One request: read within its limits, handed over, answered; or refused.
 
 use super::body::{Payload, gather};
-use super::message::{Handler, Head, Incoming, Outgoing, Refusal, RequestId, RequestIds};
+use super::message::{Handler, Head, Incoming, Outgoing, Refusal};
 use super::options::Limits;
 use super::tls::TlsDetails;
 use super::watch::Pulse;
-use crate::clock::Random;
+use crate::clock::{Random, quick_uuid};
+use crate::name::Uuid;
 use crate::secret::Secret;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE};
@@ -15,7 +16,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::Poll;
 use tokio::time::{Instant, timeout_at};
 
@@ -36,13 +37,11 @@ pub(super) struct Line<H> {
     /// Accepted beyond the number that is served, only to be refused.
     surplus: bool,
     pub(super) pulse: Arc<Pulse>,
-    ids: Mutex<RequestIds>,
 }
 
 impl<H: Handler> Line<H> {
     pub(super) fn new(desk: Arc<Desk<H>>, peer: SocketAddr, surplus: bool) -> Self {
-        let (pulse, ids) = (Arc::new(Pulse::new()), Mutex::new(RequestIds::new()));
-        Self { desk, peer, tls: None, surplus, pulse, ids }
+        Self { desk, peer, tls: None, surplus, pulse: Arc::new(Pulse::new()) }
     }
 
     /// Reads the rest of a request, has it answered, and answers in any case.
@@ -69,12 +68,7 @@ impl<H: Handler> Line<H> {
 
     fn split(&self, request: Request<hyper::body::Incoming>) -> (Head, hyper::body::Incoming) {
         let (parts, body) = request.into_parts();
-        let request_id = self
-            .ids
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .next(&*self.desk.random)
-            .unwrap_or(RequestId::NIL);
+        let request_id = quick_uuid(&*self.desk.random).unwrap_or(Uuid::NIL);
         let head = Head {
             method: parts.method,
             uri: parts.uri,
@@ -104,7 +98,7 @@ impl<H: Handler> Line<H> {
     }
 
     async fn run(&self, request: &Incoming, started: Instant) -> Result<Outgoing, Refusal> {
-        if request.head.request_id == RequestId::NIL {
+        if request.head.request_id == Uuid::NIL {
             return Err(Refusal::Internal);
         }
         let answered = unwound(self.desk.handler.handle(request));
@@ -159,6 +153,10 @@ async fn unwound<F: Future>(future: F) -> Option<F::Output> {
     .await
 }
 
+fn request_id_header(id: Uuid) -> HeaderValue {
+    HeaderValue::from_str(id.as_str()).unwrap_or(HeaderValue::from_static(""))
+}
+
 fn respond(outgoing: Outgoing, head: &Head) -> Response<Full<Bytes>> {
     let mut body = outgoing.body.into_bytes();
     let length = body.len();
@@ -174,7 +172,7 @@ fn respond(outgoing: Outgoing, head: &Head) -> Response<Full<Bytes>> {
     for (name, value) in outgoing.headers {
         headers.insert(name, value);
     }
-    headers.insert(REQUEST_ID, head.request_id.header());
+    headers.insert(REQUEST_ID, request_id_header(head.request_id));
     if without_body {
         // Over HTTP/1.1 hyper leaves the body out by itself and keeps its length.
         headers.insert(CONTENT_LENGTH, length.into());

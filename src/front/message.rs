@@ -2,69 +2,10 @@
 
 use super::body::Payload;
 use super::tls::TlsDetails;
-use crate::clock::{NoRandomness, Random};
+use crate::name::Uuid;
 use crate::secret::Secret;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
-use std::fmt;
 use std::net::SocketAddr;
-
-/// One request's identifier: a random UUID (version 4, RFC 9562), 36 lower-case characters.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct RequestId([u8; 36]);
-
-impl RequestId {
-    /// The identifier that is given out when there is no randomness: all zeros.
-    pub(super) const NIL: Self = Self(*b"00000000-0000-0000-0000-000000000000");
-
-    fn from_random(bytes: [u8; 16]) -> Self {
-        let mut text = [0; 36];
-        uuid::Builder::from_random_bytes(bytes).as_uuid().hyphenated().encode_lower(&mut text);
-        Self(text)
-    }
-
-    /// The 36 characters.
-    pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or_default()
-    }
-
-    pub(super) fn header(&self) -> HeaderValue {
-        HeaderValue::from_bytes(&self.0).unwrap_or(HeaderValue::from_static(""))
-    }
-}
-
-impl fmt::Display for RequestId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl fmt::Debug for RequestId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// Makes request identifiers, with one call to the generator for sixteen of them.
-pub(super) struct RequestIds {
-    random: [u8; 256],
-    used: usize,
-}
-
-impl RequestIds {
-    pub(super) fn new() -> Self {
-        Self { random: [0; 256], used: 256 }
-    }
-
-    pub(super) fn next(&mut self, source: &dyn Random) -> Result<RequestId, NoRandomness> {
-        if self.used >= self.random.len() {
-            source.fill(&mut self.random)?;
-            self.used = 0;
-        }
-        let bytes = self.random.get(self.used..).and_then(|rest| rest.first_chunk());
-        self.used += 16;
-        bytes.copied().map(RequestId::from_random).ok_or(NoRandomness)
-    }
-}
 
 /// A request without its body.
 #[derive(Debug)]
@@ -82,7 +23,7 @@ pub struct Head {
     /// What TLS agreed on; `None` on a plain connection.
     pub tls: Option<TlsDetails>,
     /// Sent back in `x-amzn-requestid`.
-    pub request_id: RequestId,
+    pub request_id: Uuid,
 }
 
 /// A whole request.
@@ -161,36 +102,4 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Renders (and records) a refusal in the form that the client's protocol has for it.
     fn refuse(&self, refusal: Refusal, head: &Head) -> Outgoing;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::SystemRandom;
-    use std::collections::HashSet;
-
-    struct Broken;
-    impl Random for Broken {
-        fn fill(&self, _: &mut [u8]) -> Result<(), NoRandomness> {
-            Err(NoRandomness)
-        }
-    }
-
-    #[test]
-    fn identifiers_are_version_4_uuids_and_never_repeat_across_refills() {
-        let mut ids = RequestIds::new();
-        let made: HashSet<String> =
-            (0..1000).map(|_| ids.next(&SystemRandom).unwrap().to_string()).collect();
-        assert_eq!(made.len(), 1000);
-        for id in made {
-            assert_eq!(uuid::Uuid::parse_str(&id).unwrap().get_version_num(), 4);
-        }
-    }
-
-    #[test]
-    fn no_identifier_is_made_from_failed_randomness() {
-        let mut ids = RequestIds::new();
-        assert!(ids.next(&Broken).is_err());
-        assert!(ids.next(&Broken).is_err());
-    }
 }

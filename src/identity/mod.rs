@@ -10,7 +10,9 @@ use crate::secret::{Key, Secret};
 use crate::store;
 use crate::store::identity::{AccessKey, Principal};
 use crate::store::records::Records;
+use quick_cache::{Equivalent, sync::Cache};
 use sigv4::{AuthError, DerivationFailed, Expected, Presented, Request, SigningKeys};
+use std::sync::Arc;
 
 /// Signing keys kept, so that a hot request costs one HMAC.
 const SIGNING_KEYS: usize = 4096;
@@ -21,6 +23,7 @@ pub struct Authenticator {
     region: String,
     sealing: Key,
     signing: SigningKeys,
+    callers: Cache<(String, u64), Arc<Caller>>,
 }
 
 /// Why a caller was not proved.
@@ -44,7 +47,8 @@ impl Authenticator {
     /// Over these records; `sealing` is the key that access-key secrets are sealed under.
     pub fn new(records: Records, region: &str, sealing: Key) -> Self {
         let signing = SigningKeys::new(SIGNING_KEYS);
-        Self { records, region: region.to_owned(), sealing, signing }
+        let callers = Cache::new(SIGNING_KEYS);
+        Self { records, region: region.to_owned(), sealing, signing, callers }
     }
 
     /// A new access key for a principal (ARN, unique id, kind); the caller stores it.
@@ -65,7 +69,7 @@ impl Authenticator {
         request: &Request<'_>,
         services: &[Service],
         now: Time,
-    ) -> Result<(Caller, Service), Error> {
+    ) -> Result<(Arc<Caller>, Service), Error> {
         let presented = Presented::parse(request)?;
         let names: Vec<&str> = services.iter().map(|s| s.prefix()).collect();
         let expected = Expected { now, region: &self.region, services: &names };
@@ -82,7 +86,29 @@ impl Authenticator {
         })?;
         checked.verify(&signing)?;
         let service = services.iter().find(|s| s.prefix() == presented.service());
-        Ok((caller(&key), *service.ok_or(AuthError::UnrecognizedClient)?))
+        Ok((self.known(&key, revision), *service.ok_or(AuthError::UnrecognizedClient)?))
+    }
+}
+
+impl Authenticator {
+    /// The caller that an access key stands for, made once.
+    fn known(&self, key: &AccessKey, revision: u64) -> Arc<Caller> {
+        if let Some(caller) = self.callers.get(&Known(&key.id, revision)) {
+            return caller;
+        }
+        let caller = Arc::new(caller(key));
+        self.callers.insert((key.id.clone(), revision), caller.clone());
+        caller
+    }
+}
+
+/// A key of the callers' cache, borrowed.
+#[derive(Hash)]
+struct Known<'a>(&'a str, u64);
+
+impl Equivalent<(String, u64)> for Known<'_> {
+    fn equivalent(&self, key: &(String, u64)) -> bool {
+        self.0 == key.0 && self.1 == key.1
     }
 }
 

@@ -5,14 +5,15 @@
 use super::error::{Condition, Error, Result};
 use super::shape::{Body, Checks, decode, encode};
 use super::{Access, Input, Operation, Row};
-use crate::audit::{self, Record, Recorder};
-use crate::clock::{Time, World, random_uuid};
+use crate::audit::{self, Record, Recorder, Source};
+use crate::clock::{Time, World, quick_uuid};
 use crate::custody::lane::Lane;
 use crate::envelope::{Envelopes, cache::DataKeys};
-use crate::name::{Arn, Caller, Service};
+use crate::name::{Arn, Caller, Service, Uuid};
 use crate::policy::{self, Decision};
 use crate::store::records::{Records, Rows};
 use parking_lot::Mutex;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// What every operation works with; one for the whole process.
@@ -29,6 +30,8 @@ pub struct Services {
     pub lane: Lane,
     /// Records of what was done.
     pub recorder: Recorder,
+    /// Reads whose day is to be noted.
+    pub accesses: super::secrets::accesses::Accesses,
     /// Page tokens.
     pub pages: super::page::Pages,
     /// Clock and randomness.
@@ -40,9 +43,9 @@ pub struct Services {
 /// What the door knows of a request besides its body.
 pub struct Origin {
     /// The request id.
-    pub request_id: String,
+    pub request_id: Uuid,
     /// The caller's address.
-    pub source_ip: String,
+    pub source_ip: IpAddr,
     /// `User-Agent`, cut to 256 bytes.
     pub user_agent: String,
 }
@@ -54,7 +57,7 @@ pub struct Call {
     /// Which operation.
     pub row: &'static Row,
     /// Who calls.
-    pub caller: Caller,
+    pub caller: Arc<Caller>,
     /// When it came.
     pub now: Time,
     /// Where from.
@@ -133,7 +136,7 @@ impl Call {
     pub fn new(
         services: Arc<Services>,
         row: &'static Row,
-        caller: Caller,
+        caller: Arc<Caller>,
         now: Time,
         origin: Origin,
     ) -> Self {
@@ -204,7 +207,7 @@ impl Call {
         error: Option<(&str, &str)>,
         with: impl FnOnce(&Record<'_>) -> std::result::Result<T, audit::Error>,
     ) -> Result<T> {
-        let resources = self.progress.lock().resources.clone();
+        let resources = &self.progress.lock().resources;
         Ok(with(&Record {
             time: self.now,
             service: Some(self.row.service),
@@ -212,11 +215,11 @@ impl Call {
             read_only: self.row.access == Access::Read,
             region: &self.region,
             caller: Some(&self.caller),
-            source_ip: &self.origin.source_ip,
+            source: Source::Address(self.origin.source_ip),
             user_agent: &self.origin.user_agent,
-            request_id: &self.origin.request_id,
-            event_id: &audit::event_id(&*self.world.random)?,
-            resources: &resources,
+            request_id: self.origin.request_id,
+            event_id: quick_uuid(&*self.world.random)?,
+            resources,
             error,
         })?)
     }
@@ -270,7 +273,6 @@ impl Services {
 
     fn event_record(&self, event: &Event) -> Result<Vec<u8>> {
         let caller = Caller::system(&event.account);
-        let request_id = random_uuid(&*self.world.random)?;
         let record = Record {
             time: self.world.clock.now(),
             service: Some(event.service),
@@ -278,10 +280,10 @@ impl Services {
             read_only: false,
             region: &self.region,
             caller: Some(&caller),
-            source_ip: event.service.event_source(),
+            source: Source::Service(event.service),
             user_agent: event.service.event_source(),
-            request_id: &request_id,
-            event_id: &audit::event_id(&*self.world.random)?,
+            request_id: quick_uuid(&*self.world.random)?,
+            event_id: quick_uuid(&*self.world.random)?,
             resources: &event.resources,
             error: None,
         };
@@ -308,7 +310,8 @@ async fn steps<O: Operation>(call: &Call, body: &[u8]) -> Result<Body> {
     checks.finish()?;
     let target = O::locate(call, &input).await?;
     let target = call.allow(O::ACTION, target)?;
-    encode(&O::run(call, target, input).await?)
+    let output = O::run(call, target, input).await?;
+    encode(&output, O::answer_size(&output))
 }
 
 /// Whether a request could be served now: a derivation in the token, a read of the database, a log

@@ -72,6 +72,11 @@ pub trait Operation: Send + Sync + 'static {
         input: &Self::Input,
     ) -> impl Future<Output = Result<Self::Target>> + Send;
 
+    /// About how long the answer is, in bytes, so that its buffer need not move.
+    fn answer_size(_: &Self::Output) -> usize {
+        1024
+    }
+
     /// Does it. The target has been allowed.
     fn run(
         call: &Call,

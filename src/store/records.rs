@@ -4,13 +4,14 @@
 //! HMAC-SHA-256(row key, table || 0x00 || document); the document says which row it belongs to and
 //! the reader checks that, so a row can't be moved, edited or loosened in the database unseen.
 
+use super::secrets::Version;
 use super::{Error, Result, Store, Tx, Value};
 use crate::store::{AsStoreError, one};
 use aws_lc_rs::hmac;
 use quick_cache::sync::Cache;
 use serde::{Serialize, de::DeserializeOwned};
 use std::any::Any;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -64,13 +65,13 @@ struct Counters {
 }
 
 impl Counters {
-    fn of(&self, table: &str, key: &str) -> (usize, Option<&AtomicU64>) {
+    fn of(&self, table: &str, key: &(impl Hash + ?Sized)) -> (usize, Option<&AtomicU64>) {
         let hash = self.hasher.hash_one((table, key));
         let index = usize::try_from(hash % BUCKETS as u64).unwrap_or(0);
         (index, self.buckets.get(index))
     }
 
-    fn begin(&self, table: &str, key: &str) -> usize {
+    fn begin(&self, table: &str, key: &(impl Hash + ?Sized)) -> usize {
         let (index, counter) = self.of(table, key);
         counter.map(|c| c.fetch_add(1, Ordering::SeqCst));
         index
@@ -91,7 +92,20 @@ struct Inner {
     mac: RowMac,
     counters: Counters,
     cache: Cache<(&'static str, String), Arc<Cached>>,
+    versions: Cache<(i64, Box<str>), CachedVersion>,
 }
+
+/// A version's row as it was under one value of its secret's counter.
+#[derive(Clone)]
+struct CachedVersion {
+    counter: u64,
+    version: Arc<Version>,
+}
+
+/// The largest version that is kept in memory, in bytes of ciphertext.
+const CACHED_VERSION: usize = 8 * 1024;
+/// What the change counters of versions go by: the table and the secret's row.
+const VERSIONS: &str = "version";
 
 /// The store with documents over it.
 #[derive(Clone)]
@@ -104,7 +118,8 @@ impl Records {
             hasher: RandomState::new(),
             buckets: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(),
         };
-        Self(Arc::new(Inner { store, mac, counters, cache: Cache::new(cached) }))
+        let (cache, versions) = (Cache::new(cached), Cache::new(cached));
+        Self(Arc::new(Inner { store, mac, counters, cache, versions }))
     }
 
     /// Reads on one snapshot, on this thread: for a handful of rows by key.
@@ -168,6 +183,37 @@ impl Records {
             inner.cache.insert((D::TABLE, key.to_owned()), Arc::new(entry));
         }
         Ok(Some(document))
+    }
+}
+
+impl Records {
+    /// One version of the secret in row `uid`, from memory if it has not changed since it was read.
+    pub fn version(&self, uid: i64, id: &str) -> Result<Option<Arc<Version>>> {
+        let inner = &*self.0;
+        let counter = inner.counters.of(VERSIONS, &uid).1.map(|c| c.load(Ordering::SeqCst));
+        let hit = inner.versions.get(&VersionKey(uid, id));
+        if let Some(hit) = hit.filter(|hit| Some(hit.counter) == counter) {
+            return Ok(Some(hit.version));
+        }
+        let version = self.read(|rows| rows.version(uid, id))?.map(Arc::new);
+        let counter = counter.filter(|c| c & UNDER_WAY == 0);
+        if let (Some(version), Some(counter)) = (&version, counter)
+            && version.value.len() + version.data_key.len() <= CACHED_VERSION
+        {
+            let version = version.clone();
+            inner.versions.insert((uid, id.into()), CachedVersion { counter, version });
+        }
+        Ok(version)
+    }
+}
+
+/// A version's cache key, borrowed.
+#[derive(Hash)]
+struct VersionKey<'a>(i64, &'a str);
+
+impl quick_cache::Equivalent<(i64, Box<str>)> for VersionKey<'_> {
+    fn equivalent(&self, key: &(i64, Box<str>)) -> bool {
+        self.0 == key.0 && self.1 == &*key.1
     }
 }
 
@@ -250,6 +296,15 @@ impl Rows<'_> {
     pub fn touch<D: Document>(&mut self, key: &str) {
         if let Some(touched) = self.touched.as_deref_mut() {
             touched.push(self.inner.counters.begin(D::TABLE, key));
+        }
+    }
+}
+
+impl Rows<'_> {
+    /// Says that a version of the secret in row `uid` is about to change or go away.
+    pub(super) fn touch_versions(&mut self, uid: i64) {
+        if let Some(touched) = self.touched.as_deref_mut() {
+            touched.push(self.inner.counters.begin(VERSIONS, &uid));
         }
     }
 }

@@ -150,6 +150,7 @@ impl Rows<'_> {
     /// Takes a secret away with all its versions.
     pub fn delete_secret(&mut self, secret: &Secret) -> Result<()> {
         self.touch::<Secret>(&secret.key());
+        self.touch_versions(secret.uid);
         self.tx().execute("DELETE FROM version WHERE secret = ?1", &[secret.uid.into()])?;
         self.tx().execute("DELETE FROM secret WHERE uid = ?1", &[secret.uid.into()])?;
         Ok(())
@@ -177,6 +178,7 @@ impl Rows<'_> {
 
     /// Notes the day of a read of a secret and one of its versions.
     pub fn note_access(&mut self, uid: i64, version: &str, day: i64) -> Result<()> {
+        self.touch_versions(uid);
         self.tx().execute(
             "UPDATE secret SET accessed = ?2 WHERE uid = ?1 AND coalesce(accessed, 0) < ?2",
             &[uid.into(), day.into()],
@@ -239,6 +241,7 @@ impl Rows<'_> {
 
     /// Adds a version; that one of this id is there already is a fault of the caller's.
     pub fn add_version(&mut self, uid: i64, version: &Version) -> Result<()> {
+        self.touch_versions(uid);
         let added = self.tx().execute(
             "INSERT INTO version (secret, id, created, data_key, value)
              VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (secret, id) DO NOTHING",
@@ -256,6 +259,7 @@ impl Rows<'_> {
     /// Replaces a version's sealed data key (after a change of the KMS key); the value stays as it
     /// is, under the same data key.
     pub fn reseal_version(&mut self, uid: i64, id: &str, data_key: &[u8]) -> Result<()> {
+        self.touch_versions(uid);
         self.tx().execute(
             "UPDATE version SET data_key = ?3 WHERE secret = ?1 AND id = ?2",
             &[uid.into(), id.into(), data_key.into()],
@@ -265,6 +269,7 @@ impl Rows<'_> {
 
     /// Takes a version away.
     pub fn delete_version(&mut self, uid: i64, id: &str) -> Result<()> {
+        self.touch_versions(uid);
         self.tx().execute(
             "DELETE FROM version WHERE secret = ?1 AND id = ?2",
             &[uid.into(), id.into()],

@@ -1,5 +1,6 @@
 //! Secrets Manager.
 
+pub mod accesses;
 pub mod batch;
 pub mod create;
 pub mod delete;

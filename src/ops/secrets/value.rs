@@ -10,6 +10,7 @@ use crate::ops::{Access, Input, Operation, Route};
 use crate::store::secrets::{Secret, Version};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// GetSecretValue:
 /// <https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html>.
@@ -50,6 +51,15 @@ pub struct SecretValue {
     created_date: Epoch,
 }
 
+impl SecretValue {
+    /// About how long its JSON is, in bytes: binary grows by a third, and there are the names.
+    fn size(&self) -> usize {
+        let text = self.secret_string.as_ref().map_or(0, |text| text.0.len());
+        let binary = self.secret_binary.as_ref().map_or(0, |blob| blob.0.len() * 4 / 3);
+        512 + self.name.len() * 2 + text + binary
+    }
+}
+
 impl Operation for GetSecretValue {
     const SERVICE: Service = Service::SecretsManager;
     const NAME: &'static str = "GetSecretValue";
@@ -61,6 +71,10 @@ impl Operation for GetSecretValue {
 
     async fn locate(call: &Call, input: &GetSecretValueInput) -> Result<SecretTarget> {
         locate(call, given(&input.secret_id, "secretId")?)
+    }
+
+    fn answer_size(output: &SecretValue) -> usize {
+        output.size()
     }
 
     async fn run(
@@ -93,14 +107,19 @@ pub(super) async fn read(
         arn,
         name: secret.name.clone(),
         version_stages: secret.labels_of(&version.id).map(str::to_owned).collect(),
-        version_id: version.id,
+        version_id: version.id.clone(),
         secret_string,
         secret_binary,
         created_date: Epoch(version.created),
     })
 }
 
-fn find(call: &Call, secret: &Secret, id: Option<&str>, stage: Option<&str>) -> Result<Version> {
+fn find(
+    call: &Call,
+    secret: &Secret,
+    id: Option<&str>,
+    stage: Option<&str>,
+) -> Result<Arc<Version>> {
     let missing = |what: &str, which: &str| {
         let text =
             format!("Secrets Manager can't find the specified secret value for {what}: {which}");
@@ -110,9 +129,9 @@ fn find(call: &Call, secret: &Secret, id: Option<&str>, stage: Option<&str>) -> 
     let Some(id) = id else {
         let none = || missing("staging label", label);
         let id = secret.version_with(label).ok_or_else(none)?;
-        return call.records.read(|rows| rows.version(secret.uid, id))?.ok_or_else(none);
+        return call.records.version(secret.uid, id)?.ok_or_else(none);
     };
-    let version = call.records.read(|rows| rows.version(secret.uid, id))?;
+    let version = call.records.version(secret.uid, id)?;
     let version = version.ok_or_else(|| missing("VersionId", id))?;
     if stage.is_some_and(|stage| secret.version_with(stage) != Some(id)) {
         return Err(Error::new(
@@ -124,17 +143,10 @@ fn find(call: &Call, secret: &Secret, id: Option<&str>, stage: Option<&str>) -> 
 }
 
 /// Notes the day of a read, once a day, beside the answer and without a record of its own: the read
-/// itself is recorded. A note that can't be written now is written with the next read.
+/// itself is recorded.
 fn note_access(call: &Call, secret: &Secret, version: &Version) {
     let day = call.now.day();
-    if version.accessed.is_some_and(|noted| noted >= day) {
-        return;
+    if version.accessed.is_none_or(|noted| noted < day) {
+        call.accesses.note(secret.uid, &version.id, day);
     }
-    let (records, uid, id) = (call.records.clone(), secret.uid, version.id.clone());
-    tokio::spawn(async move {
-        let noted = records.write(move |rows| rows.note_access(uid, &id, day)).await;
-        if let Err(error) = noted {
-            tracing::debug!(%error, "the day of a read is not noted");
-        }
-    });
 }
