@@ -9,6 +9,7 @@ pub mod custody;
 pub mod envelope;
 pub mod front;
 pub mod identity;
+pub mod json;
 pub mod name;
 pub mod ops;
 pub mod policy;

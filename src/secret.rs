@@ -5,18 +5,18 @@
 
 use std::fmt;
 use subtle::ConstantTimeEq;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
 /// Secret bytes of any length (a PIN, a secret value, a plaintext). Wiped when dropped.
 ///
 /// The buffer never grows in place: whoever fills it reserves first, so no unwiped copy stays
 /// behind in freed memory.
-pub struct Secret(Zeroizing<Vec<u8>>);
+pub struct Secret(Vec<u8>);
 
 impl Secret {
     /// Takes over `bytes`, which are wiped when this value is dropped.
     pub fn new(bytes: Vec<u8>) -> Self {
-        Self(Zeroizing::new(bytes))
+        Self(bytes)
     }
 
     /// A copy of `bytes`; the caller answers for the original.
@@ -32,6 +32,17 @@ impl Secret {
     /// The bytes, for a primitive that works in place.
     pub fn expose_mut(&mut self) -> &mut Vec<u8> {
         &mut self.0
+    }
+
+    /// Makes room for `more` bytes; wipes the old place if the bytes have to move.
+    pub fn reserve(&mut self, more: usize) {
+        let needed = self.0.len().saturating_add(more);
+        if needed > self.0.capacity() {
+            let mut larger = Vec::with_capacity(needed.max(self.0.capacity() * 2));
+            larger.extend_from_slice(&self.0);
+            std::mem::swap(&mut self.0, &mut larger);
+            wipe(&mut larger);
+        }
     }
 
     /// The bytes as text, if they are UTF-8.
@@ -53,11 +64,26 @@ impl Secret {
 /// Compares in time that depends on the lengths alone.
 impl PartialEq for Secret {
     fn eq(&self, other: &Self) -> bool {
-        self.0.as_slice().ct_eq(other.0.as_slice()).into()
+        self.0.ct_eq(&other.0).into()
     }
 }
 
 impl Eq for Secret {}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        wipe(&mut self.0);
+    }
+}
+
+/// Overwrites bytes that are about to be freed. `zeroize` writes byte by byte, which for the values
+/// and bodies of a busy server is a cost that shows; this is a memset that the optimizer can't see
+/// through, over the whole capacity.
+fn wipe(bytes: &mut Vec<u8>) {
+    bytes.clear();
+    bytes.resize(bytes.capacity(), 0);
+    std::hint::black_box(bytes.as_mut_slice());
+}
 
 /// A 256-bit key or keying secret. Wiped when dropped.
 pub struct Key([u8; 32]);

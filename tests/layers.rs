@@ -12,10 +12,11 @@ use std::fs;
 use std::path::Path;
 
 /// A file imports only from a lower rank or from its own folder.
-const RANKS: [(&str, u8); 18] = [
+const RANKS: [(&str, u8); 19] = [
     ("secret", 0),
     ("name", 0),
     ("clock", 0),
+    ("json", 0),
     ("policy", 1),
     ("custody", 1),
     ("store", 1),

@@ -1,11 +1,10 @@
 //! Opened data keys, kept for a while so that not every read of a secret goes to the token.
 //!
-//! Bounded by number, time and uses. An entry is found by SHA-256 over the whole sealed data key
-//! and what it is bound to: one bit changed is a miss. A hit says nothing of whether the KMS key
+//! Bounded by number, time and uses. An entry is good for the very envelope that was opened and for
+//! what it is bound to: one bit changed is a miss. A hit says nothing of whether the KMS key
 //! may still be used; whoever asks has checked that on the key's row, read with the request.
 
 use crate::secret::Key;
-use aws_lc_rs::digest;
 use quick_cache::sync::Cache;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -31,8 +30,17 @@ impl Default for Options {
 
 struct Entry {
     key: Key,
+    sealed: Box<[u8]>,
+    arn: Box<str>,
+    version_id: Box<str>,
     until: Instant,
     uses: AtomicU32,
+}
+
+impl Entry {
+    fn name(&self) -> Name<'_> {
+        Name { sealed: &self.sealed, arn: &self.arn, version_id: &self.version_id }
+    }
 }
 
 /// The cache.
@@ -51,22 +59,23 @@ impl Hit {
     }
 }
 
-/// The name of a sealed data key in the cache.
-#[derive(Clone, Copy)]
-pub struct Name([u8; 32]);
+/// A sealed data key and what it is bound to: what the cache knows an opened one by. Two are the
+/// same only if every byte is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Name<'a> {
+    /// The envelope.
+    pub sealed: &'a [u8],
+    /// The secret's ARN.
+    pub arn: &'a str,
+    /// The version id.
+    pub version_id: &'a str,
+}
 
-impl Name {
-    /// Over the sealed data key, the KMS key's revision-independent id in it, and what it is bound to.
-    pub fn of(sealed: &[u8], bound_to: &[&str]) -> Self {
-        let mut hash = digest::Context::new(&digest::SHA256);
-        for text in bound_to {
-            hash.update(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes());
-            hash.update(text.as_bytes());
-        }
-        hash.update(sealed);
-        let mut name = [0; 32];
-        name.copy_from_slice(hash.finish().as_ref());
-        Self(name)
+impl Name<'_> {
+    /// Where the entry stands: the end of the envelope, which is ciphertext and tag and so as good as
+    /// random.
+    fn place(&self) -> [u8; 32] {
+        self.sealed.last_chunk().copied().unwrap_or_default()
     }
 }
 
@@ -78,23 +87,30 @@ impl DataKeys {
     }
 
     /// The data key of this name, if it is kept and not used up.
-    pub fn find(&self, name: &Name) -> Option<Hit> {
+    pub fn find(&self, name: &Name<'_>) -> Option<Hit> {
         let cache = self.entries.as_ref()?;
-        let entry = cache.get(&name.0)?;
+        let entry = cache.get(&name.place()).filter(|entry| entry.name() == *name)?;
         let used = entry.uses.fetch_add(1, Ordering::Relaxed);
         if used >= self.options.uses || Instant::now() >= entry.until {
-            cache.remove(&name.0);
+            cache.remove(&name.place());
             return None;
         }
         Some(Hit(entry))
     }
 
     /// Keeps a data key; hands it back as a hit.
-    pub fn keep(&self, name: &Name, key: Key) -> Hit {
+    pub fn keep(&self, name: &Name<'_>, key: Key) -> Hit {
         let until = Instant::now() + Duration::from_secs(self.options.seconds);
-        let entry = Arc::new(Entry { key, until, uses: AtomicU32::new(0) });
+        let entry = Arc::new(Entry {
+            key,
+            sealed: name.sealed.into(),
+            arn: name.arn.into(),
+            version_id: name.version_id.into(),
+            until,
+            uses: AtomicU32::new(0),
+        });
         if let Some(cache) = &self.entries {
-            cache.insert(name.0, entry.clone());
+            cache.insert(name.place(), entry.clone());
         }
         Hit(entry)
     }
@@ -104,32 +120,39 @@ impl DataKeys {
 mod tests {
     use super::*;
 
-    fn with(entries: usize, seconds: u64, uses: u32) -> (DataKeys, Name) {
-        (DataKeys::new(Options { entries, seconds, uses }), Name::of(b"blob", &["arn", "v1"]))
+    const NAME: Name<'_> = Name { sealed: &[7; 147], arn: "arn", version_id: "v1" };
+
+    fn with(entries: usize, seconds: u64, uses: u32) -> DataKeys {
+        DataKeys::new(Options { entries, seconds, uses })
     }
 
     #[test]
     fn a_key_is_found_until_its_uses_are_up() {
-        let (cache, name) = with(10, 300, 2);
-        cache.keep(&name, Key::take(&mut [1; 32]));
-        assert_eq!(cache.find(&name).map(|h| *h.key().expose()), Some([1; 32]));
-        assert!(cache.find(&name).is_some());
-        assert!(cache.find(&name).is_none(), "used up");
+        let cache = with(10, 300, 2);
+        cache.keep(&NAME, Key::take(&mut [1; 32]));
+        assert_eq!(cache.find(&NAME).map(|h| *h.key().expose()), Some([1; 32]));
+        assert!(cache.find(&NAME).is_some());
+        assert!(cache.find(&NAME).is_none(), "used up");
     }
 
     #[test]
     fn a_key_is_not_found_after_its_time_or_when_the_cache_is_off() {
-        for (cache, name) in [with(10, 0, 9), with(0, 300, 9)] {
-            cache.keep(&name, Key::take(&mut [1; 32]));
-            assert!(cache.find(&name).is_none());
+        for cache in [with(10, 0, 9), with(0, 300, 9)] {
+            cache.keep(&NAME, Key::take(&mut [1; 32]));
+            assert!(cache.find(&NAME).is_none());
         }
     }
 
     #[test]
-    fn another_place_or_another_blob_has_another_name() {
-        let name = |blob: &[u8], bound: &[&str]| Name::of(blob, bound).0;
-        assert_ne!(name(b"blob", &["arn", "v1"]), name(b"blob", &["arn", "v2"]));
-        assert_ne!(name(b"blob", &["arn", "v1"]), name(b"blob", &["arnv", "1"]));
-        assert_ne!(name(b"blob", &["arn", "v1"]), name(b"blab", &["arn", "v1"]));
+    fn another_place_or_one_altered_byte_is_a_miss() {
+        let cache = with(10, 300, 9);
+        cache.keep(&NAME, Key::take(&mut [1; 32]));
+        assert!(cache.find(&Name { arn: "other", ..NAME }).is_none());
+        assert!(cache.find(&Name { version_id: "v2", ..NAME }).is_none());
+        for at in [0, 70, 146] {
+            let mut altered = [7; 147];
+            altered[at] ^= 1;
+            assert!(cache.find(&Name { sealed: &altered, ..NAME }).is_none());
+        }
     }
 }

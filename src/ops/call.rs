@@ -3,9 +3,9 @@
 //! [`Allowed`] is the proof that the policy was asked; it can be made here only.
 
 use super::error::{Condition, Error, Result};
-use super::shape::{Body, Checks, decode, encode};
+use super::shape::{Body, Checks, decode};
 use super::{Access, Input, Operation, Row};
-use crate::audit::{self, Record, Recorder, Source};
+use crate::audit::{Record, Recorder, Source};
 use crate::clock::{Time, World, quick_uuid};
 use crate::custody::lane::Lane;
 use crate::envelope::{Envelopes, cache::DataKeys};
@@ -189,7 +189,7 @@ impl Call {
         mut change: impl FnMut(&mut Rows<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         self.recorder.ready()?;
-        let record = self.record(None, |record| record.encode())?;
+        let record = self.record(None)?;
         let done = self
             .records
             .write(move |rows| {
@@ -202,13 +202,10 @@ impl Call {
         Ok(done)
     }
 
-    fn record<T>(
-        &self,
-        error: Option<(&str, &str)>,
-        with: impl FnOnce(&Record<'_>) -> std::result::Result<T, audit::Error>,
-    ) -> Result<T> {
+    /// The request's audit record, encoded.
+    fn record(&self, error: Option<(&str, &str)>) -> Result<Vec<u8>> {
         let resources = &self.progress.lock().resources;
-        Ok(with(&Record {
+        let record = Record {
             time: self.now,
             service: Some(self.row.service),
             operation: self.row.name,
@@ -221,7 +218,8 @@ impl Call {
             event_id: quick_uuid(&*self.world.random)?,
             resources,
             error,
-        })?)
+        };
+        Ok(record.encode())
     }
 
     /// Sees to it that the request stands in the audit log, whatever became of it.
@@ -231,7 +229,7 @@ impl Call {
         }
         let error = outcome.as_ref().err();
         let error = error.map(|e| ((self.code_of)(self.row, e.condition), e.message.as_ref()));
-        let line = self.record(error, |record| record.encode())?;
+        let line = self.record(error)?;
         Ok(self.recorder.append_line(&line).await?)
     }
 }
@@ -287,7 +285,7 @@ impl Services {
             resources: &event.resources,
             error: None,
         };
-        Ok(record.encode()?)
+        Ok(record.encode())
     }
 }
 
@@ -311,7 +309,7 @@ async fn steps<O: Operation>(call: &Call, body: &[u8]) -> Result<Body> {
     let target = O::locate(call, &input).await?;
     let target = call.allow(O::ACTION, target)?;
     let output = O::run(call, target, input).await?;
-    encode(&output, O::answer_size(&output))
+    O::encode(&output)
 }
 
 /// Whether a request could be served now: a derivation in the token, a read of the database, a log

@@ -212,7 +212,7 @@ pub(super) async fn data_key(call: &Call, arn: &str, version: &Version) -> Resul
     if key.state != KeyState::Enabled {
         return Err(unopenable("the KMS key is disabled or pending deletion"));
     }
-    let name = Name::of(&version.data_key, &[arn, &version.id]);
+    let name = Name { sealed: &version.data_key, arn, version_id: &version.id };
     if let Some(hit) = call.data_keys.find(&name) {
         return Ok(hit);
     }
