@@ -1,0 +1,1 @@
+//! SIGTERM under load: what was begun is finished, what was acknowledged stands.
