@@ -135,7 +135,8 @@ impl Appliance {
     ) -> Result<Self, Error> {
         let wrapped: WrappedStoreKey = serde_json::from_value(site.store_key.clone())
             .map_err(|_| Error::Refused("the store key in the database is damaged".into()))?;
-        let store_key = StoreKey::unwrap(&lane, &config.region, &wrapped).await?;
+        let store_key = StoreKey::unwrap(&lane, &config.region, &wrapped).await;
+        let store_key = store_key.map_err(|error| unwrapping(error, &site, &lane))?;
         let mac = RowMac::new(store_key.derive(ROW_MACS)?.expose());
         let records = Records::new(store, mac, config.store.cached_documents);
         let world = World::system();
@@ -200,6 +201,18 @@ fn site(store: &Store, config: &Config) -> Result<meta::Site, Error> {
         )));
     }
     Ok(site)
+}
+
+/// A token without the store key is another one, or a new one of the same name.
+fn unwrapping(error: envelope::Error, site: &meta::Site, lane: &Lane) -> Error {
+    let envelope::Error::Custody(custody::Error::KeyNotFound(id)) = error else {
+        return error.into();
+    };
+    let (theirs, ours) = (&site.token, &lane.info().serial);
+    Error::Refused(format!(
+        "the token of serial number `{ours}` does not hold the store key ({id}): the database was \
+         made with the token of serial number `{theirs}`"
+    ))
 }
 
 /// Runs what blocks on a thread that may.

@@ -11,32 +11,32 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// The program under test.
-pub const PROGRAM: &str = env!("CARGO_BIN_EXE_strongroom");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_strongroom");
 
 /// How long a start or an end may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An appliance of `strongroom dev`.
-pub struct Appliance {
+pub(crate) struct Appliance {
     folder: TempDir,
     child: Option<Child>,
     /// What stands before the program on its command line: a wrapper that sets limits, say.
-    pub wrapper: Vec<String>,
-    pub log_filter: &'static str,
-    pub address: String,
-    pub credentials: Credentials,
+    pub(crate) wrapper: Vec<String>,
+    pub(crate) log_filter: &'static str,
+    pub(crate) address: String,
+    pub(crate) credentials: Credentials,
 }
 
 impl Appliance {
     /// A new one, running.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let mut made = Self::prepare();
         made.resume();
         made
     }
 
     /// A folder for one.
-    pub fn prepare() -> Self {
+    pub(crate) fn prepare() -> Self {
         let none = Credentials { id: String::new(), secret: String::new(), region: String::new() };
         Self {
             folder: tempfile::tempdir().expect("a folder"),
@@ -49,25 +49,25 @@ impl Appliance {
     }
 
     /// The folder of the appliance.
-    pub fn dir(&self) -> PathBuf {
+    pub(crate) fn dir(&self) -> PathBuf {
         self.folder.path().join("appliance")
     }
 
     /// A file or folder of the appliance's.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir().join(name)
     }
 
     /// What the server has logged so far, over all starts.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.log_file()).unwrap_or_default()
     }
 
-    pub fn log_file(&self) -> PathBuf {
+    pub(crate) fn log_file(&self) -> PathBuf {
         self.folder.path().join("stderr")
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.as_ref().expect("running").id()
     }
 
@@ -87,7 +87,7 @@ impl Appliance {
     }
 
     /// Starts it (again) and waits until it is ready.
-    pub fn resume(&mut self) {
+    pub(crate) fn resume(&mut self) {
         let mut child = self.command().stdout(Stdio::piped()).spawn().expect("started");
         let out = child.stdout.take().expect("piped");
         self.child = Some(child);
@@ -110,13 +110,13 @@ impl Appliance {
     }
 
     /// Starts it where it must refuse; answers what it said.
-    pub fn refused(&mut self) -> String {
+    pub(crate) fn refused(&mut self) -> String {
         assert!(self.child.is_none(), "the server runs");
         self.second()
     }
 
     /// The same while the first one runs.
-    pub fn second(&mut self) -> String {
+    pub(crate) fn second(&mut self) -> String {
         let before = self.log().len();
         let child = self.command().stdout(Stdio::null()).spawn().expect("started");
         let status = end(child);
@@ -126,37 +126,37 @@ impl Appliance {
         said
     }
 
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         Client::new(&self.address, &self.credentials)
     }
 
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.pid().to_string();
         let sent = Command::new("kill").args(["-s", name, &pid]).status().expect("kill");
         assert!(sent.success());
     }
 
     /// SIGTERM; it must end in order.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.signal("TERM");
         self.ended();
     }
 
     /// Waits for its end in order.
-    pub fn ended(&mut self) {
+    pub(crate) fn ended(&mut self) {
         let status = end(self.child.take().expect("running"));
         assert!(status.success(), "{status}\n{}", self.log());
     }
 
     /// SIGKILL.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let mut child = self.child.take().expect("running");
         child.kill().expect("killed");
         child.wait().expect("gone");
     }
 
     /// The database; to be opened with the server stopped.
-    pub fn database(&self) -> rusqlite::Connection {
+    pub(crate) fn database(&self) -> rusqlite::Connection {
         assert!(self.child.is_none(), "the server runs");
         let connection = rusqlite::Connection::open(self.path("store/strongroom.db"));
         let connection = connection.expect("a database");
@@ -166,7 +166,7 @@ impl Appliance {
 
     /// The JSON records of the audit log, and how many lines are none: what a write that was cut
     /// short left behind.
-    pub fn audit(&self) -> (Vec<Value>, usize) {
+    pub(crate) fn audit(&self) -> (Vec<Value>, usize) {
         let text = fs::read(self.path("audit.jsonl")).expect("an audit log");
         let lines: Vec<_> = text.split(|b| *b == b'\n').filter(|line| !line.is_empty()).collect();
         let records: Vec<Value> =
@@ -176,7 +176,7 @@ impl Appliance {
     }
 
     /// The files of the token's objects (keys); SoftHSM keeps one file an object.
-    pub fn token_objects(&self) -> Vec<PathBuf> {
+    pub(crate) fn token_objects(&self) -> Vec<PathBuf> {
         let mut found = files(&self.path("tokens"));
         found.retain(|path| {
             path.extension().is_some_and(|e| e == "object") && !path.ends_with("token.object")
@@ -195,7 +195,7 @@ impl Drop for Appliance {
 }
 
 /// Waits for a process to end, not for ever.
-pub fn end(mut child: Child) -> ExitStatus {
+pub(crate) fn end(mut child: Child) -> ExitStatus {
     let began = Instant::now();
     loop {
         if let Some(status) = child.try_wait().expect("a child") {
@@ -211,7 +211,7 @@ pub fn end(mut child: Child) -> ExitStatus {
 }
 
 /// Every file below a folder, sorted.
-pub fn files(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
@@ -224,13 +224,13 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Copies a folder with what is in it, modes included.
-pub fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     let done = Command::new("cp").arg("-a").arg(from).arg(to).status().expect("cp");
     assert!(done.success());
 }
 
 /// Until `what` holds, at most `patience`; answers how long that took.
-pub fn until(what: &str, patience: Duration, mut holds: impl FnMut() -> bool) -> Duration {
+pub(crate) fn until(what: &str, patience: Duration, mut holds: impl FnMut() -> bool) -> Duration {
     let began = Instant::now();
     while !holds() {
         assert!(began.elapsed() < patience, "{what}: not within {patience:?}");
@@ -240,26 +240,26 @@ pub fn until(what: &str, patience: Duration, mut holds: impl FnMut() -> bool) ->
 }
 
 /// Whether this test runs as root.
-pub fn root() -> bool {
+pub(crate) fn root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
 /// Sets the mode of a file or folder.
-pub fn chmod(path: &Path, mode: u32) {
+pub(crate) fn chmod(path: &Path, mode: u32) {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("chmod");
 }
 
 /// An empty file.
-pub fn touch(path: &Path) -> File {
+pub(crate) fn touch(path: &Path) -> File {
     File::create(path).expect("a file")
 }
 
 /// Draws lots that can be drawn again: SplitMix64.
-pub struct Lots(pub u64);
+pub(crate) struct Lots(pub u64);
 
 impl Lots {
-    pub fn draw(&mut self) -> u64 {
+    pub(crate) fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -267,12 +267,12 @@ impl Lots {
         z ^ (z >> 31)
     }
 
-    pub fn below(&mut self, n: u64) -> u64 {
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
         self.draw() % n
     }
 
     /// A UUID that no one else draws.
-    pub fn uuid(&mut self) -> String {
+    pub(crate) fn uuid(&mut self) -> String {
         let (a, b) = (self.draw(), self.draw());
         uuid::Builder::from_random_bytes((u128::from(a) << 64 | u128::from(b)).to_be_bytes())
             .into_uuid()

@@ -14,31 +14,31 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An access key and where it is used.
 #[derive(Clone)]
-pub struct Credentials {
-    pub id: String,
-    pub secret: String,
-    pub region: String,
+pub(crate) struct Credentials {
+    pub(crate) id: String,
+    pub(crate) secret: String,
+    pub(crate) region: String,
 }
 
 /// An answer.
 #[derive(Debug)]
-pub struct Reply {
-    pub status: u16,
-    pub request_id: String,
-    pub body: Vec<u8>,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) request_id: String,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Reply {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or(Value::Null)
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
     /// The error's code; empty for a success.
-    pub fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         if self.status == 200 {
             return String::new();
         }
@@ -46,54 +46,54 @@ impl Reply {
     }
 
     /// The output of a request that must have succeeded.
-    pub fn output(self) -> Value {
+    pub(crate) fn output(self) -> Value {
         assert_eq!(self.status, 200, "{}", self.text());
         self.json()
     }
 
     /// A member of the output, as text.
-    pub fn member(self, name: &str) -> String {
+    pub(crate) fn member(self, name: &str) -> String {
         let output = self.output();
         output[name].as_str().unwrap_or_else(|| panic!("no {name} in {output}")).to_owned()
     }
 }
 
 /// What a connection reads and writes; TCP, or TLS over it.
-pub trait Stream: Read + Write + Send {}
+pub(crate) trait Stream: Read + Write + Send {}
 impl<T: Read + Write + Send> Stream for T {}
 
 /// One connection to a server, opened anew after a fault.
-pub struct Client {
+pub(crate) struct Client {
     address: String,
     credentials: Credentials,
     /// The `User-Agent`, which the audit record of a request repeats.
-    pub agent: String,
+    pub(crate) agent: String,
     stream: Option<BufReader<Box<dyn Stream>>>,
 }
 
 impl Client {
-    pub fn new(address: &str, credentials: &Credentials) -> Self {
+    pub(crate) fn new(address: &str, credentials: &Credentials) -> Self {
         let (address, agent) = (address.to_owned(), "faults".to_owned());
         Self { address, credentials: credentials.clone(), agent, stream: None }
     }
 
     /// Over a connection that stands already.
-    pub fn over(stream: Box<dyn Stream>, address: &str, credentials: &Credentials) -> Self {
+    pub(crate) fn over(stream: Box<dyn Stream>, address: &str, credentials: &Credentials) -> Self {
         Self { stream: Some(BufReader::new(stream)), ..Self::new(address, credentials) }
     }
 
     /// A request of an operation, `kms:Encrypt` or `secretsmanager:GetSecretValue`.
-    pub fn call(&mut self, operation: &str, input: &Value) -> io::Result<Reply> {
+    pub(crate) fn call(&mut self, operation: &str, input: &Value) -> io::Result<Reply> {
         self.send(operation, input.to_string().as_bytes())
     }
 
     /// The same for a server that must be there.
-    pub fn ask(&mut self, operation: &str, input: &Value) -> Reply {
+    pub(crate) fn ask(&mut self, operation: &str, input: &Value) -> Reply {
         self.call(operation, input).unwrap_or_else(|e| panic!("{operation}: {e}"))
     }
 
     /// The same with any body.
-    pub fn send(&mut self, operation: &str, body: &[u8]) -> io::Result<Reply> {
+    pub(crate) fn send(&mut self, operation: &str, body: &[u8]) -> io::Result<Reply> {
         let mut request = format!("POST / HTTP/1.1\r\nuser-agent: {}\r\n", self.agent);
         for (name, value) in sign(&self.credentials, &self.address, operation, body) {
             request += &format!("{name}: {value}\r\n");
@@ -105,7 +105,7 @@ impl Client {
     }
 
     /// An unsigned GET.
-    pub fn look(&mut self, path: &str) -> Reply {
+    pub(crate) fn look(&mut self, path: &str) -> Reply {
         let request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\n\r\n", self.address);
         self.exchange(request.as_bytes()).unwrap_or_else(|e| panic!("{path}: {e}"))
     }
@@ -160,7 +160,7 @@ fn read_reply(stream: &mut impl BufRead) -> io::Result<(Reply, bool)> {
 
 /// The header fields of a signed request: `host`, `content-type`, `x-amz-date`, `x-amz-target`,
 /// `authorization`.
-pub fn sign(
+pub(crate) fn sign(
     credentials: &Credentials,
     host: &str,
     operation: &str,
@@ -206,14 +206,14 @@ fn hmac(key: &[u8], bytes: &[u8]) -> Vec<u8> {
     hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), bytes).as_ref().to_vec()
 }
 
-pub fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-pub fn base64(bytes: &[u8]) -> String {
+pub(crate) fn base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 
-pub fn unbase64(text: &str) -> Vec<u8> {
+pub(crate) fn unbase64(text: &str) -> Vec<u8> {
     STANDARD.decode(text).expect("base64")
 }

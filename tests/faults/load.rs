@@ -13,7 +13,7 @@ const VERSIONS: usize = 8;
 
 /// What a secret must look like; all empty if there is none.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Secret {
+pub(crate) struct Secret {
     name: String,
     /// Value by version id.
     versions: BTreeMap<String, String>,
@@ -31,21 +31,21 @@ struct Step {
 }
 
 /// One client with its own secrets and keys.
-pub struct Worker {
+pub(crate) struct Worker {
     number: usize,
     client: Client,
     lots: Lots,
     steps: u64,
     secrets: Vec<Secret>,
     /// Keys that were acknowledged.
-    pub keys: Vec<String>,
+    pub(crate) keys: Vec<String>,
     /// The `User-Agent`s of acknowledged requests since the last check, and whether each was a
     /// change.
-    pub acknowledged: Vec<String>,
+    pub(crate) acknowledged: Vec<String>,
     /// The request whose answer never came.
     in_flight: Option<(String, Option<(usize, Secret)>)>,
     /// What broke the connection.
-    pub broke: Option<std::io::Error>,
+    pub(crate) broke: Option<std::io::Error>,
 }
 
 impl Secret {
@@ -95,7 +95,7 @@ fn text(value: &Value) -> String {
 }
 
 impl Worker {
-    pub fn new(number: usize, appliance: &Appliance, lots: Lots) -> Self {
+    pub(crate) fn new(number: usize, appliance: &Appliance, lots: Lots) -> Self {
         Self {
             number,
             client: appliance.client(),
@@ -110,7 +110,7 @@ impl Worker {
     }
 
     /// Works until `stop` or until the connection breaks.
-    pub fn work(&mut self, stop: &AtomicBool) {
+    pub(crate) fn work(&mut self, stop: &AtomicBool) {
         while !stop.load(Ordering::Relaxed) && self.broke.is_none() {
             let step = self.next();
             self.take(step);
@@ -221,7 +221,7 @@ impl Worker {
 
     /// Compares every secret with the server. The change that was in flight has been done or not,
     /// wholly; `records` (successes in the audit log, by `User-Agent`) must say the same.
-    pub fn check(&mut self, appliance: &Appliance, records: &HashMap<String, usize>) {
+    pub(crate) fn check(&mut self, appliance: &Appliance, records: &HashMap<String, usize>) {
         self.client = appliance.client();
         self.broke = None;
         let (agent, mut after) = self.in_flight.take().unwrap_or_default();
