@@ -22,6 +22,7 @@ pub(crate) struct Appliance {
     child: Option<Child>,
     /// What stands before the program on its command line: a wrapper that sets limits, say.
     pub(crate) wrapper: Vec<String>,
+    pub(crate) program: String,
     pub(crate) log_filter: &'static str,
     pub(crate) address: String,
     pub(crate) credentials: Credentials,
@@ -42,6 +43,7 @@ impl Appliance {
             folder: tempfile::tempdir().expect("a folder"),
             child: None,
             wrapper: Vec::new(),
+            program: PROGRAM.to_owned(),
             log_filter: "warn,strongroom=info",
             address: String::new(),
             credentials: none,
@@ -73,7 +75,7 @@ impl Appliance {
 
     fn command(&self) -> Command {
         let mut words = self.wrapper.clone();
-        words.push(PROGRAM.to_owned());
+        words.push(self.program.clone());
         let mut command = Command::new(&words[0]);
         let log = OpenOptions::new().create(true).append(true).open(self.log_file());
         command
@@ -88,6 +90,11 @@ impl Appliance {
 
     /// Starts it (again) and waits until it is ready.
     pub(crate) fn resume(&mut self) {
+        assert!(self.starts(), "not ready:\n{}", self.log());
+    }
+
+    /// Starts it (again); whether it is ready or has refused.
+    pub(crate) fn starts(&mut self) -> bool {
         let mut child = self.command().stdout(Stdio::piped()).spawn().expect("started");
         let out = child.stdout.take().expect("piped");
         self.child = Some(child);
@@ -98,8 +105,11 @@ impl Appliance {
             drop(tell.send(line));
         });
         let line = told.recv_timeout(PATIENCE).unwrap_or_default();
-        let ready: Value = serde_json::from_str(&line)
-            .unwrap_or_else(|_| panic!("not ready: {line:?}\n{}", self.log()));
+        let Ok(ready) = serde_json::from_str::<Value>(&line) else {
+            let status = end(self.child.take().expect("started"));
+            assert_eq!(status.code(), Some(1), "{line:?}\n{}", self.log());
+            return false;
+        };
         let text = |name: &str| ready[name].as_str().expect("text").to_owned();
         self.address = text("endpoint").trim_start_matches("http://").to_owned();
         self.credentials = Credentials {
@@ -107,6 +117,7 @@ impl Appliance {
             secret: text("secret_access_key"),
             region: text("region"),
         };
+        true
     }
 
     /// Starts it where it must refuse; answers what it said.

@@ -82,8 +82,16 @@ impl Client {
         Self { stream: Some(BufReader::new(stream)), ..Self::new(address, credentials) }
     }
 
-    /// A request of an operation, `kms:Encrypt` or `secretsmanager:GetSecretValue`.
+    /// A request of an operation, `kms:Encrypt` or `secretsmanager:GetSecretValue`. What makes a
+    /// version gets a ClientRequestToken if it has none, as AWS's own clients do it.
     pub(crate) fn call(&mut self, operation: &str, input: &Value) -> io::Result<Reply> {
+        let mut input = input.clone();
+        let makes = ["CreateSecret", "PutSecretValue", "UpdateSecret"];
+        if makes.iter().any(|name| operation.ends_with(&format!(":{name}")))
+            && input["ClientRequestToken"].is_null()
+        {
+            input["ClientRequestToken"] = uuid::Uuid::new_v4().to_string().into();
+        }
         self.send(operation, input.to_string().as_bytes())
     }
 

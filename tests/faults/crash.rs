@@ -50,16 +50,17 @@ fn killed_sixty_times_under_load_it_loses_and_halves_nothing() {
 
 /// The audit log, as far as it has been read.
 #[derive(Default)]
-struct Trail {
+pub(crate) struct Trail {
     seen: usize,
     events: HashSet<String>,
     /// Records without an error, by `User-Agent`.
-    successes: HashMap<String, usize>,
-    torn: usize,
+    pub(crate) successes: HashMap<String, usize>,
+    /// Lines that are no records.
+    pub(crate) torn: usize,
 }
 
 impl Trail {
-    fn read(&mut self, appliance: &Appliance) {
+    pub(crate) fn read(&mut self, appliance: &Appliance) {
         let (records, torn) = appliance.audit();
         for record in &records[self.seen..] {
             let event = record["eventID"].as_str().expect("an event id").to_owned();

@@ -123,7 +123,14 @@ impl Worker {
         self.client.agent.clone_from(&agent);
         match self.client.call(step.operation, &step.input) {
             Ok(reply) => {
-                assert_eq!(reply.status, 200, "{} {}: {}", step.operation, step.input, reply.text());
+                assert_eq!(
+                    reply.status,
+                    200,
+                    "{} {}: {}",
+                    step.operation,
+                    step.input,
+                    reply.text()
+                );
                 self.acknowledged.push(agent);
                 if step.operation == "kms:CreateKey" {
                     self.keys.push(text(&reply.json()["KeyMetadata"]["KeyId"]));

@@ -90,7 +90,11 @@ fn a_token_that_goes_away_in_flight_is_missed_and_found_again_without_a_restart(
     });
     assert_eq!(read(&mut client, "kept").member("SecretString"), "hunter2");
     assert_eq!(client.look("/readyz").status, 200);
-    assert_eq!(create(&mut client, "new", "hunter2").status, 200, "nothing half-made is in the way");
+    assert_eq!(
+        create(&mut client, "new", "hunter2").status,
+        200,
+        "nothing half-made is in the way"
+    );
 }
 
 #[test]
@@ -105,13 +109,20 @@ fn a_backing_key_deleted_behind_our_back_is_an_alarm_and_no_reason_to_act() {
     assert_eq!(encrypt(&mut client, &key).status, 200);
     create(&mut client, "under it", "hunter2").output();
     client
-        .ask("secretsmanager:CreateSecret", &json!({"Name": "other", "KmsKeyId": key, "SecretString": "hunter2"}))
+        .ask(
+            "secretsmanager:CreateSecret",
+            &json!({"Name": "other", "KmsKeyId": key, "SecretString": "hunter2"}),
+        )
         .output();
     fs::remove_file(made[0]).expect("removed");
 
     for round in ["running", "started again"] {
         let reply = encrypt(&mut client, &key);
-        assert_eq!((reply.status, reply.code().as_str()), (400, "KMSInvalidStateException"), "{round}");
+        assert_eq!(
+            (reply.status, reply.code().as_str()),
+            (400, "KMSInvalidStateException"),
+            "{round}"
+        );
         assert_eq!(encrypt(&mut client, "alias/aws/secretsmanager").status, 200, "{round}");
         let described = client.ask("kms:DescribeKey", &json!({"KeyId": key})).output();
         assert_eq!(described["KeyMetadata"]["KeyState"], "Enabled", "{round}: the row stands");
@@ -185,7 +196,8 @@ fn a_database_at_its_limit_refuses_and_goes_on_once_something_is_deleted() {
     appliance.stop();
     let path = appliance.path("strongroom.toml");
     let text = fs::read_to_string(&path).expect("a configuration");
-    fs::write(&path, text.replace("# max_bytes = 107374182400", "max_bytes = 2097152")).expect("written");
+    fs::write(&path, text.replace("# max_bytes = 107374182400", "max_bytes = 2097152"))
+        .expect("written");
     appliance.resume();
     let mut client = appliance.client();
     let mut taken = fill(&mut client, "full", 3);
@@ -221,7 +233,7 @@ fn a_full_disk_fails_requests_closed_and_service_returns_with_room() {
     let mut appliance = Appliance::prepare();
     let dir = appliance.dir();
     fs::create_dir(&dir).expect("a folder");
-    let mount = format!("mount -t tmpfs -o size=6m none '{}' && exec \"$@\"", dir.display());
+    let mount = format!("mount -t tmpfs -o size=12m none '{}' && exec \"$@\"", dir.display());
     appliance.wrapper = ["unshare", "-m", "sh", "-c", &mount, "sh"].map(str::to_owned).to_vec();
     appliance.resume();
     // The same folder as the server sees it.
@@ -230,6 +242,8 @@ fn a_full_disk_fails_requests_closed_and_service_returns_with_room() {
     let mut client = appliance.client();
     create(&mut client, "before", "hunter2").output();
     let mut agents = Vec::new();
+    // What an administrator will delete in order to make room.
+    fs::write(inside.join("room"), vec![0; 7 << 20]).expect("written");
     let taken = fill(&mut client, "full", 2);
     take_all_room(&inside.join("ballast"));
 
@@ -246,7 +260,10 @@ fn a_full_disk_fails_requests_closed_and_service_returns_with_room() {
             agents.push(client.agent.clone());
         } else {
             let code = reply.code();
-            assert!(["InternalServiceError", "KMSInternalException"].contains(&code.as_str()), "{code}");
+            assert!(
+                ["InternalServiceError", "KMSInternalException"].contains(&code.as_str()),
+                "{code}"
+            );
             assert!(!reply.text().contains("hunter2"));
         }
     }
@@ -259,7 +276,7 @@ fn a_full_disk_fails_requests_closed_and_service_returns_with_room() {
     }
     assert_eq!(client.look("/readyz").status, 503);
 
-    fs::remove_file(inside.join("ballast")).expect("removed");
+    fs::remove_file(inside.join("room")).expect("removed");
     client.agent = "after".to_owned();
     until("the service", Duration::from_secs(2), || read(&mut client, "before").status == 200);
     create(&mut client, "last", "hunter2").output();
@@ -332,7 +349,11 @@ fn an_audit_log_that_takes_no_more_fails_requests_closed_until_it_does() {
             }
         }
         assert!(refused > 0, "round {round}");
-        assert_eq!(read(&mut client, "kept").code(), "InternalServiceError", "no record, no answer");
+        assert_eq!(
+            read(&mut client, "kept").code(),
+            "InternalServiceError",
+            "no record, no answer"
+        );
         let unsigned = client.look("/nothing");
         assert_ne!(unsigned.status, 200, "refusals are recorded too");
         limit_files(appliance.pid(), "unlimited");
