@@ -62,7 +62,7 @@ impl Appliance {
 
     /// What the server has logged so far, over all starts.
     pub(crate) fn log(&self) -> String {
-        fs::read_to_string(self.log_file()).unwrap_or_default()
+        String::from_utf8_lossy(&fs::read(self.log_file()).unwrap_or_default()).into_owned()
     }
 
     pub(crate) fn log_file(&self) -> PathBuf {
@@ -198,6 +198,11 @@ impl Appliance {
 
 impl Drop for Appliance {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            println!("the end of the log:\n{}", lines[lines.len().saturating_sub(30)..].join("\n"));
+        }
         if let Some(mut child) = self.child.take() {
             drop(child.kill());
             drop(child.wait());

@@ -37,7 +37,7 @@ fn killed_sixty_times_under_load_it_loses_and_halves_nothing() {
         trail.read(&appliance);
         std::thread::scope(|scope| {
             for worker in &mut workers {
-                scope.spawn(|| worker.check(&appliance, &trail.successes));
+                scope.spawn(|| worker.check(&appliance, &trail.successes, true));
             }
         });
     }

@@ -37,14 +37,21 @@ fn told_to_end_under_load_it_answers_what_it_has_begun() {
         appliance.ended();
         for worker in &workers {
             let error = worker.broke.as_ref().expect("it ended");
-            // Refused: a new connection after the end. Anything else would be an answer lost.
-            assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "round {round}: {error}");
+            // A new connection after the end is refused. A request that crosses with the end of an
+            // idle connection finds it closed, and its client may send it again: it was not begun.
+            let unbegun = [
+                ErrorKind::ConnectionRefused,
+                ErrorKind::UnexpectedEof,
+                ErrorKind::ConnectionReset,
+                ErrorKind::BrokenPipe,
+            ];
+            assert!(unbegun.contains(&error.kind()), "round {round}: {error}");
         }
         appliance.resume();
         trail.read(&appliance);
         std::thread::scope(|scope| {
             for worker in &mut workers {
-                scope.spawn(|| worker.check(&appliance, &trail.successes));
+                scope.spawn(|| worker.check(&appliance, &trail.successes, false));
             }
         });
     }

@@ -226,12 +226,21 @@ impl Worker {
         Step { operation, input: json!({"SecretId": name}), after: None }
     }
 
-    /// Compares every secret with the server. The change that was in flight has been done or not,
-    /// wholly; `records` (successes in the audit log, by `User-Agent`) must say the same.
-    pub(crate) fn check(&mut self, appliance: &Appliance, records: &HashMap<String, usize>) {
+    /// Compares every secret with the server; `records` (successes in the audit log, by
+    /// `User-Agent`) must say the same. The request that was not answered has been done or not,
+    /// wholly; after an orderly end (`killed` is false) it has not been done.
+    pub(crate) fn check(
+        &mut self,
+        appliance: &Appliance,
+        records: &HashMap<String, usize>,
+        killed: bool,
+    ) {
         self.client = appliance.client();
         self.broke = None;
         let (agent, mut after) = self.in_flight.take().unwrap_or_default();
+        if !killed {
+            assert_eq!(records.get(&agent), None, "{agent} was done and not answered");
+        }
         for (index, expected) in self.secrets.iter_mut().enumerate() {
             let found = Secret::fetch(&mut self.client, &expected.name);
             match after.take_if(|(i, _)| *i == index) {

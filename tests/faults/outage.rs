@@ -107,7 +107,7 @@ fn a_backing_key_deleted_behind_our_back_is_an_alarm_and_no_reason_to_act() {
     let made: Vec<_> = made.iter().filter(|path| !before.contains(path)).collect();
     assert_eq!(made.len(), 1);
     assert_eq!(encrypt(&mut client, &key).status, 200);
-    create(&mut client, "under it", "hunter2").output();
+    create(&mut client, "under-another", "hunter2").output();
     client
         .ask(
             "secretsmanager:CreateSecret",
@@ -127,7 +127,7 @@ fn a_backing_key_deleted_behind_our_back_is_an_alarm_and_no_reason_to_act() {
         let described = client.ask("kms:DescribeKey", &json!({"KeyId": key})).output();
         assert_eq!(described["KeyMetadata"]["KeyState"], "Enabled", "{round}: the row stands");
         assert_eq!(appliance.token_objects(), before, "{round}: it is not made anew");
-        assert_eq!(read(&mut client, "under it").status, 200, "{round}: others are served");
+        assert_eq!(read(&mut client, "under-another").status, 200, "{round}: others are served");
         if round == "running" {
             appliance.stop();
             appliance.resume();
