@@ -122,7 +122,7 @@ impl Log {
     }
 
     /// Bytes of the log.
-    pub fn len(&self) -> Result<u64, Error> {
+    pub fn size(&self) -> Result<u64, Error> {
         let metadata = self.0.file.metadata();
         Ok(metadata.map_err(|e| failed(&self.0.path, &e))?.len())
     }

@@ -35,7 +35,7 @@ pub async fn start(records: Records, log: Log) -> Result<Progress, Error> {
     let waiting = records.read(|rows| rows.records_after(0, 1)).map_err(|e| store(&e))?;
     let mut known = HashSet::new();
     if !waiting.is_empty() {
-        known = event_ids_from(&log, log.len()?.saturating_sub(TAIL))?;
+        known = event_ids_from(&log, log.size()?.saturating_sub(TAIL))?;
     }
     while move_batch(&records, &log, &mut last, &mut known).await? {}
     let progress = Progress::default();
@@ -83,7 +83,7 @@ async fn move_batch(
         }
     }
     if !lines.is_empty() {
-        let before = log.len()?;
+        let before = log.size()?;
         let number = match log.append_lines(&lines) {
             Ok(number) => number,
             Err(error) => {

@@ -2,7 +2,7 @@
 
 use crate::client::{Client, Credentials};
 use serde_json::Value;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -264,11 +264,6 @@ pub(crate) fn root() -> bool {
 pub(crate) fn chmod(path: &Path, mode: u32) {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("chmod");
-}
-
-/// An empty file.
-pub(crate) fn touch(path: &Path) -> File {
-    File::create(path).expect("a file")
 }
 
 /// Draws lots that can be drawn again: SplitMix64.

@@ -24,7 +24,6 @@ pub(crate) struct Credentials {
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
-    pub(crate) request_id: String,
     pub(crate) body: Vec<u8>,
 }
 
@@ -150,20 +149,19 @@ fn read_reply(stream: &mut impl BufRead) -> io::Result<(Reply, bool)> {
     };
     let status = next()?.split(' ').nth(1).and_then(|s| s.parse().ok());
     let status = status.ok_or(io::ErrorKind::InvalidData)?;
-    let (mut request_id, mut length, mut keep) = (String::new(), 0, true);
+    let (mut length, mut keep) = (0, true);
     loop {
         let field = next()?;
         let Some((name, value)) = field.split_once(": ") else { break };
         match name.to_ascii_lowercase().as_str() {
             "content-length" => length = value.parse().map_err(io::Error::other)?,
-            "x-amzn-requestid" => value.clone_into(&mut request_id),
             "connection" => keep = !value.eq_ignore_ascii_case("close"),
             _ => {}
         }
     }
     let mut body = vec![0; length];
     stream.read_exact(&mut body)?;
-    Ok((Reply { status, request_id, body }, keep))
+    Ok((Reply { status, body }, keep))
 }
 
 /// The header fields of a signed request: `host`, `content-type`, `x-amz-date`, `x-amz-target`,

@@ -3,7 +3,7 @@
 
 use crate::appliance::{Appliance, root, until};
 use crate::client::{Client, Reply};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -364,6 +364,5 @@ fn an_audit_log_that_takes_no_more_fails_requests_closed_until_it_does() {
     recorded_once(&appliance, &agents);
     let (_, torn) = appliance.audit();
     assert!(torn <= 3, "{torn} torn lines");
-    let secrets = Value::from(agents.len());
-    assert_ne!(secrets, 0);
+    assert!(!agents.is_empty());
 }
