@@ -23,6 +23,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The labels of the keys that are derived from the store key.
 const ROW_MACS: &str = "strongroom row macs v1";
@@ -135,7 +136,8 @@ impl Appliance {
     ) -> Result<Self, Error> {
         let wrapped: WrappedStoreKey = serde_json::from_value(site.store_key.clone())
             .map_err(|_| Error::Refused("the store key in the database is damaged".into()))?;
-        let store_key = StoreKey::unwrap(&lane, &config.region, &wrapped).await?;
+        let store_key = StoreKey::unwrap(&lane, &config.region, &wrapped).await;
+        let store_key = store_key.map_err(|error| unwrapping(error, &site, &lane))?;
         let mac = RowMac::new(store_key.derive(ROW_MACS)?.expose());
         let records = Records::new(store, mac, config.store.cached_documents);
         let world = World::system();
@@ -166,11 +168,12 @@ impl Appliance {
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), Error> {
         let (listeners, tls) = listen::open(&self.config.front)?;
+        let hangup = hangup()?;
         let addresses = listeners.iter().filter_map(|l| Some((l.address().ok()?, l.is_tls())));
         ready(&addresses.collect::<Vec<_>>());
         let keeping = tokio::spawn(keep_house(self.services.clone()));
         let noting = tokio::spawn(note_accesses(self.services.clone()));
-        let reloading = tokio::spawn(reload_on_hangup(tls));
+        let reloading = tokio::spawn(reload_on_hangup(hangup, tls));
         let (limits, random) = (self.config.front.limits, self.services.world.random.clone());
         let door = Arc::new(Door::new(self.services.clone(), self.authenticator));
         listen::serve(listeners, limits, random, door, shutdown).await;
@@ -202,6 +205,18 @@ fn site(store: &Store, config: &Config) -> Result<meta::Site, Error> {
     Ok(site)
 }
 
+/// A token without the store key is another one, or a new one of the same name.
+fn unwrapping(error: envelope::Error, site: &meta::Site, lane: &Lane) -> Error {
+    let envelope::Error::Custody(custody::Error::KeyNotFound(id)) = error else {
+        return error.into();
+    };
+    let (theirs, ours) = (&site.token, &lane.info().serial);
+    Error::Refused(format!(
+        "the token of serial number `{ours}` does not hold the store key ({id}): the database was \
+         made with the token of serial number `{theirs}`"
+    ))
+}
+
 /// Runs what blocks on a thread that may.
 pub async fn on_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
@@ -222,10 +237,13 @@ async fn note_accesses(services: Arc<Services>) {
     services.accesses.keep_writing(&services.records).await;
 }
 
+/// SIGHUP, heard from now on: before anybody is told that the server is ready.
+fn hangup() -> Result<Signal, Error> {
+    signal(SignalKind::hangup()).map_err(|e| Error::io(Path::new("the signals"), e))
+}
+
 /// Reads certificate and key again on SIGHUP.
-async fn reload_on_hangup(tls: Option<Arc<crate::front::tls::Tls>>) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+async fn reload_on_hangup(mut hangup: Signal, tls: Option<Arc<crate::front::tls::Tls>>) {
     while hangup.recv().await.is_some() {
         match tls.as_ref().map(|tls| tls.reload()) {
             Some(Ok(())) => tracing::info!("certificate and key were read again"),

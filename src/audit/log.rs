@@ -121,6 +121,12 @@ impl Log {
         Ok(())
     }
 
+    /// Bytes of the log.
+    pub fn size(&self) -> Result<u64, Error> {
+        let metadata = self.0.file.metadata();
+        Ok(metadata.map_err(|e| failed(&self.0.path, &e))?.len())
+    }
+
     fn sync_now(&self) -> Result<(), Error> {
         let number = self.0.appended.load(Ordering::Acquire);
         self.0.file.sync_data().map_err(|e| failed(&self.0.path, &e))?;

@@ -33,18 +33,22 @@ impl Progress {
 pub async fn start(records: Records, log: Log) -> Result<Progress, Error> {
     let mut last = 0;
     let waiting = records.read(|rows| rows.records_after(0, 1)).map_err(|e| store(&e))?;
-    let known = if waiting.is_empty() { HashSet::new() } else { event_ids_at_end(&log)? };
-    while move_batch(&records, &log, &mut last, &known).await? {}
+    let mut known = HashSet::new();
+    if !waiting.is_empty() {
+        known = event_ids_from(&log, log.size()?.saturating_sub(TAIL))?;
+    }
+    while move_batch(&records, &log, &mut last, &mut known).await? {}
     let progress = Progress::default();
     tokio::spawn(keep_moving(records, log, last, progress.clone()));
     Ok(progress)
 }
 
 async fn keep_moving(records: Records, log: Log, mut last: i64, progress: Progress) {
-    let known = HashSet::new();
+    let mut known = HashSet::new();
     loop {
-        match move_batch(&records, &log, &mut last, &known).await {
+        match move_batch(&records, &log, &mut last, &mut known).await {
             Ok(more) => {
+                known.clear();
                 progress.0.store(false, Ordering::Release);
                 if !more {
                     tokio::time::sleep(PAUSE).await;
@@ -60,12 +64,13 @@ async fn keep_moving(records: Records, log: Log, mut last: i64, progress: Progre
     }
 }
 
-/// Moves what comes after `last`; answers whether there may be more.
+/// Moves what comes after `last` and is not `known` to be in the log; answers whether there may be
+/// more. After a write that was cut short, what of it got into the log is known too.
 async fn move_batch(
     records: &Records,
     log: &Log,
     last: &mut i64,
-    known: &HashSet<String>,
+    known: &mut HashSet<String>,
 ) -> Result<bool, Error> {
     let after = *last;
     let batch = records.read(|rows| rows.records_after(after, BATCH)).map_err(|e| store(&e))?;
@@ -78,7 +83,14 @@ async fn move_batch(
         }
     }
     if !lines.is_empty() {
-        let number = log.append_lines(&lines)?;
+        let before = log.size()?;
+        let number = match log.append_lines(&lines) {
+            Ok(number) => number,
+            Err(error) => {
+                known.extend(event_ids_from(log, before)?);
+                return Err(error);
+            }
+        };
         *last = up_to;
         log.durable(number).await?;
     }
@@ -96,19 +108,19 @@ fn event_id(record: &[u8]) -> Option<String> {
     serde_json::from_slice::<Id>(record).ok().map(|r| r.id)
 }
 
-fn event_ids_at_end(log: &Log) -> Result<HashSet<String>, Error> {
-    let tail = read_end(log.path())
+/// The ids of the records that begin after byte `from` of the log.
+fn event_ids_from(log: &Log, from: u64) -> Result<HashSet<String>, Error> {
+    let end = read_from(log.path(), from)
         .map_err(|e| Error::Io { path: log.path().display().to_string(), why: e.to_string() })?;
-    Ok(tail.split(|b| *b == b'\n').filter_map(event_id).collect())
+    Ok(end.split(|b| *b == b'\n').filter_map(event_id).collect())
 }
 
-fn read_end(path: &std::path::Path) -> std::io::Result<Vec<u8>> {
+fn read_from(path: &std::path::Path, from: u64) -> std::io::Result<Vec<u8>> {
     let mut file = std::fs::File::open(path)?;
-    let len = file.metadata()?.len();
-    file.seek(SeekFrom::Start(len.saturating_sub(TAIL)))?;
-    let mut tail = Vec::new();
-    file.read_to_end(&mut tail)?;
-    Ok(tail)
+    file.seek(SeekFrom::Start(from))?;
+    let mut end = Vec::new();
+    file.read_to_end(&mut end)?;
+    Ok(end)
 }
 
 fn store(error: &crate::store::Error) -> Error {

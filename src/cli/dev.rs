@@ -78,6 +78,7 @@ impl Dev {
         config.front.validate().map_err(crate::config::Error::Front)?;
         let (id, secret) = read_credentials(&self.dir)?;
         let pin = pin::read(config.token.pin_file.as_deref())?;
+        let shutdown = shutdown()?;
         let appliance = Appliance::open(config, pin).await?;
         let region = appliance.services.region.clone();
         let account = appliance.site.account.clone();
@@ -92,7 +93,7 @@ impl Dev {
                 session_token: None,
             });
         };
-        appliance.serve(ready, shutdown()).await
+        appliance.serve(ready, shutdown).await
     }
 
     #[expect(clippy::print_stdout, reason = "the line that the caller waits for")]

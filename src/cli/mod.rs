@@ -62,13 +62,13 @@ fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     built.map_err(|e| Error::io(Path::new("the reactor"), e))
 }
 
-/// Waits for SIGTERM or SIGINT.
-async fn shutdown() {
+/// What waits for SIGTERM or SIGINT. They are heard from the call on, not from the first poll: one
+/// that comes as soon as the server is ready must not end it as the system would.
+fn shutdown() -> Result<impl Future<Output = ()>, Error> {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return;
-    };
-    tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+    let heard = |kind| signal(kind).map_err(|e| Error::io(Path::new("the signals"), e));
+    let (mut term, mut int) = (heard(SignalKind::terminate())?, heard(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+    })
 }

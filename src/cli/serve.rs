@@ -28,9 +28,10 @@ impl Serve {
         }
         let pin = pin::read(config.token.pin_file.as_deref())?;
         runtime()?.block_on(async {
+            let shutdown = shutdown()?;
             let appliance = Appliance::open(config, pin).await?;
             let region = appliance.services.region.clone();
-            appliance.serve(|addresses| announce(&region, addresses), shutdown()).await
+            appliance.serve(|addresses| announce(&region, addresses), shutdown).await
         })
     }
 }

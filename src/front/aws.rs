@@ -125,6 +125,10 @@ pub fn log(row: &Row, request_id: &str, error: &Error) {
         Condition::Internal => {
             tracing::error!(operation = row.name, request_id, log, "internal fault");
         }
+        // A row that was altered, a key that its token has lost: somebody must look at it.
+        Condition::InvalidState if error.log.is_some() => {
+            tracing::error!(operation = row.name, request_id, log, "{}", error.message);
+        }
         _ if error.log.is_some() => {
             tracing::warn!(operation = row.name, request_id, log, "{}", error.message);
         }

@@ -5,7 +5,7 @@ use super::message::{Handler, Head, Incoming, Outgoing, Refusal};
 use super::{aws, rest};
 use crate::audit::{self, Record, Source};
 use crate::clock::quick_uuid;
-use crate::identity::sigv4::Request as Signed;
+use crate::identity::sigv4::{AuthError, Request as Signed};
 use crate::identity::{self, Authenticator};
 use crate::name::{Caller, Service, Uuid};
 use crate::ops::Row;
@@ -93,6 +93,10 @@ impl Door {
             error => {
                 let request_id = head.request_id.as_str();
                 tracing::error!(request_id, %error, "a caller could not be proved");
+                if error.altered() {
+                    let unknown = AuthError::UnrecognizedClient;
+                    return refusal(unknown.code(), StatusCode::BAD_REQUEST, unknown.to_string());
+                }
                 let status = StatusCode::INTERNAL_SERVER_ERROR;
                 refusal("InternalFailure", status, "an internal fault; see the server's log".into())
             }

@@ -43,6 +43,17 @@ pub enum Error {
     Primitive(#[from] DerivationFailed),
 }
 
+impl Error {
+    /// Whether the access key's row was altered or damaged: then it proves nobody, and the fault is
+    /// not ours.
+    pub fn altered(&self) -> bool {
+        matches!(
+            self,
+            Self::Store(store::Error::Corrupt(_)) | Self::Sealed(envelope::Error::Invalid)
+        )
+    }
+}
+
 impl Authenticator {
     /// Over these records; `sealing` is the key that access-key secrets are sealed under.
     pub fn new(records: Records, region: &str, sealing: Key) -> Self {

@@ -32,6 +32,17 @@ pub async fn make_backing_key(
     services: &Services,
     rotation: Option<RotationType>,
 ) -> Result<Backing> {
+    match make(services, rotation).await {
+        // SoftHSM 2.6.1 fails about one of several hundred generations (CKR_GENERAL_ERROR) when
+        // several sessions make keys at once; the next one succeeds.
+        Err(error) if error.condition == Condition::KeyUnavailable => {
+            make(services, rotation).await
+        }
+        settled => settled,
+    }
+}
+
+async fn make(services: &Services, rotation: Option<RotationType>) -> Result<Backing> {
     let id = BackingKeyId(random_bytes(&*services.world.random)?);
     let scheme = Scheme::HmacKdf;
     note(services, id, IntentKind::Create).await?;

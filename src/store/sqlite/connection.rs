@@ -147,7 +147,8 @@ pub(super) fn from_sqlite(error: rusqlite::Error) -> Error {
     match failure.code {
         ErrorCode::DiskFull => Error::Full,
         ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Error::Corrupt(error.to_string()),
-        ErrorCode::ConstraintViolation => Error::Internal("a constraint refused a row"),
+        // Every write looks first: what stands in its way was put there by somebody else.
+        ErrorCode::ConstraintViolation => Error::Corrupt("a constraint refused a row".to_owned()),
         ErrorCode::TooBig => Error::Internal("a value of more than 1 MiB"),
         ErrorCode::TypeMismatch | ErrorCode::ParameterOutOfRange | ErrorCode::ApiMisuse => {
             Error::Internal("a statement with a wrong argument")

@@ -90,8 +90,9 @@ pub struct Sqlite {
     queue: Arc<Queue>,
     commits: Arc<AtomicU64>,
     thread: Mutex<Option<JoinHandle<()>>>,
-    // Last, so that the directory is free only once every connection is closed.
-    _held: files::Held,
+    // Last, so that the directory is free only once every connection is closed; the writer's
+    // thread holds it too.
+    _held: Arc<files::Held>,
 }
 
 impl Sqlite {
@@ -107,7 +108,7 @@ impl Sqlite {
 
     fn open_with(options: Options, migrations: &'static [Migration]) -> Result<Self> {
         options.check()?;
-        let held = files::hold(&options.dir)?;
+        let held = Arc::new(files::hold(&options.dir)?);
         let settings = Settings {
             file: held.database.clone(),
             group: options.group,
@@ -118,9 +119,14 @@ impl Sqlite {
         let commits = Arc::new(AtomicU64::new(0));
         let mut writer = Writer::open(settings, Arc::clone(&queue), Arc::clone(&commits))?;
         connection::migrate(writer.connection()?, migrations)?;
+        let holding = Arc::clone(&held);
+        let serve = move || {
+            writer.serve();
+            drop(holding);
+        };
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || writer.serve())
+            .spawn(serve)
             .map_err(|error| Error::Io(error.to_string()))?;
         Ok(Self {
             readers: Readers::new(held.database.clone(), options.readers),
@@ -133,12 +139,15 @@ impl Sqlite {
     }
 
     /// Finishes the jobs already taken, refuses new ones, empties the log into the database and
-    /// closes it. Blocks until done; a second call does nothing.
+    /// closes it. Blocks until done, but for the writer's own thread, which a job may be the last
+    /// to keep the database open on; a second call does nothing.
     pub fn close(&self) {
         self.queue.close();
         self.readers.close();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if thread.is_some_and(|thread| thread.join().is_err()) {
+        let current = std::thread::current().id();
+        let others = thread.filter(|thread| thread.thread().id() != current);
+        if others.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the database's writer died");
         }
     }

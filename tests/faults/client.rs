@@ -1,0 +1,225 @@
+//! A small AWS client: HTTP/1.1 on one connection, requests signed with Signature Version 4.
+//! Written from AWS's documentation, apart from the server's own code.
+
+use aws_lc_rs::{digest, hmac};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An access key and where it is used.
+#[derive(Clone)]
+pub(crate) struct Credentials {
+    pub(crate) id: String,
+    pub(crate) secret: String,
+    pub(crate) region: String,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Reply {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or(Value::Null)
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The error's code; empty for a success.
+    pub(crate) fn code(&self) -> String {
+        if self.status == 200 {
+            return String::new();
+        }
+        self.json()["__type"].as_str().unwrap_or("no code").to_owned()
+    }
+
+    /// The output of a request that must have succeeded.
+    pub(crate) fn output(self) -> Value {
+        assert_eq!(self.status, 200, "{}", self.text());
+        self.json()
+    }
+
+    /// A member of the output, as text.
+    pub(crate) fn member(self, name: &str) -> String {
+        let output = self.output();
+        output[name].as_str().unwrap_or_else(|| panic!("no {name} in {output}")).to_owned()
+    }
+}
+
+/// What a connection reads and writes; TCP, or TLS over it.
+pub(crate) trait Stream: Read + Write + Send {}
+impl<T: Read + Write + Send> Stream for T {}
+
+/// One connection to a server, opened anew after a fault.
+pub(crate) struct Client {
+    address: String,
+    credentials: Credentials,
+    /// The `User-Agent`, which the audit record of a request repeats.
+    pub(crate) agent: String,
+    stream: Option<BufReader<Box<dyn Stream>>>,
+}
+
+impl Client {
+    pub(crate) fn new(address: &str, credentials: &Credentials) -> Self {
+        let (address, agent) = (address.to_owned(), "faults".to_owned());
+        Self { address, credentials: credentials.clone(), agent, stream: None }
+    }
+
+    /// Over a connection that stands already.
+    pub(crate) fn over(stream: Box<dyn Stream>, address: &str, credentials: &Credentials) -> Self {
+        Self { stream: Some(BufReader::new(stream)), ..Self::new(address, credentials) }
+    }
+
+    /// A request of an operation, `kms:Encrypt` or `secretsmanager:GetSecretValue`. What makes a
+    /// version gets a ClientRequestToken if it has none, as AWS's own clients do it.
+    pub(crate) fn call(&mut self, operation: &str, input: &Value) -> io::Result<Reply> {
+        let mut input = input.clone();
+        let makes = ["CreateSecret", "PutSecretValue", "UpdateSecret"];
+        if makes.iter().any(|name| operation.ends_with(&format!(":{name}")))
+            && input["ClientRequestToken"].is_null()
+        {
+            input["ClientRequestToken"] = uuid::Uuid::new_v4().to_string().into();
+        }
+        self.send(operation, input.to_string().as_bytes())
+    }
+
+    /// The same for a server that must be there.
+    pub(crate) fn ask(&mut self, operation: &str, input: &Value) -> Reply {
+        self.call(operation, input).unwrap_or_else(|e| panic!("{operation}: {e}"))
+    }
+
+    /// The same with any body.
+    pub(crate) fn send(&mut self, operation: &str, body: &[u8]) -> io::Result<Reply> {
+        let mut request = format!("POST / HTTP/1.1\r\nuser-agent: {}\r\n", self.agent);
+        for (name, value) in sign(&self.credentials, &self.address, operation, body) {
+            request += &format!("{name}: {value}\r\n");
+        }
+        request += &format!("content-length: {}\r\n\r\n", body.len());
+        let mut bytes = request.into_bytes();
+        bytes.extend_from_slice(body);
+        self.exchange(&bytes)
+    }
+
+    /// An unsigned GET.
+    pub(crate) fn look(&mut self, path: &str) -> Reply {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\n\r\n", self.address);
+        self.exchange(request.as_bytes()).unwrap_or_else(|e| panic!("{path}: {e}"))
+    }
+
+    fn exchange(&mut self, request: &[u8]) -> io::Result<Reply> {
+        let mut stream = match self.stream.take() {
+            Some(stream) => stream,
+            None => {
+                let stream = TcpStream::connect(&self.address)?;
+                stream.set_read_timeout(Some(PATIENCE))?;
+                stream.set_nodelay(true)?;
+                BufReader::new(Box::new(stream) as Box<dyn Stream>)
+            }
+        };
+        stream.get_mut().write_all(request)?;
+        stream.get_mut().flush()?;
+        let (reply, keep) = read_reply(&mut stream)?;
+        if keep {
+            self.stream = Some(stream);
+        }
+        Ok(reply)
+    }
+}
+
+/// Reads an answer; says whether the connection stays open.
+fn read_reply(stream: &mut impl BufRead) -> io::Result<(Reply, bool)> {
+    let mut line = String::new();
+    let mut next = || {
+        line.clear();
+        match stream.read_line(&mut line)? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok::<_, io::Error>(line.trim_end().to_owned()),
+        }
+    };
+    let status = next()?.split(' ').nth(1).and_then(|s| s.parse().ok());
+    let status = status.ok_or(io::ErrorKind::InvalidData)?;
+    let (mut length, mut keep) = (0, true);
+    loop {
+        let field = next()?;
+        let Some((name, value)) = field.split_once(": ") else { break };
+        match name.to_ascii_lowercase().as_str() {
+            "content-length" => length = value.parse().map_err(io::Error::other)?,
+            "connection" => keep = !value.eq_ignore_ascii_case("close"),
+            _ => {}
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body)?;
+    Ok((Reply { status, body }, keep))
+}
+
+/// The header fields of a signed request: `host`, `content-type`, `x-amz-date`, `x-amz-target`,
+/// `authorization`.
+pub(crate) fn sign(
+    credentials: &Credentials,
+    host: &str,
+    operation: &str,
+    body: &[u8],
+) -> Vec<(&'static str, String)> {
+    let (service, name) = operation.split_once(':').expect("service:Operation");
+    let prefix = if service == "kms" { "TrentService" } else { service };
+    let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
+    let day = &now[..8];
+    let mut fields = vec![
+        ("content-type", "application/x-amz-json-1.1".to_owned()),
+        ("host", host.to_owned()),
+        ("x-amz-date", now.clone()),
+        ("x-amz-target", format!("{prefix}.{name}")),
+    ];
+    let names: Vec<_> = fields.iter().map(|(name, _)| *name).collect();
+    let names = names.join(";");
+    let headers: String = fields.iter().map(|(n, v)| format!("{n}:{v}\n")).collect();
+    let canonical = format!("POST\n/\n\n{headers}\n{names}\n{}", hex(&sha256(body)));
+    let region = &credentials.region;
+    let scope = format!("{day}/{region}/{service}/aws4_request");
+    let text = format!("AWS4-HMAC-SHA256\n{now}\n{scope}\n{}", hex(&sha256(canonical.as_bytes())));
+    let first = format!("AWS4{}", credentials.secret).into_bytes();
+    let key = [day, region, service, "aws4_request"]
+        .iter()
+        .fold(first, |key, part| hmac(&key, part.as_bytes()));
+    let signature = hex(&hmac(&key, text.as_bytes()));
+    let id = &credentials.id;
+    fields.push((
+        "authorization",
+        format!(
+            "AWS4-HMAC-SHA256 Credential={id}/{scope}, SignedHeaders={names}, Signature={signature}"
+        ),
+    ));
+    fields
+}
+
+fn sha256(bytes: &[u8]) -> Vec<u8> {
+    digest::digest(&digest::SHA256, bytes).as_ref().to_vec()
+}
+
+fn hmac(key: &[u8], bytes: &[u8]) -> Vec<u8> {
+    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), bytes).as_ref().to_vec()
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+pub(crate) fn base64(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
+}
+
+pub(crate) fn unbase64(text: &str) -> Vec<u8> {
+    STANDARD.decode(text).expect("base64")
+}

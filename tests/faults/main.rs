@@ -1,0 +1,23 @@
+//! Faults, from outside: the real program over a real SoftHSM token is killed, tampered with, cut
+//! off from its hardware and its disk, set up unsafely, and listened to for secrets.
+//!
+//! One test binary, so that it is linked once and its tests share the processors.
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a test fails by panicking"
+)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "shown with a failure")]
+#![expect(clippy::disallowed_methods, reason = "tests wait and draw lots as they like")]
+
+mod appliance;
+mod client;
+mod crash;
+mod drain;
+mod leaks;
+mod load;
+mod outage;
+mod refusals;
+mod tamper;
