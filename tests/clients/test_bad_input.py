@@ -13,6 +13,7 @@ import pytest
 import faults
 from conftest import CALL_SECONDS, MODELS, Answer, Appliance, check_answer
 from faults import PLANTED, PLANTED_BLOB, Literal
+from inputs import good_input, meaningful
 from operations import OPERATIONS, target_of
 
 # Members that the appliance leaves out, so that it passes over whatever stands in them.
@@ -52,19 +53,6 @@ BAD_IDS = [
     "\N{SNOWMAN}",
 ]
 ID_MEMBERS = {"KeyId", "SecretId", "TargetKeyId", "SourceKeyId", "DestinationKeyId", "KmsKeyId"}
-
-KEY_POLICY = {
-    "Version": "2012-10-17",
-    "Statement": [
-        {
-            "Effect": "Allow",
-            "Principal": {"AWS": "arn:aws:iam::{account}:root"},
-            "Action": "kms:*",
-            "Resource": "*",
-        }
-    ],
-}
-
 
 class Line:
     """A connection that is kept: one that the server drops without an answer is a failure."""
@@ -110,54 +98,7 @@ def target(tmp_path_factory):
 @pytest.fixture
 def given(target):
     """Values of members that mean something: a key, an alias and a secret for one test."""
-    key = target.raw("TrentService.CreateKey", {}).json["KeyMetadata"]["KeyId"]
-    other = target.raw("TrentService.CreateKey", {}).json["KeyMetadata"]["KeyId"]
-    name = f"bad-input-{uuid.uuid4()}"
-    new = {"Name": name, "SecretString": "x", "ClientRequestToken": str(uuid.uuid4())}
-    secret = target.raw("secretsmanager.CreateSecret", new).json["ARN"]
-    sealed = target.raw("TrentService.Encrypt", {"KeyId": key, "Plaintext": PLANTED_BLOB})
-    policy = json.dumps(KEY_POLICY).replace("{account}", target.account_id)
-    return {
-        "KeyId": key,
-        "TargetKeyId": key,
-        "SourceKeyId": key,
-        "DestinationKeyId": other,
-        "AliasName": f"alias/{name}",
-        "SecretId": secret,
-        "SecretIdList": [secret],
-        "Name": f"{name}-2",
-        "CiphertextBlob": sealed.json["CiphertextBlob"],
-        "Plaintext": PLANTED_BLOB,
-        "KeySpec": "AES_256",
-        "Policy": policy,
-        "ResourcePolicy": policy.replace("kms:*", "secretsmanager:*"),
-        "PolicyName": "default",
-        "NumberOfBytes": 32,
-        "PendingWindowInDays": 7,
-        "RecoveryWindowInDays": 7,
-        "RotationPeriodInDays": 90,
-        "VersionStage": "AWSCURRENT",
-        "ClientRequestToken": str(uuid.uuid4()),
-    }
-
-
-def good_input(service, name, given):
-    """An input with the required members and those without which an operation makes no sense."""
-    shape = MODELS[service].operation(name).input_shape
-    given = dict(given)
-    more = {
-        "BatchGetSecretValue": ["SecretIdList"],
-        "CreateSecret": ["ClientRequestToken"],
-        "Decrypt": ["CiphertextBlob", "KeyId"],
-        "GenerateDataKey": ["KeySpec"],
-        "GenerateDataKeyWithoutPlaintext": ["KeySpec"],
-        "GenerateRandom": ["NumberOfBytes"],
-        "ReEncrypt": ["CiphertextBlob"],
-        "PutSecretValue": ["ClientRequestToken", "SecretString"],
-        "UpdateSecret": ["ClientRequestToken"],
-    }
-    wanted = [*shape.required_members, *more.get(name, [])]
-    return {key: faults.sample(shape.members[key], key, given) for key in wanted}
+    return meaningful(target)
 
 
 def encoded(value):
