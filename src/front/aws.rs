@@ -135,3 +135,51 @@ pub fn log(row: &Row, request_id: &str, error: &Error) {
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::front::rest;
+    use crate::ops::TABLE;
+    use std::fmt::Write as _;
+
+    const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/errors.txt");
+    const HEADER: &str = "\
+# Every condition as the two doors answer it. `used` tells operations that use a KMS key's material
+# from the others. Written by the tests of src/front/aws.rs with STRONGROOM_GOLDEN=write.
+# service\tmaterial\tcondition\tcode\tstatus (AWS JSON)\tstatus (REST)
+";
+
+    fn table() -> String {
+        let mut text = HEADER.to_owned();
+        for (service, used) in
+            [(Service::SecretsManager, false), (Service::Kms, false), (Service::Kms, true)]
+        {
+            let of_kind = |row: &&Row| row.service == service && row.cryptographic == used;
+            let row = TABLE.iter().find(of_kind).expect("an operation of this kind");
+            for condition in Condition::ALL {
+                let (code, status) = code(row, *condition);
+                let material = if used { "used" } else { "unused" };
+                let (service, status) = (service.prefix(), status.as_u16());
+                let rest = rest::status(row, *condition).as_u16();
+                writeln!(text, "{service}\t{material}\t{condition:?}\t{code}\t{status}\t{rest}")
+                    .expect("writes into a string");
+            }
+        }
+        text
+    }
+
+    #[test]
+    fn the_error_table_is_the_golden_one() {
+        if std::env::var("STRONGROOM_GOLDEN").is_ok_and(|mode| mode == "write") {
+            std::fs::write(GOLDEN, table()).expect("the golden file is written");
+        }
+        let golden = std::fs::read_to_string(GOLDEN).expect("the golden file");
+        assert_eq!(table(), golden, "on purpose? STRONGROOM_GOLDEN=write, and look at the diff");
+    }
+
+    #[test]
+    fn secrets_manager_uses_no_key_material_in_its_rows() {
+        assert!(!TABLE.iter().any(|r| r.service == Service::SecretsManager && r.cryptographic));
+    }
+}

@@ -32,6 +32,13 @@ pub(super) struct Refused {
     pub(super) message: String,
 }
 
+impl Refused {
+    /// The same for a request that is known to mean this row; the audit record names it.
+    fn of(self, row: &Row) -> Self {
+        Self { service: Some(row.service), operation: row.name.to_owned(), ..self }
+    }
+}
+
 impl Door {
     /// A door to these services.
     pub fn new(services: Arc<Services>, authenticator: Authenticator) -> Self {
@@ -46,11 +53,7 @@ impl Door {
         let service = row.service;
         match self.caller(request, &[service]) {
             Ok((caller, _)) => self.call(row, caller, &request.head, request.body.expose()).await,
-            Err(mut refused) => {
-                refused.service = Some(service);
-                row.name.clone_into(&mut refused.operation);
-                self.refused(&request.head, &refused)
-            }
+            Err(refused) => self.refused(&request.head, &refused.of(row)),
         }
     }
 
@@ -111,7 +114,8 @@ impl Door {
         let query = head.uri.query().unwrap_or_default();
         let meant = rest::meant(&head.method, path, query, request.body.expose());
         let proved = meant.and_then(|meant| {
-            let (caller, _) = self.caller(request, &[meant.row.service])?;
+            let caller = self.caller(request, &[meant.row.service]);
+            let (caller, _) = caller.map_err(|refused| refused.of(meant.row))?;
             Ok((meant, caller))
         });
         match proved {

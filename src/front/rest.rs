@@ -1,7 +1,7 @@
 //! REST `/v1`: routes made from the same rows, plain JSON with the members of the AWS models.
 //!
 //! Members in a path are percent-encoded there (`%2F` in a secret's name); those of a GET or DELETE
-//! may stand in the query, everything else in the JSON body. Errors are RFC 9457 problem details.
+//! may stand in the query (structures as JSON), everything else in the JSON body. Errors are RFC 9457 problem details.
 
 use super::aws;
 use super::door::Refused;
@@ -62,6 +62,8 @@ enum MemberType {
     Bare,
     /// A list of texts: the parameter is repeated.
     List,
+    /// Structures, and lists of them: JSON in one parameter.
+    Json,
 }
 
 fn pieces(route: &Route) -> Vec<Piece> {
@@ -83,7 +85,9 @@ fn member_types(row: &Row) -> BTreeMap<String, MemberType> {
             Some(serde_json::Value::Array(all)) => all.iter().any(|t| t == name),
             _ => false,
         };
-        if is("integer") || is("number") || is("boolean") {
+        if is_json(value) {
+            MemberType::Json
+        } else if is("integer") || is("number") || is("boolean") {
             MemberType::Bare
         } else if is("array") {
             MemberType::List
@@ -92,6 +96,16 @@ fn member_types(row: &Row) -> BTreeMap<String, MemberType> {
         }
     };
     properties.into_iter().flatten().map(|(name, value)| (name.clone(), kind(value))).collect()
+}
+
+/// Whether a member of this JSON Schema holds structures, so that a query writes it as JSON.
+pub(super) fn is_json(schema: &serde_json::Value) -> bool {
+    let has = |schema: &serde_json::Value, name| schema.get(name).is_some();
+    let texts = |items: &serde_json::Value| items.get("type").is_some_and(|t| t == "string");
+    schema.get("items").is_some_and(|items| !texts(items))
+        || has(schema, "$ref")
+        || has(schema, "anyOf")
+        || has(schema, "additionalProperties")
 }
 
 /// What a REST request means: a row and the JSON input for it.
@@ -202,6 +216,8 @@ fn from_query(row: &Row, query: &str) -> Result<BTreeMap<String, String>, &'stat
             MemberType::Bare if is_bare(&value) => drop(members.insert(name, value)),
             MemberType::Bare => return Err("a query parameter must be a number, true or false"),
             MemberType::Text => drop(members.insert(name, text(&value))),
+            MemberType::Json if is_valid(&value) => drop(members.insert(name, value)),
+            MemberType::Json => return Err("a query parameter must be JSON"),
             MemberType::List => lists.entry(name).or_default().push(text(&value)),
         }
     }
@@ -221,6 +237,10 @@ fn is_bare(value: &str) -> bool {
     matches!(value, "true" | "false") || serde_json::from_str::<serde_json::Number>(value).is_ok()
 }
 
+fn is_valid(json: &str) -> bool {
+    serde_json::from_str::<serde::de::IgnoredAny>(json).is_ok()
+}
+
 fn text(value: &str) -> String {
     serde_json::Value::from(value).to_string()
 }
@@ -233,8 +253,8 @@ fn refused(code: &'static str, status: StatusCode, message: &str) -> Refused {
 pub(super) fn status(row: &Row, condition: Condition) -> StatusCode {
     use Condition as C;
     match condition {
-        C::AccessDenied | C::PublicPolicy => StatusCode::FORBIDDEN,
-        C::NotFound => StatusCode::NOT_FOUND,
+        C::AccessDenied | C::NotAuthorized | C::PublicPolicy => StatusCode::FORBIDDEN,
+        C::NotFound | C::KeyStoreNotFound => StatusCode::NOT_FOUND,
         C::AlreadyExists | C::Conflict | C::Disabled | C::InvalidState => StatusCode::CONFLICT,
         C::Throttled => StatusCode::TOO_MANY_REQUESTS,
         C::KeyUnavailable | C::DependencyTimeout | C::Unavailable => {
@@ -289,6 +309,11 @@ mod tests {
         let (row, input) = parsed("GET", "/secrets/a%2Fb/value", "VersionStage=AWSCURRENT", "");
         assert_eq!(row, "GetSecretValue");
         assert_eq!(input, serde_json::json!({"SecretId": "a/b", "VersionStage": "AWSCURRENT"}));
+        let query = "MaxResults=5&Filters=%5B%7B%22Key%22%3A%22name%22%2C%22Values%22%3A%5B%22a%22%5D%7D%5D";
+        let (row, input) = parsed("GET", "/secrets", query, "");
+        assert_eq!(row, "ListSecrets");
+        let filter = serde_json::json!({"Key": "name", "Values": ["a"]});
+        assert_eq!(input, serde_json::json!({"Filters": [filter], "MaxResults": 5}));
         let body = r#" { "Plaintext": "aGk=", "EncryptionContext": {"a": "}"} } "#;
         let (row, input) = parsed("POST", "/keys/alias%2Fx:wrap", "", body);
         assert_eq!(row, "Encrypt");
@@ -308,6 +333,7 @@ mod tests {
             code("GET", "/secrets/a/value", "Colour=red", ""),
             Some("SerializationException")
         );
+        assert_eq!(code("GET", "/secrets", "Filters=%7B", ""), Some("SerializationException"));
         assert_eq!(code("GET", "/secrets/a/value", "", "[1]"), Some("SerializationException"));
     }
 }

@@ -191,3 +191,57 @@ impl From<crate::clock::NoRandomness> for Error {
         Self::internal(error.to_string())
     }
 }
+
+#[cfg(test)]
+impl Condition {
+    /// Every condition, in the order of the declaration.
+    pub(crate) const ALL: &[Self] = &[
+        Self::Serialization,
+        Self::Validation,
+        Self::InvalidParameter,
+        Self::InvalidRequest,
+        Self::AccessDenied,
+        Self::NotAuthorized,
+        Self::NotFound,
+        Self::AlreadyExists,
+        Self::LimitExceeded,
+        Self::InvalidNextToken,
+        Self::MalformedPolicy,
+        Self::PublicPolicy,
+        Self::PreconditionNotMet,
+        Self::InvalidArn,
+        Self::InvalidAliasName,
+        Self::Tag,
+        Self::InvalidCiphertext,
+        Self::IncorrectKey,
+        Self::InvalidKeyUsage,
+        Self::KeyStoreNotFound,
+        Self::Unsupported,
+        Self::DryRun,
+        Self::Disabled,
+        Self::InvalidState,
+        Self::Conflict,
+        Self::DecryptionFailure,
+        Self::EncryptionFailure,
+        Self::Throttled,
+        Self::KeyUnavailable,
+        Self::DependencyTimeout,
+        Self::Unavailable,
+        Self::Internal,
+    ];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_of_conditions_is_whole() {
+        assert!(Condition::ALL.iter().enumerate().all(|(at, c)| *c as usize == at));
+        assert_eq!(
+            Condition::ALL.len(),
+            Condition::Internal as usize + 1,
+            "`Internal` is the last"
+        );
+    }
+}

@@ -7,10 +7,12 @@ use crate::secret::Secret;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{self, DeserializeOwned, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 use zeroize::Zeroizing;
 
 /// An answer's JSON, in memory that is wiped when the last holder lets go.
@@ -32,7 +34,7 @@ impl From<Secret> for Body {
 /// Reads an input; an empty body counts as `{}`.
 pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
     let body = if body.is_empty() { b"{}" } else { body };
-    serde_json::from_slice(body).map_err(|error| {
+    serde_json::from_slice(body).map(|Object(input)| input).map_err(|error| {
         // serde_json's texts may quote the value, which may be secret: they are not passed on.
         let text = match error.classify() {
             serde_json::error::Category::Data => misfit(&error.to_string()),
@@ -40,6 +42,37 @@ pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
         };
         Error::new(Condition::Serialization, text)
     })
+}
+
+/// A structure that is read from a JSON object alone. A derived `Deserialize` takes a list of the
+/// members' values as well, which no AWS service does.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = Object<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(
+                self,
+                map: A,
+            ) -> std::result::Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        d.deserialize_map(Members(PhantomData))
+    }
+}
+
+/// Reads a member that is a list of structures: each of them must be a JSON object.
+pub fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    d: D,
+) -> std::result::Result<Option<Vec<T>>, D::Error> {
+    let list = Option::<Vec<Object<T>>>::deserialize(d)?;
+    Ok(list.map(|list| list.into_iter().map(|Object(item)| item).collect()))
 }
 
 /// AWS's text for a value of another type than the member's.
@@ -379,6 +412,28 @@ mod tests {
     fn a_moment_is_a_number_of_seconds() {
         let text = serde_json::to_string(&Epoch(Time(1_767_225_600_123))).expect("encodes");
         assert_eq!(text, "1767225600.123");
+    }
+
+    #[test]
+    fn a_structure_is_an_object_and_no_list_of_its_members() {
+        #[derive(Debug, Deserialize)]
+        struct Inner {
+            key: String,
+        }
+        #[derive(Debug, Deserialize)]
+        struct Input {
+            #[serde(default, deserialize_with = "objects")]
+            inner: Option<Vec<Inner>>,
+        }
+        let input = decode::<Input>(br#"{"inner": [{"key": "a"}]}"#).expect("an object");
+        assert_eq!(input.inner.expect("a list")[0].key, "a");
+        assert!(decode::<Input>(b"{}").expect("a member may be left out").inner.is_none());
+        assert!(decode::<Input>(br#"{"inner": null}"#).expect("or null").inner.is_none());
+        for body in [&br#"[[{"key": "a"}]]"#[..], br#"{"inner": [["a"]]}"#] {
+            let error = decode::<Input>(body).expect_err("a list");
+            assert_eq!(error.condition, Condition::Serialization);
+            assert_eq!(error.message, "Start of list found where not expected.");
+        }
     }
 
     #[test]

@@ -194,6 +194,15 @@ class Appliance:
         finally:
             connection.close()
 
+    def rest(self, method, path, body=None, *, signing="secretsmanager", region=None):
+        """Signs and sends a REST request; `path` begins below `/v1` and is percent-encoded."""
+        data = b"" if body is None else json.dumps(body).encode()
+        path = f"/v1{path}"
+        request = AWSRequest(method=method, url=self.endpoint + path, data=data)
+        request.headers["Content-Type"] = "application/json"
+        SigV4Auth(self.credentials, signing, region or self.region).add_auth(request)
+        return self.post(data, dict(request.headers.items()), path=path, method=method)
+
     def raw(self, target, body, *, check=True, **signing):
         """Signs (see `signed`), sends, and checks the answer against the model."""
         answer = self.post(*self.signed(target, body, **signing))

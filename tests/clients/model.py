@@ -21,6 +21,8 @@ COMMON_ERRORS = {
     "InvalidSignatureException": "caller",
     "MalformedHttpRequestException": "caller",
     "MissingAuthenticationTokenException": "caller",
+    # Not in any model: AWS KMS answers it for an alias that begins with alias/aws/.
+    "NotAuthorizedException": "caller",
     "RequestEntityTooLargeException": "caller",
     "RequestTimeoutException": "caller",
     "SerializationException": "caller",

@@ -58,6 +58,7 @@ pub struct CreateKeyInput {
     origin: Option<String>,
     custom_key_store_id: Option<String>,
     bypass_policy_lockout_safety_check: Option<bool>,
+    #[serde(default, deserialize_with = "crate::ops::shape::objects")]
     tags: Option<Vec<TagInput>>,
     multi_region: Option<bool>,
     xks_key_id: Option<String>,

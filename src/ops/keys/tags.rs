@@ -86,6 +86,7 @@ pub struct TagResource;
 #[serde(rename_all = "PascalCase")]
 pub struct TagResourceInput {
     key_id: Option<String>,
+    #[serde(default, deserialize_with = "crate::ops::shape::objects")]
     tags: Option<Vec<TagInput>>,
 }
 

@@ -30,6 +30,7 @@ pub struct BatchGetSecretValue;
 #[serde(rename_all = "PascalCase")]
 pub struct BatchGetSecretValueInput {
     secret_id_list: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "crate::ops::shape::objects")]
     filters: Option<Vec<Filter>>,
     max_results: Option<i64>,
     next_token: Option<String>,

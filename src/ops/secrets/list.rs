@@ -29,6 +29,7 @@ pub struct ListSecretsInput {
     include_planned_deletion: Option<bool>,
     max_results: Option<i64>,
     next_token: Option<String>,
+    #[serde(default, deserialize_with = "crate::ops::shape::objects")]
     filters: Option<Vec<Filter>>,
     sort_order: Option<String>,
     sort_by: Option<String>,

@@ -37,6 +37,18 @@ fn check_policy(checks: &mut Checks, policy: &Option<String>) {
     checks.length("resourcePolicy", policy.as_deref(), 1, 20_480);
 }
 
+/// A secret has one policy, and that one name leads to it. Another name is never overlooked: the
+/// caller would change or read the policy that it did not mean.
+fn default_policy(name: Option<&str>) -> Result<()> {
+    match name {
+        None | Some("default") => Ok(()),
+        Some(_) => Err(Error::new(
+            Condition::InvalidParameter,
+            "You can only use the resource policy of the name default.",
+        )),
+    }
+}
+
 /// PutResourcePolicy:
 /// <https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_PutResourcePolicy.html>.
 pub struct PutResourcePolicy;
@@ -48,6 +60,7 @@ pub struct PutResourcePolicyInput {
     secret_id: Option<String>,
     resource_policy: Option<String>,
     block_public_policy: Option<bool>,
+    policy_name: Option<String>,
 }
 
 impl Input for PutResourcePolicyInput {
@@ -76,6 +89,7 @@ impl Operation for PutResourcePolicy {
         input: PutResourcePolicyInput,
     ) -> Result<Named> {
         let policy = given(&input.resource_policy, "resourcePolicy")?.clone();
+        default_policy(input.policy_name.as_deref())?;
         target.live()?;
         let parsed = parse(&policy)?;
         if input.block_public_policy == Some(true) && reach::grants_to_everybody(&parsed) {
@@ -103,6 +117,7 @@ pub struct GetResourcePolicy;
 #[serde(rename_all = "PascalCase")]
 pub struct GetResourcePolicyInput {
     secret_id: Option<String>,
+    policy_name: Option<String>,
 }
 
 impl Input for GetResourcePolicyInput {
@@ -138,8 +153,9 @@ impl Operation for GetResourcePolicy {
     async fn run(
         _: &Call,
         target: Allowed<SecretTarget>,
-        _: GetResourcePolicyInput,
+        input: GetResourcePolicyInput,
     ) -> Result<GetResourcePolicyOutput> {
+        default_policy(input.policy_name.as_deref())?;
         let secret = target.live()?;
         let Named { arn, name } = Named::of(&target)?;
         Ok(GetResourcePolicyOutput { arn, name, resource_policy: secret.policy.clone() })
@@ -155,6 +171,7 @@ pub struct DeleteResourcePolicy;
 #[serde(rename_all = "PascalCase")]
 pub struct DeleteResourcePolicyInput {
     secret_id: Option<String>,
+    policy_name: Option<String>,
 }
 
 impl Input for DeleteResourcePolicyInput {
@@ -179,8 +196,9 @@ impl Operation for DeleteResourcePolicy {
     async fn run(
         call: &Call,
         target: Allowed<SecretTarget>,
-        _: DeleteResourcePolicyInput,
+        input: DeleteResourcePolicyInput,
     ) -> Result<Named> {
+        default_policy(input.policy_name.as_deref())?;
         change(call, &target, |secret| {
             not_pending(secret)?;
             Ok(secret.policy.take().is_some())

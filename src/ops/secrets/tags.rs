@@ -89,6 +89,7 @@ pub struct TagResource;
 #[serde(rename_all = "PascalCase")]
 pub struct TagResourceInput {
     secret_id: Option<String>,
+    #[serde(default, deserialize_with = "crate::ops::shape::objects")]
     tags: Option<Vec<TagInput>>,
 }
 

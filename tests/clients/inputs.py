@@ -1,0 +1,74 @@
+"""Inputs that an operation accepts, made from its model and from resources made for them."""
+
+import json
+import uuid
+
+import faults
+from conftest import MODELS
+from faults import PLANTED_BLOB
+
+KEY_POLICY = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {
+            "Effect": "Allow",
+            "Principal": {"AWS": "arn:aws:iam::{account}:root"},
+            "Action": "kms:*",
+            "Resource": "*",
+        }
+    ],
+}
+
+
+def meaningful(appliance):
+    """Values of members that mean something there: fresh keys, a secret, a ciphertext."""
+    key = appliance.raw("TrentService.CreateKey", {}).json["KeyMetadata"]["KeyId"]
+    other = appliance.raw("TrentService.CreateKey", {}).json["KeyMetadata"]["KeyId"]
+    name = f"bad-input-{uuid.uuid4()}"
+    new = {"Name": name, "SecretString": "x", "ClientRequestToken": str(uuid.uuid4())}
+    secret = appliance.raw("secretsmanager.CreateSecret", new).json
+    sealed = appliance.raw("TrentService.Encrypt", {"KeyId": key, "Plaintext": PLANTED_BLOB})
+    policy = json.dumps(KEY_POLICY).replace("{account}", appliance.account_id)
+    return {
+        "KeyId": key,
+        "TargetKeyId": key,
+        "SourceKeyId": key,
+        "DestinationKeyId": other,
+        "AliasName": f"alias/{name}",
+        "SecretId": secret["ARN"],
+        "SecretIdList": [secret["ARN"]],
+        "Name": f"{name}-2",
+        "CiphertextBlob": sealed.json["CiphertextBlob"],
+        "Plaintext": PLANTED_BLOB,
+        "KeySpec": "AES_256",
+        "Policy": policy,
+        "ResourcePolicy": policy.replace("kms:*", "secretsmanager:*"),
+        "PolicyName": "default",
+        "NumberOfBytes": 32,
+        "PendingWindowInDays": 7,
+        "RecoveryWindowInDays": 7,
+        "RotationPeriodInDays": 90,
+        "VersionStage": "blue",
+        "MoveToVersionId": secret["VersionId"],
+        "ClientRequestToken": str(uuid.uuid4()),
+    }
+
+
+def good_input(service, name, given):
+    """An input with the required members and those without which an operation makes no sense."""
+    shape = MODELS[service].operation(name).input_shape
+    given = dict(given)
+    more = {
+        "BatchGetSecretValue": ["SecretIdList"],
+        "CreateSecret": ["ClientRequestToken"],
+        "Decrypt": ["CiphertextBlob", "KeyId"],
+        "GenerateDataKey": ["KeySpec"],
+        "GenerateDataKeyWithoutPlaintext": ["KeySpec"],
+        "GenerateRandom": ["NumberOfBytes"],
+        "ReEncrypt": ["CiphertextBlob"],
+        "PutSecretValue": ["ClientRequestToken", "SecretString"],
+        "UpdateSecret": ["ClientRequestToken"],
+        "UpdateSecretVersionStage": ["MoveToVersionId"],
+    }
+    wanted = [*shape.required_members, *more.get(name, [])]
+    return {key: faults.sample(shape.members[key], key, given) for key in wanted}

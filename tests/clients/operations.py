@@ -1,0 +1,27 @@
+"""Every operation that the appliance promises; a test holds it against what is served."""
+
+SECRETS_MANAGER = """
+    BatchGetSecretValue CreateSecret DeleteResourcePolicy DeleteSecret DescribeSecret
+    GetRandomPassword GetResourcePolicy GetSecretValue ListSecretVersionIds ListSecrets
+    PutResourcePolicy PutSecretValue RestoreSecret TagResource UntagResource UpdateSecret
+    UpdateSecretVersionStage ValidateResourcePolicy
+""".split()
+
+KMS = """
+    CancelKeyDeletion CreateAlias CreateKey Decrypt DeleteAlias DescribeKey DisableKey
+    DisableKeyRotation EnableKey EnableKeyRotation Encrypt GenerateDataKey
+    GenerateDataKeyWithoutPlaintext GenerateRandom GetKeyPolicy GetKeyRotationStatus ListAliases
+    ListKeyPolicies ListKeyRotations ListKeys ListResourceTags PutKeyPolicy ReEncrypt
+    RotateKeyOnDemand ScheduleKeyDeletion TagResource UntagResource UpdateAlias
+    UpdateKeyDescription
+""".split()
+
+OPERATIONS = [("kms", name) for name in KMS]
+OPERATIONS += [("secretsmanager", name) for name in SECRETS_MANAGER]
+
+PREFIXES = {"kms": "TrentService", "secretsmanager": "secretsmanager"}
+
+
+def target_of(service, operation):
+    """The value of X-Amz-Target."""
+    return f"{PREFIXES[service]}.{operation}"
