@@ -2,6 +2,12 @@
 //! itself with 64 writes a transaction. Run with `cargo bench --bench store`.
 //!
 //! Every figure comes as CPU time too, which a busy machine disturbs less than it does the clock.
+#![expect(
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    reason = "a benchmark may panic, and prints"
+)]
 
 use rusqlite::Connection;
 use std::path::Path;

@@ -124,7 +124,11 @@ mod tests {
         let mut out = Vec::new();
         let mut object = Object::begin(&mut out);
         object.text("a", "x\"y").raw("b", "1.5").list("c", ["p", "q"], string);
-        object.object("d", |inner| drop(inner.text("e", ""))).end();
+        object
+            .object("d", |inner| {
+                inner.text("e", "");
+            })
+            .end();
         assert_eq!(out, br#"{"a":"x\"y","b":1.5,"c":["p","q"],"d":{"e":""}}"#);
     }
 }

@@ -97,16 +97,16 @@ impl World {
     /// Calls a KMS operation as the account's root.
     async fn kms(&self, operation: &str, body: &str) -> Result<String, Error> {
         let origin = Origin {
-            request_id: "r".into(),
-            source_ip: "127.0.0.1".into(),
+            request_id: strongroom::name::Uuid::NIL,
+            source_ip: std::net::Ipv4Addr::LOCALHOST.into(),
             user_agent: String::new(),
         };
         let row = strongroom::ops::find(Service::Kms, operation).expect("in the table");
         let caller = Caller::system(ACCOUNT);
         let now = self.clock.now();
-        let call = Call::new(self.services.clone(), row, caller, now, origin);
+        let call = Call::new(self.services.clone(), row, caller.into(), now, origin);
         let body = row.run(&call, body.as_bytes()).await?;
-        Ok(String::from_utf8_lossy(body.expose()).into_owned())
+        Ok(String::from_utf8_lossy(body.into_secret().expose()).into_owned())
     }
 
     /// Makes a KMS key with an alias.

@@ -147,7 +147,7 @@ mod tests {
         references(&document, &mut refs);
         assert!(refs.len() > TABLE.len());
         for target in refs {
-            assert!(document.pointer(&target[1..]).is_some(), "{target}");
+            assert!(document.pointer(target.trim_start_matches('#')).is_some(), "{target}");
         }
         for row in TABLE {
             for schema in [row.input_schema(), row.output_schema()] {

@@ -50,10 +50,12 @@ static PATTERNS: LazyLock<Vec<Pattern>> = LazyLock::new(|| {
 });
 
 /// The JSON type of every member of every input that is not a text, for values in a query.
-static TYPES: LazyLock<BTreeMap<(Service, &'static str), BTreeMap<String, MemberType>>> =
-    LazyLock::new(|| {
-        TABLE.iter().map(|row| ((row.service, row.name), member_types(row))).collect()
-    });
+type Types = BTreeMap<(Service, &'static str), BTreeMap<String, MemberType>>;
+
+/// Made once.
+static TYPES: LazyLock<Types> = LazyLock::new(|| {
+    TABLE.iter().map(|row| ((row.service, row.name), member_types(row))).collect()
+});
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum MemberType {

@@ -170,12 +170,11 @@ impl Records {
     ) -> Result<Option<Arc<D>>> {
         let inner = &*self.0;
         let counter = inner.counters.of(D::TABLE, key).1.map(|c| c.load(Ordering::SeqCst));
-        if let Some(hit) = inner.cache.get(&Lookup(D::TABLE, key)) {
-            if Some(hit.counter) == counter
-                && let Ok(document) = hit.document.clone().downcast::<D>()
-            {
-                return Ok(Some(document));
-            }
+        let hit = inner.cache.get(&Lookup(D::TABLE, key));
+        if let Some(hit) = hit.filter(|hit| Some(hit.counter) == counter)
+            && let Ok(document) = hit.document.clone().downcast::<D>()
+        {
+            return Ok(Some(document));
         }
         let Some(document) = self.read(|rows| load(rows))?.map(Arc::new) else { return Ok(None) };
         if let Some(counter) = counter.filter(|c| c & UNDER_WAY == 0) {

@@ -1,3 +1,9 @@
+#![expect(
+    clippy::disallowed_methods,
+    clippy::let_underscore_must_use,
+    reason = "a test may wait, and try in vain"
+)]
+
 use super::*;
 use crate::store::{Row, Store, Value, Verdict, many, one};
 use std::io::{BufRead, BufReader, Write};
