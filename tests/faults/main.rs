@@ -9,7 +9,7 @@
     clippy::string_slice,
     reason = "a test fails by panicking"
 )]
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "shown with a failure")]
+#![expect(clippy::print_stdout, reason = "shown with a failure")]
 #![expect(clippy::disallowed_methods, reason = "tests wait and draw lots as they like")]
 
 mod appliance;
