@@ -58,7 +58,7 @@ bench: ## Benchmarks
 	$(CARGO) bench --locked
 
 fuzz-check: ## Whether the fuzz targets still compile
-	$(CARGO) check --locked --manifest-path tests/fuzz/Cargo.toml
+	$(CARGO) check --locked --manifest-path fuzz/Cargo.toml
 
 docs-check: ## Rust documentation without warnings, Markdown without dead links
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items

@@ -35,9 +35,11 @@ const RANKS: [(&str, u8); 19] = [
 ];
 
 /// Imports between neighbours of one rank that are allowed all the same.
-const SIDEWAYS: [(&str, &str); 2] = [
+const SIDEWAYS: [(&str, &str); 3] = [
     // Random keys are born as secrets.
     ("clock", "secret"),
+    // Random ids are born as names.
+    ("clock", "name"),
     // `strongroom serve` and `dev` start the server; it knows nothing of the command line.
     ("cli", "server"),
 ];
