@@ -45,8 +45,8 @@ pub struct Token {
     pub module: Option<PathBuf>,
     /// The module's own configuration file.
     pub configuration: Option<PathBuf>,
-    /// A file of mode 0600 or 0400 with the user PIN. Without it the PIN comes from the systemd
-    /// credential `hsm-pin`, or else from the environment variable `STRONGROOM_PIN`.
+    /// A file of mode 0600 or 0400 with the user PIN. A systemd credential `hsm-pin` comes before it;
+    /// without both the PIN comes from the environment variable `STRONGROOM_PIN`.
     pub pin_file: Option<PathBuf>,
     /// Threads, queue, deadline.
     #[serde(default)]
@@ -128,7 +128,9 @@ impl Config {
             return Err(Error::Region(config.region));
         }
         config.front.validate()?;
-        config.resolve(path.parent().unwrap_or(Path::new(".")));
+        // Through a link (`/etc/strongroom/strongroom.toml`) paths count from where the file is.
+        let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        config.resolve(real.parent().unwrap_or(Path::new(".")));
         Ok(config)
     }
 

@@ -79,6 +79,19 @@ pub enum Error {
 }
 
 impl Error {
+    /// 78 (sysexits' EX_CONFIG) for what trying again can't mend, a refused PIN above all: a service
+    /// manager that restarts on failure must not try it until the token locks. Else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Custody(custody::Error::Pin { .. })
+            | Self::Pin(_)
+            | Self::Config(_)
+            | Self::Profile(_)
+            | Self::Refused(_) => 78,
+            _ => 1,
+        }
+    }
+
     /// An I/O error at a path.
     pub fn io(path: &Path, why: std::io::Error) -> Self {
         Self::Io { path: path.display().to_string(), why }

@@ -1,13 +1,14 @@
 //! The log file: appended by many, synced by one.
 //!
-//! An append is one write(2) to a file opened with O_APPEND, without a lock of ours: the kernel
-//! orders the lines. A short or failed write (a full disk) fails that request and closes the log to
-//! others until the file ends in a line feed again, so a torn line never swallows the next one.
+//! An append is one write(2). A short or failed one (a full disk) is cut off again, so the log holds
+//! whole lines only and none of a request that failed. The lock around it keeps the length known; it
+//! is held for a copy into the page cache, never for the disk.
 
 use super::Error;
+use parking_lot::Mutex;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -40,8 +41,10 @@ struct Inner {
     appended: AtomicU64,
     /// Records that are on disk; an error text once the disk has failed to sync.
     synced: watch::Sender<u64>,
-    /// A torn line stands at the end of the file.
-    torn: AtomicBool,
+    /// How long the log is, in bytes: every line of it whole.
+    end: Mutex<u64>,
+    /// Half a line stands behind the end.
+    uncut: AtomicBool,
     /// Something waits for the disk.
     wanted: Notify,
 }
@@ -53,17 +56,17 @@ impl Log {
         let mut options = OpenOptions::new();
         let file =
             options.append(true).read(true).create(true).mode(0o600).open(path).map_err(fail)?;
-        let torn = !ends_in_line_feed(&file).map_err(fail)?;
+        let end = whole_lines(&file).map_err(fail)?;
         let log = Self(Arc::new(Inner {
             path: path.to_owned(),
             file,
             sync,
             appended: AtomicU64::new(0),
             synced: watch::Sender::new(0),
-            torn: AtomicBool::new(torn),
+            end: Mutex::new(end),
+            uncut: AtomicBool::new(false),
             wanted: Notify::new(),
         }));
-        log.mend()?;
         tokio::spawn(keep_synced(log.clone()));
         Ok(log)
     }
@@ -77,22 +80,32 @@ impl Log {
         Ok(())
     }
 
-    /// Appends whole lines; answers a number to wait for with [`Self::durable`].
+    /// Appends whole lines, all or none; answers a number to wait for with [`Self::durable`].
     pub fn append_lines(&self, lines: &[u8]) -> Result<u64, Error> {
-        if self.0.torn.load(Ordering::Acquire) {
-            self.mend()?;
+        let mut end = self.0.end.lock();
+        if self.0.uncut.swap(false, Ordering::AcqRel) {
+            self.cut(*end)?;
         }
-        match (&self.0.file).write(lines) {
-            Ok(n) if n == lines.len() => {}
-            outcome => {
-                self.0.torn.store(true, Ordering::Release);
-                let why = outcome.err().unwrap_or_else(|| std::io::ErrorKind::StorageFull.into());
-                return Err(failed(&self.0.path, &why));
-            }
+        let appended = (&self.0.file).write(lines);
+        if !matches!(appended, Ok(n) if n == lines.len()) {
+            let why = appended.err().unwrap_or_else(|| std::io::ErrorKind::StorageFull.into());
+            self.cut(*end)?;
+            return Err(failed(&self.0.path, &why));
         }
+        *end += lines.len() as u64;
         let number = self.0.appended.fetch_add(1, Ordering::AcqRel) + 1;
+        drop(end);
         self.0.wanted.notify_one();
         Ok(number)
+    }
+
+    /// Cuts off what a failed write left behind its last whole line; what can't be cut now is cut
+    /// before the next append.
+    fn cut(&self, end: u64) -> Result<(), Error> {
+        self.0.file.set_len(end).map_err(|e| {
+            self.0.uncut.store(true, Ordering::Release);
+            failed(&self.0.path, &e)
+        })
     }
 
     /// Waits until everything up to `number` is on disk.
@@ -111,20 +124,9 @@ impl Log {
         self.durable(self.0.appended.load(Ordering::Acquire)).await
     }
 
-    /// Ends a torn line, so that the next record starts on a line of its own.
-    fn mend(&self) -> Result<(), Error> {
-        if !self.0.torn.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        (&self.0.file).write_all(b"\n").map_err(|e| failed(&self.0.path, &e))?;
-        self.0.torn.store(false, Ordering::Release);
-        Ok(())
-    }
-
     /// Bytes of the log.
-    pub fn size(&self) -> Result<u64, Error> {
-        let metadata = self.0.file.metadata();
-        Ok(metadata.map_err(|e| failed(&self.0.path, &e))?.len())
+    pub fn size(&self) -> u64 {
+        *self.0.end.lock()
     }
 
     fn sync_now(&self) -> Result<(), Error> {
@@ -157,15 +159,20 @@ async fn keep_synced(log: Log) {
     }
 }
 
-fn ends_in_line_feed(mut file: &File) -> std::io::Result<bool> {
-    use std::io::{Read, Seek, SeekFrom};
-    if file.metadata()?.len() == 0 {
-        return Ok(true);
+/// Ends the line that a crash may have left torn, so that the next record starts on one of its own;
+/// answers the length.
+fn whole_lines(mut file: &File) -> std::io::Result<u64> {
+    let len = file.metadata()?.len();
+    if len == 0 {
+        return Ok(0);
     }
     let mut last = [0];
-    file.seek(SeekFrom::End(-1))?;
-    file.read_exact(&mut last)?;
-    Ok(last == *b"\n")
+    file.read_exact_at(&mut last, len - 1)?;
+    if last == *b"\n" {
+        return Ok(len);
+    }
+    file.write_all(b"\n")?;
+    Ok(len + 1)
 }
 
 fn failed(path: &Path, why: &std::io::Error) -> Error {

@@ -35,20 +35,19 @@ pub async fn start(records: Records, log: Log) -> Result<Progress, Error> {
     let waiting = records.read(|rows| rows.records_after(0, 1)).map_err(|e| store(&e))?;
     let mut known = HashSet::new();
     if !waiting.is_empty() {
-        known = event_ids_from(&log, log.size()?.saturating_sub(TAIL))?;
+        known = event_ids_from(&log, log.size().saturating_sub(TAIL))?;
     }
-    while move_batch(&records, &log, &mut last, &mut known).await? {}
+    while move_batch(&records, &log, &mut last, &known).await? {}
     let progress = Progress::default();
     tokio::spawn(keep_moving(records, log, last, progress.clone()));
     Ok(progress)
 }
 
 async fn keep_moving(records: Records, log: Log, mut last: i64, progress: Progress) {
-    let mut known = HashSet::new();
+    let known = HashSet::new();
     loop {
-        match move_batch(&records, &log, &mut last, &mut known).await {
+        match move_batch(&records, &log, &mut last, &known).await {
             Ok(more) => {
-                known.clear();
                 progress.0.store(false, Ordering::Release);
                 if !more {
                     tokio::time::sleep(PAUSE).await;
@@ -65,12 +64,12 @@ async fn keep_moving(records: Records, log: Log, mut last: i64, progress: Progre
 }
 
 /// Moves what comes after `last` and is not `known` to be in the log; answers whether there may be
-/// more. After a write that was cut short, what of it got into the log is known too.
+/// more.
 async fn move_batch(
     records: &Records,
     log: &Log,
     last: &mut i64,
-    known: &mut HashSet<String>,
+    known: &HashSet<String>,
 ) -> Result<bool, Error> {
     let after = *last;
     let batch = records.read(|rows| rows.records_after(after, BATCH)).map_err(|e| store(&e))?;
@@ -83,14 +82,7 @@ async fn move_batch(
         }
     }
     if !lines.is_empty() {
-        let before = log.size()?;
-        let number = match log.append_lines(&lines) {
-            Ok(number) => number,
-            Err(error) => {
-                known.extend(event_ids_from(log, before)?);
-                return Err(error);
-            }
-        };
+        let number = log.append_lines(&lines)?;
         *last = up_to;
         log.durable(number).await?;
     }

@@ -102,8 +102,7 @@ pub fn error_body(service: Option<Service>, code: &str, message: &str) -> Vec<u8
         #[serde(rename = "Message")]
         message: &'a str,
     }
-    let capital = service == Some(Service::SecretsManager)
-        && !matches!(code, "SerializationException" | "ValidationException")
+    let capital = service == Some(Service::SecretsManager) && code != "SerializationException"
         || code == "AccessDeniedException";
     let body = if capital {
         serde_json::to_vec(&Capital { __type: code, message })

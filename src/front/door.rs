@@ -13,14 +13,19 @@ use crate::ops::call::{Call, Origin, Services};
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::{HeaderValue, Method, StatusCode};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// The longest `User-Agent` that is kept, in bytes.
 const USER_AGENT_MAX: usize = 256;
+
+/// For how long an answer of `/readyz` is good.
+const READINESS: Duration = Duration::from_millis(500);
 
 /// The door of the appliance.
 pub struct Door {
     pub(super) services: Arc<Services>,
     authenticator: Authenticator,
+    readiness: tokio::sync::Mutex<Option<(Instant, crate::ops::error::Result<()>)>>,
 }
 
 /// An answer that is no output: a code, a status and a text.
@@ -42,7 +47,7 @@ impl Refused {
 impl Door {
     /// A door to these services.
     pub fn new(services: Arc<Services>, authenticator: Authenticator) -> Self {
-        Self { services, authenticator }
+        Self { services, authenticator, readiness: tokio::sync::Mutex::new(None) }
     }
 
     async fn aws(&self, request: &Incoming) -> Outgoing {
@@ -182,9 +187,16 @@ impl Door {
 
     /// Whether the appliance can do its work: a real derivation in the token, a read of the
     /// database, a log that can be written.
+    ///
+    /// Anybody may ask, so the token is asked at most twice a second.
     async fn ready(&self) -> Outgoing {
-        let ready = crate::ops::call::ready(&self.services).await;
-        match ready {
+        let mut known = self.readiness.lock().await;
+        let fresh = known.as_ref().filter(|(asked, _)| asked.elapsed() < READINESS);
+        if fresh.is_none() {
+            let answer = crate::ops::call::ready(&self.services).await;
+            *known = Some((Instant::now(), answer));
+        }
+        match known.as_ref().map_or(&Ok(()), |(_, answer)| answer) {
             Ok(()) => answer(
                 StatusCode::OK,
                 rest::MEDIA_TYPE,

@@ -34,17 +34,17 @@ pub enum Error {
     None,
 }
 
-/// The PIN, from the file that is named, else from the systemd credential `hsm-pin`, else from
+/// The PIN, from the systemd credential `hsm-pin`, else from the file that is named, else from
 /// `STRONGROOM_PIN`.
 pub fn read(file: Option<&Path>) -> Result<Secret, Error> {
-    if let Some(path) = file {
-        return from_file(path);
-    }
     if let Some(dir) = std::env::var_os("CREDENTIALS_DIRECTORY") {
         let path = PathBuf::from(dir).join("hsm-pin");
         if path.exists() {
             return from_file(&path);
         }
+    }
+    if let Some(path) = file {
+        return from_file(path);
     }
     let pin = std::env::var("STRONGROOM_PIN").map_err(|_| Error::None)?;
     Ok(Secret::new(pin.into_bytes()))
