@@ -263,14 +263,18 @@ where
     }
 
     fn done(self: Box<Self>, outcome: Result<()>) {
+        let Self { f, result, tell } = *self;
         let answer = match outcome {
-            Ok(()) => self
-                .result
-                .unwrap_or_else(|| Err(E::from(Error::Internal("a job that did not run")))),
+            Ok(()) => {
+                result.unwrap_or_else(|| Err(E::from(Error::Internal("a job that did not run"))))
+            }
             Err(error) => Err(E::from(error)),
         };
+        // Whoever has the answer may let go of the database: a job that still held it would leave
+        // the writer's thread to close it, at a time of its own.
+        drop(f);
         // Whoever waited may have hung up; the change stands all the same.
-        drop(self.tell.send(answer));
+        drop(tell.send(answer));
     }
 }
 

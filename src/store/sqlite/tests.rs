@@ -303,6 +303,26 @@ fn mistakes_of_the_program_s_are_internal_faults_that_undo_their_job_alone() {
     submit(&engine, |tx| insert(tx, 5)).recv().unwrap().unwrap();
 }
 
+/// An appliance that had just been made could not open its database: a job that was answered
+/// still held it, and closed it on the writer's thread when everybody else had let go.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answered_job_holds_nothing_any_more() {
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..20 {
+        let store = Store::new(open(options(dir.path())));
+        for _ in 0..20 {
+            let held = Arc::new(());
+            let inside = Arc::clone(&held);
+            let job = move |_: &mut dyn Tx| Ok::<_, Error>(Arc::strong_count(&inside));
+            assert_eq!(store.write(job).await, Ok(2));
+            assert_eq!(Arc::strong_count(&held), 1);
+        }
+        let inside = store.clone();
+        store.write::<_, Error>(move |_| Ok(drop(inside.clone()))).await.unwrap();
+        drop(store);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_store_writes_reads_and_scans_over_it() {
     let dir = tempfile::tempdir().unwrap();
