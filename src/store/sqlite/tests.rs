@@ -318,7 +318,7 @@ async fn an_answered_job_holds_nothing_any_more() {
             assert_eq!(Arc::strong_count(&held), 1);
         }
         let inside = store.clone();
-        store.write::<_, Error>(move |_| Ok(drop(inside.clone()))).await.unwrap();
+        store.write::<_, Error>(move |_| Ok(inside.commits())).await.unwrap();
         drop(store);
     }
 }
