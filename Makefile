@@ -5,8 +5,8 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run test setup setup-test lint shell-lint fmt deny unit clients requirements bench \
-	fuzz-check docs-check build install clean
+.PHONY: help run test setup setup-test lint shell-lint fmt deny unit clients client-python client-rust \
+	requirements bench fuzz-check docs-check build install clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -45,9 +45,15 @@ deny: ## Dependencies: licences, sources, duplicates, advisories
 unit: ## The crate's own tests
 	$(CARGO) test --locked
 
-clients: ## Black-box tests with the AWS CLI and boto3 (after setup-test)
+clients: client-python client-rust ## Black-box tests with unmodified AWS clients (after setup-test)
+
+client-python: ## Those with the AWS CLI and boto3
 	$(CARGO) build --locked
 	STRONGROOM_BIN=$(TARGET)/debug/strongroom $(PYTHON) -m pytest tests/clients
+
+client-rust: ## Those with the AWS SDK for Rust; its first build takes a minute or two
+	$(CARGO) build --locked
+	scripts/client-rust $(TARGET)
 
 requirements: ## Pin anew what the client tests need (wants pip-compile)
 	cd tests/clients && pip-compile --quiet --upgrade --generate-hashes --strip-extras \

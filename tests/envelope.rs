@@ -184,6 +184,7 @@ fn kms_key(vector: &EnvelopeVector, (id, check): (BackingKeyId, KeyCheck)) -> Ke
         created: Time(0),
         material_id: String::new(),
         rotation: None,
+        imported: false,
     };
     Key {
         id: vector.key_id.clone(),

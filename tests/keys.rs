@@ -16,9 +16,11 @@ use strongroom::name::{BackingKeyId, Caller, DEFAULT_SECRETS_ALIAS, Service};
 use strongroom::ops::call::{Call, Origin, Services};
 use strongroom::ops::error::{Condition, Error};
 use strongroom::ops::keys::create::create_service_key;
-use strongroom::ops::keys::material::{adopt, make_backing_key, reconcile};
+use strongroom::ops::keys::material::{adopt, import_backing_key, make_backing_key, reconcile};
 use strongroom::ops::keys::purge::purge_due;
 use strongroom::ops::keys::rotate::rotate_due;
+use strongroom::ops::keys::seed;
+use strongroom::secret;
 use strongroom::server::found::Plan;
 use strongroom::server::{Appliance, pin};
 use strongroom::store::keys::{Intent, Key, RotationType};
@@ -26,6 +28,7 @@ use strongroom::store::keys::{Intent, Key, RotationType};
 const DIRECTORY: &str = "STRONGROOM_TEST_DIRECTORY";
 const ACCOUNT: &str = "111122223333";
 const HOUR: i64 = DAY / 24;
+const SEEDED: &str = "1234abcd-12ab-34cd-56ef-1234567890ab";
 
 /// Runs `scenario` in a process of its own, with a folder for an appliance.
 fn alone(scenario: &str) {
@@ -129,6 +132,19 @@ impl World {
         rotate_due(&self.services).await.expect("looked")
     }
 
+    /// Plants a key with the id [`SEEDED`] of material that is all sevens; answers whether it was
+    /// made.
+    async fn plant(&self) -> Result<bool, Error> {
+        let hex = "07".repeat(32);
+        let text = format!(r#"{{"KeyId": "{SEEDED}", "KeyMaterial": "{hex}"}}"#);
+        let seed = serde_json::from_str(&text).expect("a seed");
+        Ok(seed::plant(&self.services, ACCOUNT, seed).await?.made)
+    }
+
+    fn seeded(&self) -> Arc<Key> {
+        self.services.records.key(SEEDED).expect("read").expect("there")
+    }
+
     /// A ciphertext of `hunter2`, in base64.
     async fn sealed(&self, key: &Key) -> String {
         let body = format!(r#"{{"KeyId": "{}", "Plaintext": "aHVudGVyMg=="}}"#, key.id);
@@ -191,6 +207,21 @@ fn of_two_rotations_at_once_one_leaves_nothing_behind() {
 #[test]
 fn a_service_s_key_rotates_by_itself() {
     alone("service_key_rotates");
+}
+
+#[test]
+fn a_seeded_key_may_be_deleted_and_planted_again_and_opens_what_it_sealed() {
+    alone("seeded_again");
+}
+
+#[test]
+fn what_a_start_that_broke_off_has_imported_is_no_hindrance() {
+    alone("seed_broke_off");
+}
+
+#[test]
+fn an_imported_key_that_no_row_names_is_neither_taken_nor_destroyed() {
+    alone("seed_unnamed");
 }
 
 /// What the tests above run, each in a process of its own.
@@ -366,6 +397,69 @@ mod scenarios {
             world.put_forward(366 * DAY);
             tokio::join!(world.rotate(), world.rotate());
             assert_eq!(world.reread(&key).backing.len(), backing + 1);
+            assert!(world.intents().is_empty());
+        });
+    }
+
+    #[test]
+    #[ignore = "run by a test in a process of its own"]
+    fn seeded_again() {
+        World::with(|world| async move {
+            assert!(world.plant().await.expect("planted"));
+            assert!(!world.plant().await.expect("looked"), "the second time it is there");
+            let key = world.seeded();
+            let backing = key.current().expect("one").clone();
+            assert!(backing.imported);
+            let evidence = world.services.lane.inspect(backing.id).await.expect("there");
+            assert!(evidence.sensitive && !evidence.extractable && !evidence.local);
+            let old = world.sealed(&key).await;
+
+            let body = format!(r#"{{"KeyId": "{SEEDED}", "PendingWindowInDays": 7}}"#);
+            world.kms("ScheduleKeyDeletion", &body).await.expect("scheduled");
+            assert!(!world.plant().await.expect("looked"), "it waits, and is left alone");
+            world.put_forward(8 * DAY);
+            assert_eq!(purge_due(&world.services).await.expect("purged"), 1);
+            assert!(!world.in_token(backing.id).await);
+
+            assert!(world.plant().await.expect("planted again"));
+            assert_eq!(world.seeded().current().expect("one").id, backing.id);
+            let body = format!(r#"{{"CiphertextBlob": "{old}"}}"#);
+            let opened = world.kms("Decrypt", &body).await.expect("opens");
+            assert!(opened.contains(r#""Plaintext":"aHVudGVyMg==""#));
+            assert!(world.intents().is_empty());
+        });
+    }
+
+    #[test]
+    #[ignore = "run by a test in a process of its own"]
+    fn seed_broke_off() {
+        World::with(|world| async move {
+            let material = secret::Key::take(&mut [7; 32]);
+            let imported = import_backing_key(&world.services, SEEDED, material).await;
+            let imported = imported.expect("imported").id;
+            assert_eq!(world.intents().len(), 1, "nobody has adopted it");
+
+            assert!(world.plant().await.expect("planted"));
+            assert_eq!(world.seeded().current().expect("one").id, imported);
+            assert!(world.in_token(imported).await);
+            assert!(world.intents().is_empty());
+        });
+    }
+
+    #[test]
+    #[ignore = "run by a test in a process of its own"]
+    fn seed_unnamed() {
+        World::with(|world| async move {
+            world.plant().await.expect("planted");
+            let key = world.seeded();
+            let backing = key.current().expect("one").id;
+            let row = Key::clone(&key);
+            let lost = world.services.records.write(move |rows| rows.delete_key(&row)).await;
+            lost.expect("the row is gone, as after a restore of an old backup");
+
+            let refused = world.plant().await.expect_err("refused");
+            assert_eq!(refused.condition, Condition::AlreadyExists);
+            assert!(world.in_token(backing).await);
             assert!(world.intents().is_empty());
         });
     }

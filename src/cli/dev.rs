@@ -1,5 +1,6 @@
 //! `strongroom dev`: an appliance for CI pipelines and test suites, ready in under a second.
 
+use super::seed::Seed;
 use super::{runtime, shutdown, with_module_configuration};
 use crate::config::Config;
 use crate::custody::profile::Profile;
@@ -29,6 +30,10 @@ pub struct Dev {
     /// The account, when the appliance is made.
     #[arg(long, default_value = "000000000000")]
     account: String,
+    /// A YAML or JSON file of keys and secrets to be made before the first request; what is there
+    /// already stays as it is.
+    #[arg(long, value_name = "FILE")]
+    seed: Option<PathBuf>,
 }
 
 /// The line that says that it is ready.
@@ -59,10 +64,12 @@ impl Dev {
         let file = plan.module_configuration();
         let file = std::path::absolute(&file).map_err(|e| Error::io(&file, e))?;
         with_module_configuration(&profile, &file)?;
+        // Read once, after the start anew and before anything is made.
+        let seed = self.seed.as_deref().map(Seed::read).transpose()?;
         if !made {
             self.found(&plan)?;
         }
-        runtime()?.block_on(self.serve(Config::read(&plan.configuration())?))
+        runtime()?.block_on(self.serve(Config::read(&plan.configuration())?, seed))
     }
 
     /// On a reactor of its own, whose end lets go of the token and the database.
@@ -73,7 +80,7 @@ impl Dev {
         write_private(&credentials(&self.dir), Secret::new(text).expose())
     }
 
-    async fn serve(&self, mut config: Config) -> Result<(), Error> {
+    async fn serve(&self, mut config: Config, seed: Option<Seed>) -> Result<(), Error> {
         config.front.listen_plain = vec![self.listen];
         config.front.validate().map_err(crate::config::Error::Front)?;
         let (id, secret) = read_credentials(&self.dir)?;
@@ -82,6 +89,9 @@ impl Dev {
         let appliance = Appliance::open(config, pin).await?;
         let region = appliance.services.region.clone();
         let account = appliance.site.account.clone();
+        if let Some(seed) = seed {
+            seed.plant(&appliance.services, &account).await?;
+        }
         let ready = |addresses: &[(SocketAddr, bool)]| {
             let Some((address, _)) = addresses.first() else { return };
             self.announce(&Ready {

@@ -2,6 +2,7 @@
 
 pub mod dev;
 pub mod init;
+mod seed;
 pub mod serve;
 
 use crate::custody::profile::Profile;

@@ -9,11 +9,11 @@ use crate::audit::{Record, Recorder, Source};
 use crate::clock::{Time, World, quick_uuid};
 use crate::custody::lane::Lane;
 use crate::envelope::{Envelopes, cache::DataKeys};
-use crate::name::{Arn, Caller, Service, Uuid};
+use crate::name::{Arn, Caller, PrincipalKind, Service, Uuid};
 use crate::policy::{self, Decision};
 use crate::store::records::{Records, Rows};
 use parking_lot::Mutex;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 /// What every operation works with; one for the whole process.
@@ -143,6 +143,28 @@ impl Call {
         Self { services, row, caller, now, origin, progress: Mutex::default() }
     }
 
+    /// An operation that the appliance does by itself, as the account; the audit log names the
+    /// service as its source, as for an [`Event`].
+    ///
+    /// # Errors
+    /// If there is no such operation, or no randomness.
+    pub fn of_system(
+        services: Arc<Services>,
+        service: Service,
+        operation: &str,
+        account: &str,
+    ) -> Result<Self> {
+        let row = super::find(service, operation)
+            .ok_or_else(|| Error::internal(format!("no operation is named {operation}")))?;
+        let origin = Origin {
+            request_id: quick_uuid(&*services.world.random)?,
+            source_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            user_agent: service.event_source().to_owned(),
+        };
+        let now = services.world.clock.now();
+        Ok(Self::new(services, row, Arc::new(Caller::system(account)), now, origin))
+    }
+
     /// Asks the policy whether the caller may do `action` (without the service) to `target`: a
     /// second right besides the operation's own, in the same audit record.
     pub fn allow<T: Target>(&self, action: &str, target: T) -> Result<Allowed<T>> {
@@ -212,7 +234,7 @@ impl Call {
             read_only: self.row.access == Access::Read,
             region: &self.region,
             caller: Some(&self.caller),
-            source: Source::Address(self.origin.source_ip),
+            source: self.source(),
             user_agent: &self.origin.user_agent,
             request_id: self.origin.request_id,
             event_id: quick_uuid(&*self.world.random)?,
@@ -220,6 +242,13 @@ impl Call {
             error,
         };
         Ok(record.encode())
+    }
+
+    fn source(&self) -> Source {
+        match self.caller.kind {
+            PrincipalKind::System => Source::Service(self.row.service),
+            PrincipalKind::Root | PrincipalKind::User => Source::Address(self.origin.source_ip),
+        }
     }
 
     /// Sees to it that the request stands in the audit log, whatever became of it.

@@ -8,6 +8,7 @@ pub mod error;
 pub mod keys;
 pub mod page;
 pub mod secrets;
+pub mod seed;
 pub mod shape;
 
 use crate::name::Service;

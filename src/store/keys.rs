@@ -77,6 +77,10 @@ pub struct Backing {
     pub material_id: String,
     /// What made it: nothing for the first one.
     pub rotation: Option<RotationType>,
+    /// Whether its value came from outside (a seed of `strongroom dev`): then the token can't vouch
+    /// that it was never anywhere else.
+    #[serde(default)]
+    pub imported: bool,
 }
 
 /// Why a backing key was made.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// Aliases that one key may have (AWS's quota).
-const MOST_PER_KEY: usize = 50;
+pub(super) const MOST_PER_KEY: usize = 50;
 
 /// An alias that a request names, there or not; of the caller's own account.
 pub struct AliasTarget {
@@ -50,7 +50,7 @@ fn locate_alias(call: &Call, name: &str) -> Result<AliasTarget> {
     Ok(AliasTarget { arn, account, name: name.to_owned() })
 }
 
-fn check_name(name: &str) -> Result<()> {
+pub(super) fn check_name(name: &str) -> Result<()> {
     let Some(rest) = name.strip_prefix(ALIAS_PREFIX) else {
         let text = "Alias must start with the prefix \"alias/\". Please see \
                     https://docs.aws.amazon.com/kms/latest/developerguide/kms-alias.html";
@@ -116,7 +116,7 @@ impl Input for PointInput {
     }
 }
 
-fn check_alias_name(checks: &mut Checks, name: &Option<String>) {
+pub(super) fn check_alias_name(checks: &mut Checks, name: &Option<String>) {
     checks.required("aliasName", name);
     checks.length("aliasName", name.as_deref(), 1, 256);
     let fits = |text: &str| {

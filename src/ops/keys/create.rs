@@ -145,7 +145,7 @@ impl Operation for CreateKey {
 }
 
 /// An enabled key of the customer's, nothing written on it yet.
-fn fresh(id: String, account: &str, now: Time, backing: Backing) -> Key {
+pub(super) fn fresh(id: String, account: &str, now: Time, backing: Backing) -> Key {
     Key {
         id,
         account: account.to_owned(),
@@ -269,7 +269,7 @@ pub async fn create_service_key(services: &Services, account: &str) -> Result<St
     committed
 }
 
-fn alias_of(key: &Key, name: &str, now: Time) -> Alias {
+pub(super) fn alias_of(key: &Key, name: &str, now: Time) -> Alias {
     Alias {
         account: key.account.clone(),
         name: name.to_owned(),

@@ -7,12 +7,13 @@
 
 use crate::clock::{DAY, Time, random_bytes};
 use crate::custody::{self, Evidence};
-use crate::name::{BackingKeyId, Scheme, Service};
+use crate::name::{BackingKeyId, KeyCheck, Scheme, Service};
 use crate::ops::call::{Event, Services};
 use crate::ops::error::{Condition, Error, Result};
+use crate::secret::Key;
 use crate::store::keys::{Backing, Intent, IntentKind, RotationType};
 use crate::store::records::Rows;
-use aws_lc_rs::digest;
+use aws_lc_rs::{digest, hmac};
 use std::collections::HashSet;
 
 /// How old an intent to make a key must be before the key counts as abandoned, milliseconds: well
@@ -21,6 +22,9 @@ const ABANDONED: i64 = DAY / 24;
 
 /// What a material id is the digest of, besides region and backing key.
 const MATERIAL_ID: &[u8] = b"strongroom key material id v1";
+
+/// What the id of an imported backing key is the digest of, besides key id and key-check value.
+const IMPORTED_ID: &[u8] = b"strongroom imported backing key v1";
 
 /// Makes a key in the token, behind a durable intent. The caller then commits the KMS key's row
 /// together with [`adopt`]; if it can't, it calls [`discard`].
@@ -32,22 +36,66 @@ pub async fn make_backing_key(
     services: &Services,
     rotation: Option<RotationType>,
 ) -> Result<Backing> {
-    match make(services, rotation).await {
+    match generate(services, rotation).await {
         // SoftHSM 2.6.1 fails about one of several hundred generations (CKR_GENERAL_ERROR) when
         // several sessions make keys at once; the next one succeeds.
         Err(error) if error.condition == Condition::KeyUnavailable => {
-            make(services, rotation).await
+            generate(services, rotation).await
         }
         settled => settled,
     }
 }
 
-async fn make(services: &Services, rotation: Option<RotationType>) -> Result<Backing> {
+async fn generate(services: &Services, rotation: Option<RotationType>) -> Result<Backing> {
     let id = BackingKeyId(random_bytes(&*services.world.random)?);
+    make(services, id, None, rotation).await
+}
+
+/// Brings given material into the token as the backing key of a KMS key; else as
+/// [`make_backing_key`]. The same material under the same key id has the same [`BackingKeyId`] in
+/// every appliance, so that what one sealed opens in the other. Nobody else may work on this KMS key
+/// meanwhile.
+///
+/// # Errors
+/// As [`make_backing_key`]; and [`Condition::AlreadyExists`] if the token holds this backing key for
+/// no reason that the database knows: then it is left there.
+pub async fn import_backing_key(
+    services: &Services,
+    key_id: &str,
+    material: Key,
+) -> Result<Backing> {
+    let check = check_value(&material);
+    let id = imported_id(key_id, check);
+    // What a start that broke off, or the deletion of a key with this id, has left behind.
+    if give_up(services, id).await? {
+        destroy(services, id).await?;
+    }
+    match services.lane.inspect(id).await {
+        Err(custody::Error::KeyNotFound(_)) => {}
+        Err(error) => return Err(error.into()),
+        Ok(_) => {
+            let text = format!("the token holds backing key {id} already, and no KMS key names it");
+            return Err(Error::new(Condition::AlreadyExists, text));
+        }
+    }
+    make(services, id, Some((material, check)), None).await
+}
+
+/// Makes a backing key: of given material with this check value, or of the token's own.
+async fn make(
+    services: &Services,
+    id: BackingKeyId,
+    given: Option<(Key, KeyCheck)>,
+    rotation: Option<RotationType>,
+) -> Result<Backing> {
     let scheme = Scheme::HmacKdf;
+    let expected = given.as_ref().map(|(_, check)| *check);
     note(services, id, IntentKind::Create).await?;
-    let made = services.lane.generate(id, scheme).await.map_err(Error::from);
-    match made.and_then(|evidence| trusted(id, evidence)) {
+    let made = match given {
+        Some((material, _)) => services.lane.import(id, scheme, material).await,
+        None => services.lane.generate(id, scheme).await,
+    };
+    match made.map_err(Error::from).and_then(|evidence| trusted(id, evidence, expected)) {
         Ok(evidence) => Ok(Backing {
             id,
             scheme,
@@ -55,6 +103,7 @@ async fn make(services: &Services, rotation: Option<RotationType>) -> Result<Bac
             created: services.world.clock.now(),
             material_id: material_id(&services.region, id),
             rotation,
+            imported: expected.is_some(),
         }),
         Err(error) => {
             // The intent stays: a request that timed out may still take effect in the token.
@@ -175,14 +224,15 @@ async fn note(services: &Services, backing_key: BackingKeyId, what: IntentKind) 
     services.records.write(move |rows| Ok::<_, Error>(rows.put_intent(&intent)?)).await
 }
 
-/// Refuses a key that was not made in the token or could leave it.
-fn trusted(id: BackingKeyId, evidence: Evidence) -> Result<Evidence> {
-    let sound = evidence.sensitive
-        && evidence.always_sensitive
-        && !evidence.extractable
-        && evidence.never_extractable
-        && evidence.local;
-    if sound {
+/// Refuses a key that could leave the token, and one that is not what was asked for: made in the
+/// token, or of the material with the check value `imported`.
+fn trusted(id: BackingKeyId, evidence: Evidence, imported: Option<KeyCheck>) -> Result<Evidence> {
+    let stays = evidence.sensitive && !evidence.extractable;
+    let as_asked = match imported {
+        Some(check) => evidence.check == check,
+        None => evidence.always_sensitive && evidence.never_extractable && evidence.local,
+    };
+    if stays && as_asked {
         return Ok(evidence);
     }
     let why = format!("the token made it with other attributes than asked for: {evidence:?}");
@@ -198,6 +248,27 @@ fn material_id(region: &str, backing: BackingKeyId) -> String {
     hash.update(&[0]);
     hash.update(&backing.0);
     hash.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The key-check value of material that is not in a token yet: see [`KeyCheck`].
+pub(super) fn check_value(material: &Key) -> KeyCheck {
+    let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, material.expose()), KeyCheck::LABEL);
+    let mut check = [0; 8];
+    check.iter_mut().zip(mac.as_ref()).for_each(|(to, from)| *to = *from);
+    KeyCheck(check)
+}
+
+/// The first 16 bytes of
+/// `SHA-256("strongroom imported backing key v1" || key id || 0x00 || key-check value)`.
+fn imported_id(key_id: &str, check: KeyCheck) -> BackingKeyId {
+    let mut hash = digest::Context::new(&digest::SHA256);
+    hash.update(IMPORTED_ID);
+    hash.update(key_id.as_bytes());
+    hash.update(&[0]);
+    hash.update(&check.0);
+    let mut id = [0; 16];
+    id.iter_mut().zip(hash.finish().as_ref()).for_each(|(to, from)| *to = *from);
+    BackingKeyId(id)
 }
 
 /// An event of KMS's own in an account, for the audit log.
@@ -225,7 +296,7 @@ mod tests {
     #[test]
     fn a_key_that_could_leave_the_token_is_refused() {
         let id = BackingKeyId([7; 16]);
-        assert!(trusted(id, evidence()).is_ok());
+        assert!(trusted(id, evidence(), None).is_ok());
         let loosened: [fn(&mut Evidence); 5] = [
             |e| e.sensitive = false,
             |e| e.extractable = true,
@@ -236,9 +307,38 @@ mod tests {
         for loosen in loosened {
             let mut evidence = evidence();
             loosen(&mut evidence);
-            let refused = trusted(id, evidence).expect_err("not to be trusted");
+            let refused = trusted(id, evidence, None).expect_err("not to be trusted");
             assert_eq!(refused.condition, Condition::Internal);
         }
+    }
+
+    #[test]
+    fn imported_material_need_not_be_local_but_must_be_the_same_and_stay() {
+        let id = BackingKeyId([7; 16]);
+        let given = KeyCheck([9; 8]);
+        let imported = || Evidence {
+            never_extractable: false,
+            always_sensitive: false,
+            local: false,
+            check: given,
+            ..evidence()
+        };
+        assert!(trusted(id, imported(), Some(given)).is_ok());
+        assert!(trusted(id, imported(), None).is_err());
+        assert!(trusted(id, imported(), Some(KeyCheck([8; 8]))).is_err());
+        assert!(trusted(id, Evidence { extractable: true, ..imported() }, Some(given)).is_err());
+        assert!(trusted(id, Evidence { sensitive: false, ..imported() }, Some(given)).is_err());
+    }
+
+    /// The expected values come from another implementation (Python's `hmac` and `hashlib`).
+    #[test]
+    fn an_imported_key_is_named_by_key_id_and_check_value() {
+        let check = check_value(&Key::take(&mut [0x0b; 32]));
+        assert_eq!(check, KeyCheck([0x33, 0x0d, 0x6b, 0x2d, 0xfe, 0x22, 0xdf, 0x49]));
+        let id = imported_id("1234abcd-12ab-34cd-56ef-1234567890ab", check);
+        assert_eq!(id.to_string(), "ba48e03275b069b4e0956031fbe6e596");
+        assert_ne!(id, imported_id("1234abcd-12ab-34cd-56ef-1234567890ac", check));
+        assert_ne!(id, imported_id("1234abcd-12ab-34cd-56ef-1234567890ab", KeyCheck([0; 8])));
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod purge;
 pub mod random;
 pub mod rotate;
 pub mod rotations;
+pub mod seed;
 mod source;
 pub mod state;
 pub mod tags;

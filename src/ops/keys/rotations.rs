@@ -124,6 +124,7 @@ pub(super) mod tests {
             created: Time(n.into()),
             material_id: format!("m{n}"),
             rotation: (n > 0).then_some(RotationType::OnDemand),
+            imported: false,
         };
         Key {
             id: "1234abcd-12ab-34cd-56ef-1234567890ab".into(),

@@ -25,6 +25,11 @@ pub struct TagInput {
 }
 
 impl TagInput {
+    /// A tag of a seed.
+    pub(super) fn of(key: &str, value: &str) -> Self {
+        Self { tag_key: Some(key.to_owned()), tag_value: Some(value.to_owned()) }
+    }
+
     /// The service model's bounds for a list of tags.
     pub(super) fn check_all(checks: &mut Checks, tags: &[Self]) {
         for (n, tag) in (1..).zip(tags) {

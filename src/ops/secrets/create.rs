@@ -89,6 +89,14 @@ pub struct NewSecretTarget {
     suffix: String,
 }
 
+impl NewSecretTarget {
+    /// The secret of this name and ARN.
+    pub(super) fn of(region: &str, account: &str, name: String, suffix: String) -> Self {
+        let arn = secret_arn(region, account, &name, &suffix);
+        Self { arn, account: account.to_owned(), name, suffix }
+    }
+}
+
 impl Target for NewSecretTarget {
     fn arn(&self) -> &str {
         &self.arn
@@ -118,8 +126,7 @@ impl Operation for CreateSecret {
             Some(secret) => secret.suffix.clone(),
             None => random_suffix(&*call.world.random)?,
         };
-        let arn = secret_arn(&call.region, &account, &name, &suffix);
-        Ok(NewSecretTarget { arn, account, name, suffix })
+        Ok(NewSecretTarget::of(&call.region, &account, name, suffix))
     }
 
     async fn run(
@@ -148,15 +155,16 @@ impl Operation for CreateSecret {
 }
 
 /// What the new secret is to be.
-struct New<'a> {
-    token: &'a str,
-    description: Option<String>,
-    kms_key_id: Option<&'a str>,
-    given: Option<Given>,
-    tags: Option<Vec<Tag>>,
+pub(super) struct New<'a> {
+    pub(super) token: &'a str,
+    pub(super) description: Option<String>,
+    pub(super) kms_key_id: Option<&'a str>,
+    pub(super) given: Option<Given>,
+    pub(super) tags: Option<Vec<Tag>>,
 }
 
-async fn create(
+/// Makes a secret. A name that is taken means that the caller has to start over.
+pub(super) async fn create(
     call: &Call,
     target: &NewSecretTarget,
     new: &New<'_>,
@@ -268,7 +276,7 @@ fn tags(members: Option<Vec<TagMember>>) -> Result<Option<Vec<Tag>>> {
 }
 
 /// Six letters and digits, each as likely as any other.
-fn random_suffix(random: &dyn Random) -> std::result::Result<String, NoRandomness> {
+pub(super) fn random_suffix(random: &dyn Random) -> std::result::Result<String, NoRandomness> {
     const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
     let mut suffix = String::with_capacity(SUFFIX_LEN);
     while suffix.len() < SUFFIX_LEN {

@@ -14,6 +14,7 @@ pub mod policy;
 pub mod purge;
 pub mod put;
 mod seal;
+pub mod seed;
 pub mod stage;
 pub mod tags;
 pub mod update;

@@ -24,6 +24,11 @@ pub struct TagInput {
 }
 
 impl TagInput {
+    /// A tag of a seed.
+    pub(super) fn of(key: &str, value: &str) -> Self {
+        Self { key: Some(key.to_owned()), value: Some(value.to_owned()) }
+    }
+
     /// Checks a list of tags against the service model.
     pub(super) fn check_all(tags: Option<&[Self]>, checks: &mut Checks) {
         for (n, tag) in (1..).zip(tags.unwrap_or_default()) {
