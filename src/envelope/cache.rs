@@ -1,7 +1,8 @@
 //! Opened data keys, kept for a while so that not every read of a secret goes to the token.
 //!
-//! Bounded by number, time and uses. An entry is good for the very envelope that was opened and for
-//! what it is bound to: one bit changed is a miss. A hit says nothing of whether the KMS key
+//! Bounded by number, time and uses. An entry is good for the very envelope that was opened: one
+//! bit changed is a miss. An envelope that was moved to another secret or version gains nobody
+//! anything: the value under the data key is bound to its place by itself. A hit says nothing of whether the KMS key
 //! may still be used; whoever asks has checked that on the key's row, read with the request.
 
 use crate::secret::Key;
@@ -24,23 +25,15 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { entries: 10_000, seconds: 300, uses: 100_000 }
+        Self { entries: 100_000, seconds: 300, uses: 100_000 }
     }
 }
 
 struct Entry {
     key: Key,
     sealed: Box<[u8]>,
-    arn: Box<str>,
-    version_id: Box<str>,
     until: Instant,
     uses: AtomicU32,
-}
-
-impl Entry {
-    fn name(&self) -> Name<'_> {
-        Name { sealed: &self.sealed, arn: &self.arn, version_id: &self.version_id }
-    }
 }
 
 /// The cache.
@@ -59,24 +52,10 @@ impl Hit {
     }
 }
 
-/// A sealed data key and what it is bound to: what the cache knows an opened one by. Two are the
-/// same only if every byte is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Name<'a> {
-    /// The envelope.
-    pub sealed: &'a [u8],
-    /// The secret's ARN.
-    pub arn: &'a str,
-    /// The version id.
-    pub version_id: &'a str,
-}
-
-impl Name<'_> {
-    /// Where the entry stands: the end of the envelope, which is ciphertext and tag and so as good as
-    /// random.
-    fn place(&self) -> [u8; 32] {
-        self.sealed.last_chunk().copied().unwrap_or_default()
-    }
+/// Where the entry of an envelope stands: the envelope's end, which is ciphertext and tag and so as
+/// good as random.
+fn place(sealed: &[u8]) -> [u8; 32] {
+    sealed.last_chunk().copied().unwrap_or_default()
 }
 
 impl DataKeys {
@@ -86,31 +65,24 @@ impl DataKeys {
         Self { options, entries }
     }
 
-    /// The data key of this name, if it is kept and not used up.
-    pub fn find(&self, name: &Name<'_>) -> Option<Hit> {
+    /// The data key in this envelope, if it is kept and not used up.
+    pub fn find(&self, sealed: &[u8]) -> Option<Hit> {
         let cache = self.entries.as_ref()?;
-        let entry = cache.get(&name.place()).filter(|entry| entry.name() == *name)?;
+        let entry = cache.get(&place(sealed)).filter(|entry| *entry.sealed == *sealed)?;
         let used = entry.uses.fetch_add(1, Ordering::Relaxed);
         if used >= self.options.uses || Instant::now() >= entry.until {
-            cache.remove(&name.place());
+            cache.remove(&place(sealed));
             return None;
         }
         Some(Hit(entry))
     }
 
     /// Keeps a data key; hands it back as a hit.
-    pub fn keep(&self, name: &Name<'_>, key: Key) -> Hit {
+    pub fn keep(&self, sealed: &[u8], key: Key) -> Hit {
         let until = Instant::now() + Duration::from_secs(self.options.seconds);
-        let entry = Arc::new(Entry {
-            key,
-            sealed: name.sealed.into(),
-            arn: name.arn.into(),
-            version_id: name.version_id.into(),
-            until,
-            uses: AtomicU32::new(0),
-        });
+        let entry = Arc::new(Entry { key, sealed: sealed.into(), until, uses: AtomicU32::new(0) });
         if let Some(cache) = &self.entries {
-            cache.insert(name.place(), entry.clone());
+            cache.insert(place(sealed), entry.clone());
         }
         Hit(entry)
     }
@@ -120,7 +92,7 @@ impl DataKeys {
 mod tests {
     use super::*;
 
-    const NAME: Name<'_> = Name { sealed: &[7; 147], arn: "arn", version_id: "v1" };
+    const SEALED: [u8; 147] = [7; 147];
 
     fn with(entries: usize, seconds: u64, uses: u32) -> DataKeys {
         DataKeys::new(Options { entries, seconds, uses })
@@ -129,30 +101,28 @@ mod tests {
     #[test]
     fn a_key_is_found_until_its_uses_are_up() {
         let cache = with(10, 300, 2);
-        cache.keep(&NAME, Key::take(&mut [1; 32]));
-        assert_eq!(cache.find(&NAME).map(|h| *h.key().expose()), Some([1; 32]));
-        assert!(cache.find(&NAME).is_some());
-        assert!(cache.find(&NAME).is_none(), "used up");
+        cache.keep(&SEALED, Key::take(&mut [1; 32]));
+        assert_eq!(cache.find(&SEALED).map(|h| *h.key().expose()), Some([1; 32]));
+        assert!(cache.find(&SEALED).is_some());
+        assert!(cache.find(&SEALED).is_none(), "used up");
     }
 
     #[test]
     fn a_key_is_not_found_after_its_time_or_when_the_cache_is_off() {
         for cache in [with(10, 0, 9), with(0, 300, 9)] {
-            cache.keep(&NAME, Key::take(&mut [1; 32]));
-            assert!(cache.find(&NAME).is_none());
+            cache.keep(&SEALED, Key::take(&mut [1; 32]));
+            assert!(cache.find(&SEALED).is_none());
         }
     }
 
     #[test]
-    fn another_place_or_one_altered_byte_is_a_miss() {
+    fn one_altered_byte_is_a_miss() {
         let cache = with(10, 300, 9);
-        cache.keep(&NAME, Key::take(&mut [1; 32]));
-        assert!(cache.find(&Name { arn: "other", ..NAME }).is_none());
-        assert!(cache.find(&Name { version_id: "v2", ..NAME }).is_none());
+        cache.keep(&SEALED, Key::take(&mut [1; 32]));
         for at in [0, 70, 146] {
-            let mut altered = [7; 147];
+            let mut altered = SEALED;
             altered[at] ^= 1;
-            assert!(cache.find(&Name { sealed: &altered, ..NAME }).is_none());
+            assert!(cache.find(&altered).is_none());
         }
     }
 }

@@ -4,7 +4,7 @@
 //! {SecretARN, SecretVersionId}; its value is sealed under the data key.
 
 use crate::clock::random_key;
-use crate::envelope::cache::{Hit, Name};
+use crate::envelope::cache::Hit;
 use crate::envelope::context::Context;
 use crate::envelope::value::{self, Kind};
 use crate::envelope::{self, Envelope};
@@ -212,8 +212,7 @@ pub(super) async fn data_key(call: &Call, arn: &str, version: &Version) -> Resul
     if key.state != KeyState::Enabled {
         return Err(unopenable("the KMS key is disabled or pending deletion"));
     }
-    let name = Name { sealed: &version.data_key, arn, version_id: &version.id };
-    if let Some(hit) = call.data_keys.find(&name) {
+    if let Some(hit) = call.data_keys.find(&version.data_key) {
         return Ok(hit);
     }
     let context = version_context(arn, &version.id);
@@ -222,7 +221,7 @@ pub(super) async fn data_key(call: &Call, arn: &str, version: &Version) -> Resul
         other => other.into(),
     })?;
     let data_key = Key::from_secret(&opened).ok_or_else(|| unopenable("not 32 bytes"))?;
-    Ok(call.data_keys.keep(&name, data_key))
+    Ok(call.data_keys.keep(&version.data_key, data_key))
 }
 
 /// The encryption context of a version's data key, as AWS sets it.
