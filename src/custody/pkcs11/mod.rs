@@ -3,14 +3,14 @@
 //! **Epochs.** An epoch begins with a login and ends when the library is finalised. Handles,
 //! sessions and the set of verified keys belong to it and are forgotten with it.
 //!
-//! **The barrier.** Every call into the module is made under a read guard of [`Driver::gate`];
+//! **The barrier.** Every call into the module is made under a read guard of `Driver::gate`;
 //! finalising takes the write guard, so that no call is in flight then. Read guards don't exclude
 //! each other: in the normal path no call waits for another in our code. Besides healing, only
 //! destroying a key takes the write guard, so that no thread can be using its handle when the token
 //! may give the same number to another key.
 //!
-//! **Healing.** One thread at a time heals, at most every [`BACKOFF`]; meanwhile all others fail at
-//! once. What is done about which return value stands in [`errors`].
+//! **Healing.** One thread at a time heals, at most every `BACKOFF`; meanwhile all others fail at
+//! once. What is done about which return value stands in `errors`.
 
 mod errors;
 mod keys;
