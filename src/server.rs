@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::custody::{self, Locator, lane::Lane, profile::Profile};
 use crate::envelope::store_key::{StoreKey, WrappedStoreKey};
 use crate::envelope::{self, Envelopes, cache::DataKeys};
-use crate::front::{aws, door::Door, listen};
+use crate::front::{codes, door::Door, listen};
 use crate::identity::{Authenticator, access_key};
 use crate::ops::call::Services;
 use crate::ops::page::Pages;
@@ -167,7 +167,7 @@ impl Appliance {
             accesses: Accesses::default(),
             pages: Pages::new(&store_key.derive(PAGE_TOKENS)?),
             world,
-            code_of: aws::code_of,
+            code_of: codes::code_of,
         };
         let sealing = store_key.derive(access_key::SEALING)?;
         let authenticator = Authenticator::new(records, &config.region, sealing);

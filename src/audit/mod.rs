@@ -10,7 +10,8 @@ pub mod outbox;
 
 use crate::clock::Time;
 use crate::json::Object;
-use crate::name::{Caller, PrincipalKind, Service, Uuid};
+use crate::name::{Service, Uuid};
+use crate::policy::{Caller, PrincipalKind};
 use std::cell::RefCell;
 use std::net::IpAddr;
 
@@ -40,6 +41,15 @@ pub struct Record<'a> {
     pub resources: &'a [String],
     /// The error code and message, if it failed.
     pub error: Option<(&'a str, &'a str)>,
+}
+
+/// What TLS agreed on with a client; named as CloudTrail's `tlsDetails` does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// `TLSv1.3` or `TLSv1.2`.
+    pub version: &'static str,
+    /// The cipher suite's IANA name.
+    pub cipher: &'static str,
 }
 
 /// Where a request came from.

@@ -2,14 +2,15 @@
 
 use super::body::Payload;
 use super::message::{Handler, Head, Incoming, Outgoing, Refusal};
-use super::{aws, rest};
+use super::{aws, codes, rest};
 use crate::audit::{self, Record, Source};
 use crate::clock::quick_uuid;
 use crate::identity::sigv4::{AuthError, Request as Signed};
 use crate::identity::{self, Authenticator};
-use crate::name::{Caller, Service, Uuid};
+use crate::name::{Service, Uuid};
 use crate::ops::Row;
 use crate::ops::call::{Call, Origin, Services};
+use crate::policy::Caller;
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::{HeaderValue, Method, StatusCode};
 use std::sync::Arc;
@@ -145,7 +146,7 @@ impl Door {
             }
             Err(error) => {
                 aws::log(row, head.request_id.as_str(), &error);
-                let (code, status) = aws::code(row, error.condition);
+                let (code, status) = codes::code(row, error.condition);
                 let status = match form {
                     Form::Aws => status,
                     Form::Rest => rest::status(row, error.condition),
@@ -308,6 +309,7 @@ pub(super) fn origin(head: &Head) -> Origin {
         request_id: head.request_id,
         source_ip: head.peer.ip(),
         user_agent: cut(agent, USER_AGENT_MAX).to_owned(),
+        tls: head.tls.map(|tls| audit::Tls { version: tls.version, cipher: tls.cipher }),
     }
 }
 

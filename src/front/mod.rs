@@ -2,6 +2,7 @@
 
 pub mod aws;
 pub mod body;
+pub mod codes;
 pub mod door;
 mod exchange;
 pub mod listen;

@@ -5,7 +5,8 @@ pub mod sigv4;
 
 use crate::clock::Time;
 use crate::envelope;
-use crate::name::{Caller, Service};
+use crate::name::Service;
+use crate::policy::{Caller, PrincipalKind};
 use crate::secret::{Key, Secret};
 use crate::store;
 use crate::store::identity::{AccessKey, Principal};
@@ -128,7 +129,11 @@ fn caller(key: &AccessKey) -> Caller {
         account: key.account.clone(),
         arn: key.principal.clone(),
         principal_id: key.principal_id.clone(),
-        kind: key.kind.into(),
+        kind: match key.kind {
+            Principal::Root => PrincipalKind::Root,
+            Principal::User => PrincipalKind::User,
+        },
         access_key_id: Some(key.id.clone()),
+        session: None,
     }
 }

@@ -2,15 +2,20 @@
 //!
 //! [`Allowed`] is the proof that the policy was asked; it can be made here only.
 
+use super::authority::standing;
 use super::error::{Condition, Error, Result};
+use super::scene::Scene;
 use super::shape::{Body, Checks, decode};
 use super::{Access, Input, Operation, Row};
-use crate::audit::{Record, Recorder, Source};
+use crate::audit::{self, Record, Recorder, Source};
 use crate::clock::{Time, World, quick_uuid};
 use crate::custody::lane::Lane;
 use crate::envelope::{Envelopes, cache::DataKeys};
-use crate::name::{Arn, Caller, PrincipalKind, Service, Uuid};
-use crate::policy::{self, Decision};
+use crate::name::{Arn, Service, Uuid};
+use crate::policy::facts::NoFacts;
+use crate::policy::{
+    self, Caller, Decision, Facts, OfResource, Policies, Policy, PrincipalKind, Reason, Values,
+};
 use crate::store::records::{Records, Rows};
 use parking_lot::Mutex;
 use std::net::{IpAddr, Ipv4Addr};
@@ -48,6 +53,8 @@ pub struct Origin {
     pub source_ip: IpAddr,
     /// `User-Agent`, cut to 256 bytes.
     pub user_agent: String,
+    /// What TLS agreed on; none on a plain connection.
+    pub tls: Option<audit::Tls>,
 }
 
 /// One request of a proven caller.
@@ -69,6 +76,7 @@ pub struct Call {
 #[derive(Default)]
 struct Progress {
     resources: Vec<String>,
+    decisions: Vec<Made>,
     recorded: bool,
 }
 
@@ -89,6 +97,47 @@ pub trait Target: Send {
     /// resource it is nor whether it is there.
     fn hidden(&self) -> bool {
         false
+    }
+    /// The policy that the resource itself has.
+    ///
+    /// # Errors
+    /// A stored policy that can't be compiled.
+    fn policy(&self) -> Result<OwnPolicy> {
+        Ok(OwnPolicy::None)
+    }
+    /// The value of a condition key that the resource answers (`aws:ResourceTag/...`,
+    /// `kms:KeySpec`); `key` is in lower case.
+    fn fact<'a>(&'a self, call: &'a Call, key: &str) -> Option<Values<'a>> {
+        let _ = (call, key);
+        None
+    }
+    /// The id of a grant that allows what no policy does; asked only where nothing denies.
+    ///
+    /// # Errors
+    /// Those of the database.
+    fn granted(&self, call: &Call, request: &policy::Request<'_>) -> Result<Option<String>> {
+        let _ = (call, request);
+        Ok(None)
+    }
+}
+
+/// A resource's own policy, as [`policy::OfResource`] counts it.
+pub enum OwnPolicy {
+    /// It can't have one.
+    None,
+    /// It adds to identity policies.
+    Adds(Option<Arc<Policy>>),
+    /// It has the last word.
+    Rules(Arc<Policy>),
+}
+
+impl OwnPolicy {
+    fn counted(&self) -> OfResource<'_> {
+        match self {
+            Self::None => OfResource::None,
+            Self::Adds(policy) => OfResource::Adds(policy.as_deref()),
+            Self::Rules(policy) => OfResource::Rules(policy),
+        }
     }
 }
 
@@ -160,40 +209,91 @@ impl Call {
             request_id: quick_uuid(&*services.world.random)?,
             source_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
             user_agent: service.event_source().to_owned(),
+            tls: None,
         };
         let now = services.world.clock.now();
         Ok(Self::new(services, row, Arc::new(Caller::system(account)), now, origin))
     }
 
-    /// Asks the policy whether the caller may do `action` (without the service) to `target`: a
+    /// Asks the policies whether the caller may do `action` (without the service) to `target`: a
     /// second right besides the operation's own, in the same audit record.
+    ///
+    /// # Errors
+    /// [`Condition::AccessDenied`], in AWS's words; those of the database.
     pub fn allow<T: Target>(&self, action: &str, target: T) -> Result<Allowed<T>> {
+        self.allow_with(action, target, &NoFacts)
+    }
+
+    /// The same, where the request brings condition keys of its own.
+    ///
+    /// # Errors
+    /// Those of [`Self::allow`].
+    pub fn allow_with<T: Target>(
+        &self,
+        action: &str,
+        target: T,
+        input: &dyn Facts,
+    ) -> Result<Allowed<T>> {
         if target.arn() != NO_RESOURCE {
             self.acted_on(target.arn());
         }
+        if self.caller.kind == PrincipalKind::System {
+            return Ok(Allowed(target));
+        }
         let service = service_of(target.arn()).unwrap_or(self.row.service.prefix());
         let action = [service, ":", action].concat();
-        let (resource, owner) = (target.arn(), target.owner());
-        let asked = policy::Request { action: &action, resource, owner };
-        match policy::decide(&self.caller, &asked) {
-            Decision::Allow => Ok(Allowed(target)),
-            Decision::ImplicitDeny => {
-                let why = if target.hidden() {
-                    "the resource associated with this ciphertext because the resource does not \
-                     exist in this Region, no resource-based policies allow access, or a \
-                     resource-based policy explicitly denies access"
-                        .to_owned()
-                } else {
-                    format!(
-                        "resource: {resource} because no identity-based policy allows the {action} \
-                         action"
-                    )
-                };
-                let who = &self.caller.arn;
-                let text = format!("User: {who} is not authorized to perform: {action} on {why}");
-                Err(Error::new(Condition::AccessDenied, text))
-            }
+        self.decide(&action, &target, input)?;
+        Ok(Allowed(target))
+    }
+
+    fn decide(&self, action: &str, target: &dyn Target, input: &dyn Facts) -> Result<()> {
+        let standing = standing(&self.records, &self.caller)?;
+        let own = target.policy()?;
+        let scene = Scene { call: self, standing: &standing, input, target };
+        let request = policy::Request {
+            caller: &self.caller,
+            action,
+            resource: target.arn(),
+            owner: target.owner(),
+            facts: &scene,
+        };
+        let policies = Policies {
+            identity: &standing.identity,
+            boundary: standing.boundary.as_deref(),
+            resource: own.counted(),
+        };
+        let decision = policy::decide(&request, &policies);
+        if let Decision::ImplicitDeny(_) = decision
+            && let Some(grant) = target.granted(self, &request)?
+        {
+            self.decided(action, target.arn(), Verdict::Grant(grant));
+            return Ok(());
         }
+        self.decided(action, target.arn(), Verdict::of(&decision));
+        match refusal(&decision) {
+            None => Ok(()),
+            Some(why) => Err(self.denied(action, target, &why)),
+        }
+    }
+
+    fn denied(&self, action: &str, target: &dyn Target, why: &str) -> Error {
+        let what = if target.hidden() {
+            "the resource associated with this ciphertext because the resource does not exist in \
+             this Region, no resource-based policies allow access, or a resource-based policy \
+             explicitly denies access"
+                .to_owned()
+        } else {
+            let resource = target.arn();
+            format!("resource: {resource} {}", why.replace("{action}", action))
+        };
+        let who = &self.caller.arn;
+        let text = format!("User: {who} is not authorized to perform: {action} on {what}");
+        Error::new(Condition::AccessDenied, text)
+    }
+
+    fn decided(&self, action: &str, resource: &str, verdict: Verdict) {
+        let made = Made { action: action.to_owned(), resource: resource.to_owned(), verdict };
+        self.progress.lock().decisions.push(made);
     }
 
     /// Notes a resource in the request's audit record: one that was just made, say.
@@ -247,7 +347,11 @@ impl Call {
     fn source(&self) -> Source {
         match self.caller.kind {
             PrincipalKind::System => Source::Service(self.row.service),
-            PrincipalKind::Root | PrincipalKind::User => Source::Address(self.origin.source_ip),
+            PrincipalKind::Root
+            | PrincipalKind::User
+            | PrincipalKind::AssumedRole
+            | PrincipalKind::WebIdentity
+            | PrincipalKind::Certificate => Source::Address(self.origin.source_ip),
         }
     }
 
@@ -318,6 +422,49 @@ impl Services {
     }
 }
 
+/// One decision of a request, as its audit record tells it.
+struct Made {
+    action: String,
+    resource: String,
+    verdict: Verdict,
+}
+
+/// What decided, kept beyond the policies that did.
+enum Verdict {
+    /// A statement, or nothing of this kind.
+    Policy { allowed: bool, source: policy::Source, statement: Option<(String, usize)> },
+    /// A grant.
+    Grant(String),
+}
+
+impl Verdict {
+    fn of(decision: &Decision<'_>) -> Self {
+        let (allowed, reason) = match decision {
+            Decision::Allow(reason) => (true, reason),
+            Decision::ExplicitDeny(reason) => (false, reason),
+            Decision::ImplicitDeny(source) => {
+                return Self::Policy { allowed: false, source: *source, statement: None };
+            }
+        };
+        let statement = reason.policy.map(|policy| (policy.name.clone(), reason.statement));
+        Self::Policy { allowed, source: reason.source, statement }
+    }
+}
+
+/// Why a decision refuses, in AWS's words, `{action}` standing for the action; none if it allows.
+fn refusal(decision: &Decision<'_>) -> Option<String> {
+    match decision {
+        Decision::Allow(_) => None,
+        Decision::ExplicitDeny(Reason { source, .. }) => {
+            let article = if *source == policy::Source::Identity { "an" } else { "a" };
+            Some(format!("with an explicit deny in {article} {}", source.words()))
+        }
+        Decision::ImplicitDeny(source) => {
+            Some(format!("because no {} allows the {{action}} action", source.words()))
+        }
+    }
+}
+
 /// The service in an ARN.
 fn service_of(arn: &str) -> Option<&str> {
     Arn::parse(arn).map(|a| a.service)
@@ -336,9 +483,18 @@ async fn steps<O: Operation>(call: &Call, body: &[u8]) -> Result<Body> {
     input.check(&mut checks);
     checks.finish()?;
     let target = O::locate(call, &input).await?;
-    let target = call.allow(O::ACTION, target)?;
+    let target = call.allow_with(O::ACTION, target, &Brought(&input))?;
     let output = O::run(call, target, input).await?;
     O::encode(&output)
+}
+
+/// The condition keys that an input answers.
+struct Brought<'a, I>(&'a I);
+
+impl<I: Input> Facts for Brought<'_, I> {
+    fn fact(&self, key: &str) -> Option<Values<'_>> {
+        self.0.fact(key)
+    }
 }
 
 /// Whether a request could be served now: a derivation in the token, a read of the database, a log

@@ -3,15 +3,18 @@
 //! [`Operation`] says everything of an operation; [`row`] erases its types into a [`Row`]; [`TABLE`]
 //! lists them all. Doors, authorization, audit, REST, OpenAPI and tests read the row.
 
+pub mod authority;
 pub mod call;
 pub mod error;
 pub mod keys;
 pub mod page;
+pub mod scene;
 pub mod secrets;
 pub mod seed;
 pub mod shape;
 
 use crate::name::Service;
+use crate::policy::Values;
 use call::{Allowed, Call, Services, Target};
 use error::Result;
 use schemars::{JsonSchema, Schema, schema_for};
@@ -40,9 +43,16 @@ pub struct Route {
 }
 
 /// The input of an operation.
-pub trait Input: DeserializeOwned + JsonSchema + Send {
+pub trait Input: DeserializeOwned + JsonSchema + Send + Sync {
     /// Checks each member's documented bounds (the service model's `min`, `max`, `pattern`, enum).
     fn check(&self, checks: &mut Checks);
+
+    /// The value of a condition key that the input answers (`secretsmanager:VersionStage`,
+    /// `kms:EncryptionContext:...`, `aws:RequestTag/...`); `key` is in lower case.
+    fn fact(&self, key: &str) -> Option<Values<'_>> {
+        let _ = key;
+        None
+    }
 }
 
 /// An API operation.

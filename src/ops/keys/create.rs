@@ -11,6 +11,7 @@ use crate::ops::error::{Condition, Error, Result};
 use crate::ops::shape::Checks;
 use crate::ops::{Access, Input, Operation, Route};
 use crate::store::keys::{Alias, Backing, Key, KeyManager, KeyState, Rotation};
+use crate::store::records::Made;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -160,6 +161,7 @@ pub(super) fn fresh(id: String, account: &str, now: Time, backing: Backing) -> K
         backing: vec![backing],
         rotation: None,
         revision: 1,
+        made: Made::default(),
     }
 }
 

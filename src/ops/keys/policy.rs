@@ -2,11 +2,12 @@
 
 use super::list::{Next, Paging, refuse_marker};
 use super::{KeyTarget, change, check_key_id, locate_key, not_pending};
-use crate::name::{Caller, Service};
+use crate::name::Service;
 use crate::ops::call::{Allowed, Call};
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::shape::{Checks, Empty, given};
 use crate::ops::{Access, Input, Operation, Route};
+use crate::policy::Caller;
 use crate::policy::document::{
     self, Document, Effect, Kind, Malformed, Patterns, Principal, Principals,
 };
@@ -359,7 +360,6 @@ impl Operation for ListKeyPolicies {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::name::PrincipalKind;
 
     const ACCOUNT: &str = "111122223333";
     const KEY: &str =
@@ -370,8 +370,9 @@ mod tests {
             account: ACCOUNT.into(),
             arn: "arn:aws:iam::111122223333:user/admin".into(),
             principal_id: "AIDA".into(),
-            kind: PrincipalKind::User,
+            kind: crate::policy::PrincipalKind::User,
             access_key_id: None,
+            session: None,
         }
     }
 

@@ -10,6 +10,7 @@ use crate::ops::error::{Condition, Error, Result};
 use crate::ops::shape::{Checks, SecretBlob, SecretText, given};
 use crate::ops::{Access, Input, Operation, Route};
 use crate::store::keys::Tag;
+use crate::store::records::Made;
 use crate::store::secrets::{Secret, Version};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -218,6 +219,7 @@ fn document(
         versions: u32::from(version.is_some()),
         prune_after: Time(0),
         revision: 1,
+        made: Made::default(),
     })
 }
 
