@@ -4,7 +4,7 @@ pub mod found;
 pub mod harden;
 pub mod pin;
 
-use crate::audit::Recorder;
+use crate::audit::{self, Recorder};
 use crate::clock::World;
 use crate::config::Config;
 use crate::custody::{self, Locator, lane::Lane, profile::Profile};
@@ -55,7 +55,7 @@ pub enum Error {
     StoreKey(#[from] envelope::Error),
     /// The audit log.
     #[error(transparent)]
-    Audit(#[from] crate::audit::Error),
+    Audit(#[from] audit::Error),
     /// Addresses or TLS.
     #[error(transparent)]
     Listen(#[from] listen::ListenError),
@@ -154,8 +154,14 @@ impl Appliance {
         let mac = RowMac::new(store_key.derive(ROW_MACS)?.expose());
         let records = Records::new(store, mac, config.store.cached_documents);
         let world = World::system();
-        let recorder =
-            Recorder::start(&config.audit.path, config.audit.sync, records.clone()).await?;
+        let parts = audit::Parts {
+            options: &config.audit,
+            region: &config.region,
+            lane: &lane,
+            records: records.clone(),
+            world: &world,
+        };
+        let recorder = Recorder::start(parts).await?;
         let probe = (wrapped.backing, wrapped.check);
         let services = Services {
             region: config.region.clone(),
