@@ -73,6 +73,12 @@ pub enum Error {
     /// A set-up that is not served.
     #[error("{0}")]
     Refused(String),
+    /// A log that a verification has found wanting.
+    #[error("{0}")]
+    Tampered(String),
+    /// A verification that came to nothing.
+    #[error("{0}")]
+    Unknown(String),
     /// Randomness.
     #[error(transparent)]
     Randomness(#[from] crate::clock::NoRandomness),
@@ -80,7 +86,8 @@ pub enum Error {
 
 impl Error {
     /// 78 (sysexits' EX_CONFIG) for what trying again can't mend, a refused PIN above all: a service
-    /// manager that restarts on failure must not try it until the token locks. Else 1.
+    /// manager that restarts on failure must not try it until the token locks. 2 for a verification
+    /// that came to nothing. Else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Custody(custody::Error::Pin { .. })
@@ -88,6 +95,7 @@ impl Error {
             | Self::Config(_)
             | Self::Profile(_)
             | Self::Refused(_) => 78,
+            Self::Unknown(_) => 2,
             _ => 1,
         }
     }

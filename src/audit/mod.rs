@@ -16,6 +16,7 @@ pub mod merkle;
 pub mod note;
 mod options;
 pub mod outbox;
+pub mod proof;
 pub mod reader;
 mod recorder;
 mod signer;
@@ -23,6 +24,7 @@ pub mod sink;
 mod strangers;
 pub mod tiles;
 pub mod tree;
+pub mod verify;
 
 pub use options::Options;
 pub use recorder::{Parts, Recorder, Status};

@@ -93,7 +93,7 @@ async fn move_batch(
     Ok(batch.len() == usize::try_from(BATCH).unwrap_or(usize::MAX))
 }
 
-fn event_id(record: &[u8]) -> Option<String> {
+pub(super) fn event_id(record: &[u8]) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct Id {
         #[serde(rename = "eventID")]

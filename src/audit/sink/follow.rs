@@ -34,6 +34,12 @@ struct Position {
     first_index: u64,
 }
 
+impl Position {
+    fn write(&self, file: &Path) -> Result<(), Error> {
+        tiles::write(file, &serde_json::to_vec(self).unwrap_or_default(), true)
+    }
+}
+
 /// Reads the log from a position on.
 pub(super) struct Follower {
     file: PathBuf,
@@ -59,7 +65,11 @@ impl Follower {
         let mut position = match tiles::read(&file)? {
             Some(bytes) => serde_json::from_slice(&bytes)
                 .map_err(|_| Error::altered(&file, "it is no position in the log"))?,
-            None => end,
+            None => {
+                // At once: what comes from now on is the sink's, whatever happens.
+                end.write(&file)?;
+                end
+            }
         };
         if position.first_index != first_index {
             // The log was put away since: what is not in the new one is in the tree.
@@ -129,8 +139,7 @@ impl Follower {
             return Ok(());
         }
         self.noted = (self.position.index, Instant::now());
-        let bytes = serde_json::to_vec(&self.position).unwrap_or_default();
-        tiles::write(&self.file, &bytes, true)
+        self.position.write(&self.file)
     }
 }
 
