@@ -12,6 +12,7 @@ pub mod scene;
 pub mod secrets;
 pub mod seed;
 pub mod shape;
+pub mod transcript;
 
 use crate::name::Service;
 use crate::policy::Values;
@@ -20,9 +21,11 @@ use error::Result;
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::{Serialize, de::DeserializeOwned};
 use shape::{Body, Checks};
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+use transcript::Plan;
 
 /// Whether an operation changes anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +126,16 @@ impl Row {
         (self.run)(call, body)
     }
 
+    /// How an audit record tells of the input.
+    pub fn input_plan(&self) -> Option<&'static Plan> {
+        PLANS.get(&(self.service, self.name)).map(|plans| &plans.0)
+    }
+
+    /// How an audit record tells of the output.
+    pub fn output_plan(&self) -> Option<&'static Plan> {
+        PLANS.get(&(self.service, self.name)).map(|plans| &plans.1)
+    }
+
     /// The JSON Schema of the input.
     pub fn input_schema(&self) -> Schema {
         (self.schemas)().0
@@ -198,6 +211,15 @@ pub static TABLE: &[Row] = &[
     row::<keys::rotate::RotateKeyOnDemand>(),
     row::<keys::rotations::ListKeyRotations>(),
 ];
+
+/// How audit records tell of inputs and outputs, made once.
+static PLANS: LazyLock<HashMap<(Service, &str), (Plan, Plan)>> = LazyLock::new(|| {
+    let plans = |row: &'static Row| {
+        let (input, output) = (row.schemas)();
+        ((row.service, row.name), (Plan::of(row.service, &input), Plan::of(row.service, &output)))
+    };
+    TABLE.iter().map(plans).collect()
+});
 
 /// The row of this name.
 pub fn find(service: Service, name: &str) -> Option<&'static Row> {
