@@ -98,7 +98,7 @@ impl Record<'_> {
             .text("eventID", self.event_id.as_str())
             .raw("readOnly", if self.read_only { "true" } else { "false" });
         if !self.resources.is_empty() {
-            object.list("resources", self.resources, resource);
+            object.list("resources", self.resources, |out, arn| resource(out, arn));
         }
         object.text("eventType", event_type(self.caller)).raw("managementEvent", "true");
         if let Some(caller) = self.caller {
@@ -126,7 +126,7 @@ fn text(bytes: &[u8]) -> &str {
 }
 
 /// A resource: its ARN, its account, its type, as CloudTrail has them.
-fn resource(out: &mut Vec<u8>, arn: &String) {
+fn resource(out: &mut Vec<u8>, arn: &str) {
     let mut object = Object::begin(out);
     if let Some(parts) = Arn::parse(arn) {
         object.text("accountId", parts.account);

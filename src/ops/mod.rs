@@ -212,8 +212,11 @@ pub static TABLE: &[Row] = &[
     row::<keys::rotations::ListKeyRotations>(),
 ];
 
-/// How audit records tell of inputs and outputs, made once.
-static PLANS: LazyLock<HashMap<(Service, &str), (Plan, Plan)>> = LazyLock::new(|| {
+/// How audit records tell of the input and the output of each operation.
+type Plans = HashMap<(Service, &'static str), (Plan, Plan)>;
+
+/// Made once.
+static PLANS: LazyLock<Plans> = LazyLock::new(|| {
     let plans = |row: &'static Row| {
         let (input, output) = (row.schemas)();
         ((row.service, row.name), (Plan::of(row.service, &input), Plan::of(row.service, &output)))
