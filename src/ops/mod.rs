@@ -12,6 +12,7 @@ pub mod scene;
 pub mod secrets;
 pub mod seed;
 pub mod shape;
+pub mod sts;
 pub mod transcript;
 
 use crate::name::Service;
@@ -72,6 +73,8 @@ pub trait Operation: Send + Sync + 'static {
     const ACTION: &'static str = Self::NAME;
     /// Whether it uses a KMS key's material (so that KeyUnavailableException is in its model).
     const CRYPTOGRAPHIC: bool = false;
+    /// Whether it may be asked without a signature: what it takes is its own proof.
+    const UNSIGNED: bool = false;
     /// What it takes.
     type Input: Input;
     /// What it acts on.
@@ -116,6 +119,8 @@ pub struct Row {
     pub route: Route,
     /// Whether it uses a KMS key's material.
     pub cryptographic: bool,
+    /// Whether it may be asked without a signature.
+    pub unsigned: bool,
     run: for<'a> fn(&'a Call, &'a [u8]) -> Answer<'a>,
     schemas: fn() -> (Schema, Schema),
 }
@@ -156,6 +161,7 @@ pub const fn row<O: Operation>() -> Row {
         access: O::ACCESS,
         route: O::ROUTE,
         cryptographic: O::CRYPTOGRAPHIC,
+        unsigned: O::UNSIGNED,
         run: |call, body| Box::pin(call::run::<O>(call, body)),
         schemas: || (schema_for!(O::Input), schema_for!(O::Output)),
     }
@@ -210,6 +216,7 @@ pub static TABLE: &[Row] = &[
     row::<keys::rotate::GetKeyRotationStatus>(),
     row::<keys::rotate::RotateKeyOnDemand>(),
     row::<keys::rotations::ListKeyRotations>(),
+    row::<sts::identity::GetCallerIdentity>(),
 ];
 
 /// How audit records tell of the input and the output of each operation.
