@@ -13,6 +13,7 @@ pub mod secrets;
 pub mod seed;
 pub mod shape;
 pub mod sts;
+pub mod transcript;
 
 use crate::name::Service;
 use crate::policy::Values;
@@ -21,9 +22,11 @@ use error::Result;
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::{Serialize, de::DeserializeOwned};
 use shape::{Body, Checks};
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+use transcript::Plan;
 
 /// Whether an operation changes anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +131,16 @@ impl Row {
         (self.run)(call, body)
     }
 
+    /// How an audit record tells of the input.
+    pub fn input_plan(&self) -> Option<&'static Plan> {
+        PLANS.get(&(self.service, self.name)).map(|plans| &plans.0)
+    }
+
+    /// How an audit record tells of the output.
+    pub fn output_plan(&self) -> Option<&'static Plan> {
+        PLANS.get(&(self.service, self.name)).map(|plans| &plans.1)
+    }
+
     /// The JSON Schema of the input.
     pub fn input_schema(&self) -> Schema {
         (self.schemas)().0
@@ -205,6 +218,18 @@ pub static TABLE: &[Row] = &[
     row::<keys::rotations::ListKeyRotations>(),
     row::<sts::identity::GetCallerIdentity>(),
 ];
+
+/// How audit records tell of the input and the output of each operation.
+type Plans = HashMap<(Service, &'static str), (Plan, Plan)>;
+
+/// Made once.
+static PLANS: LazyLock<Plans> = LazyLock::new(|| {
+    let plans = |row: &'static Row| {
+        let (input, output) = (row.schemas)();
+        ((row.service, row.name), (Plan::of(row.service, &input), Plan::of(row.service, &output)))
+    };
+    TABLE.iter().map(plans).collect()
+});
 
 /// The row of this name.
 pub fn find(service: Service, name: &str) -> Option<&'static Row> {
