@@ -6,6 +6,7 @@
 pub mod authority;
 pub mod call;
 pub mod error;
+pub mod event;
 pub mod keys;
 pub mod page;
 pub mod scene;
