@@ -10,7 +10,7 @@ use super::{Access, Input, Operation, Row};
 use crate::audit::{self, Record, Recorder, Source};
 use crate::clock::{Time, World, quick_uuid};
 use crate::custody::lane::Lane;
-use crate::envelope::{Envelopes, cache::DataKeys};
+use crate::envelope::{Envelopes, cache::DataKeys, session::Sessions};
 use crate::json::Object;
 use crate::name::{Arn, Service, Uuid};
 use crate::policy::facts::NoFacts;
@@ -40,6 +40,8 @@ pub struct Services {
     pub accesses: super::secrets::accesses::Accesses,
     /// Page tokens.
     pub pages: super::page::Pages,
+    /// Makes temporary credentials.
+    pub sessions: Sessions,
     /// Clock and randomness.
     pub world: World,
     /// The AWS code of a condition, as the door names it; for audit records.
