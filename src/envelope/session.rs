@@ -205,7 +205,8 @@ fn id(account: &str, random: [u8; DIGITS]) -> String {
 /// session was ever given out under it, nobody knows.
 pub fn account_of(id: &str) -> Option<String> {
     let digits = id.strip_prefix(PREFIX).filter(|digits| digits.len() == 2 * DIGITS)?;
-    let value = |byte: u8| BASE32.iter().position(|b| *b == byte).and_then(|v| u64::try_from(v).ok());
+    let value =
+        |byte: u8| BASE32.iter().position(|b| *b == byte).and_then(|v| u64::try_from(v).ok());
     let values = digits.bytes().map(value).collect::<Option<Vec<u64>>>()?;
     let account = values.iter().take(DIGITS).fold(0, |all, value| all << 5 | value);
     (account < 1_000_000_000_000).then(|| format!("{account:012}"))

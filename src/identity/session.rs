@@ -40,7 +40,8 @@ impl Tokens {
     /// The caller of a token, from memory if it was opened before; and the first bytes of the
     /// token's digest, which tell its signing keys from those of another token.
     fn caller(&self, id: &str, token: &str) -> Result<(Arc<Caller>, u64), AuthError> {
-        let digest: [u8; 32] = digest(&SHA256, token.as_bytes()).as_ref().try_into().unwrap_or([0; 32]);
+        let digest: [u8; 32] =
+            digest(&SHA256, token.as_bytes()).as_ref().try_into().unwrap_or([0; 32]);
         let revision = digest.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
         if let Some(caller) = self.open.get(&Presented(id, digest)) {
             return Ok((caller, revision));
