@@ -9,7 +9,7 @@ use crate::clock::World;
 use crate::config::Config;
 use crate::custody::{self, Locator, lane::Lane, profile::Profile};
 use crate::envelope::store_key::{StoreKey, WrappedStoreKey};
-use crate::envelope::{self, Envelopes, cache::DataKeys};
+use crate::envelope::{self, Envelopes, cache::DataKeys, session::Sessions};
 use crate::front::{codes, door::Door, listen};
 use crate::identity::{Authenticator, access_key};
 use crate::ops::call::Services;
@@ -157,6 +157,7 @@ impl Appliance {
         let recorder =
             Recorder::start(&config.audit.path, config.audit.sync, records.clone()).await?;
         let probe = (wrapped.backing, wrapped.check);
+        let sessions = Sessions::new(store_key.derive(envelope::session::LABEL)?);
         let services = Services {
             region: config.region.clone(),
             records: records.clone(),
@@ -166,11 +167,12 @@ impl Appliance {
             recorder,
             accesses: Accesses::default(),
             pages: Pages::new(&store_key.derive(PAGE_TOKENS)?),
+            sessions: sessions.clone(),
             world,
             code_of: codes::code_of,
         };
         let sealing = store_key.derive(access_key::SEALING)?;
-        let authenticator = Authenticator::new(records, &config.region, sealing);
+        let authenticator = Authenticator::new(records, &config.region, sealing, sessions);
         Ok(Self { services: Arc::new(services), authenticator, site, config })
     }
 

@@ -11,6 +11,7 @@
 
 pub mod cache;
 pub mod context;
+pub mod session;
 pub mod store_key;
 pub mod value;
 

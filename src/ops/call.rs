@@ -10,7 +10,7 @@ use super::{Access, Input, Operation, Row};
 use crate::audit::{self, Record, Recorder, Source};
 use crate::clock::{Time, World, quick_uuid};
 use crate::custody::lane::Lane;
-use crate::envelope::{Envelopes, cache::DataKeys};
+use crate::envelope::{Envelopes, cache::DataKeys, session::Sessions};
 use crate::json::Object;
 use crate::name::{Arn, Service, Uuid};
 use crate::policy::facts::NoFacts;
@@ -40,6 +40,8 @@ pub struct Services {
     pub accesses: super::secrets::accesses::Accesses,
     /// Page tokens.
     pub pages: super::page::Pages,
+    /// Makes temporary credentials.
+    pub sessions: Sessions,
     /// Clock and randomness.
     pub world: World,
     /// The AWS code of a condition, as the door names it; for audit records.
@@ -247,7 +249,10 @@ impl Call {
         if self.caller.kind == PrincipalKind::System || target.free() {
             return Ok(Allowed(target));
         }
-        let service = service_of(target.arn()).unwrap_or(self.row.service.prefix());
+        // A role is IAM's; what is done with it here is not.
+        let own = self.row.service;
+        let of_target = service_of(target.arn()).filter(|_| own != Service::Sts);
+        let service = of_target.unwrap_or(own.prefix());
         let action = [service, ":", action].concat();
         self.decide(&action, &target, input)?;
         Ok(Allowed(target))
@@ -284,7 +289,10 @@ impl Call {
     }
 
     fn denied(&self, action: &str, target: &dyn Target, why: &str) -> Error {
-        let what = if target.hidden() {
+        let what = if self.row.service == Service::Sts && !why.contains("explicit deny") {
+            // STS does not say what is missing.
+            format!("resource: {}", target.arn())
+        } else if target.hidden() {
             "the resource associated with this ciphertext because the resource does not exist in \
              this Region, no resource-based policies allow access, or a resource-based policy \
              explicitly denies access"

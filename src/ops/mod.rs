@@ -218,6 +218,9 @@ pub static TABLE: &[Row] = &[
     row::<keys::rotate::RotateKeyOnDemand>(),
     row::<keys::rotations::ListKeyRotations>(),
     row::<sts::identity::GetCallerIdentity>(),
+    row::<sts::assume::AssumeRole>(),
+    row::<sts::token::GetSessionToken>(),
+    row::<sts::key_info::GetAccessKeyInfo>(),
 ];
 
 /// How audit records tell of the input and the output of each operation.
@@ -245,6 +248,7 @@ pub async fn keep_house(services: &Arc<Services>) {
         ("keys whose deletion is due", keys::purge::purge_due(services).await),
         ("keys whose rotation is due", keys::rotate::rotate_due(services).await),
         ("secrets whose deletion is due", secrets::purge::purge_due(services).await),
+        ("sessions that were ended", sts::session::forget_ended(services).await),
     ];
     for (what, done) in chores {
         match done {

@@ -14,6 +14,7 @@ pub mod migrate;
 pub mod outbox;
 pub mod principals;
 pub mod records;
+pub mod revoked;
 pub mod secrets;
 pub mod sqlite;
 

@@ -23,7 +23,7 @@ OPERATIONS += [("secretsmanager", name) for name in SECRETS_MANAGER]
 IAM = []
 
 STS = """
-    GetCallerIdentity
+    AssumeRole GetAccessKeyInfo GetCallerIdentity GetSessionToken
 """.split()
 
 QUERY_OPERATIONS = [("iam", name) for name in IAM]
