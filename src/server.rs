@@ -8,11 +8,13 @@ use crate::audit::Recorder;
 use crate::clock::World;
 use crate::config::Config;
 use crate::custody::{self, Locator, lane::Lane, profile::Profile};
+use crate::envelope::access_key::{self, Mint};
 use crate::envelope::store_key::{StoreKey, WrappedStoreKey};
 use crate::envelope::{self, Envelopes, cache::DataKeys};
 use crate::front::{codes, door::Door, listen};
-use crate::identity::{Authenticator, access_key};
+use crate::identity::Authenticator;
 use crate::ops::call::Services;
+use crate::ops::iam::uses::Uses;
 use crate::ops::page::Pages;
 use crate::ops::secrets::accesses::Accesses;
 use crate::secret::Secret;
@@ -166,6 +168,8 @@ impl Appliance {
             recorder,
             accesses: Accesses::default(),
             pages: Pages::new(&store_key.derive(PAGE_TOKENS)?),
+            mint: Mint::new(store_key.derive(access_key::SEALING)?),
+            uses: Uses::default(),
             world,
             code_of: codes::code_of,
         };

@@ -1,7 +1,8 @@
 //! Who is calling: proves it or fails. So far by SigV4 with a long-term access key.
 
-pub mod access_key;
 pub mod sigv4;
+
+pub use crate::envelope::access_key;
 
 use crate::clock::Time;
 use crate::envelope;
@@ -63,18 +64,6 @@ impl Authenticator {
         Self { records, region: region.to_owned(), sealing, signing, callers }
     }
 
-    /// A new access key for a principal (ARN, unique id, kind); the caller stores it.
-    pub fn issue(
-        &self,
-        random: &dyn crate::clock::Random,
-        now: Time,
-        principal: (&str, &str, Principal),
-        account: &str,
-        key: (String, &Secret),
-    ) -> Result<AccessKey, envelope::Error> {
-        access_key::make(&self.sealing, random, now, principal, account, key)
-    }
-
     /// Proves who signed this request for one of `services`.
     pub fn authenticate(
         &self,
@@ -105,7 +94,9 @@ impl Authenticator {
 impl Authenticator {
     /// The caller that an access key stands for, made once.
     fn known(&self, key: &AccessKey, revision: u64) -> Arc<Caller> {
-        if let Some(caller) = self.callers.get(&Known(&key.id, revision)) {
+        let known = self.callers.get(&Known(&key.id, revision));
+        // A user that was given another name has another ARN.
+        if let Some(caller) = known.filter(|caller| caller.arn == key.principal) {
             return caller;
         }
         let caller = Arc::new(caller(key));

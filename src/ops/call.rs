@@ -10,7 +10,7 @@ use super::{Access, Input, Operation, Row};
 use crate::audit::{self, Record, Recorder, Source};
 use crate::clock::{Time, World, quick_uuid};
 use crate::custody::lane::Lane;
-use crate::envelope::{Envelopes, cache::DataKeys};
+use crate::envelope::{Envelopes, access_key::Mint, cache::DataKeys};
 use crate::name::{Arn, Service, Uuid};
 use crate::policy::facts::NoFacts;
 use crate::policy::{
@@ -39,6 +39,10 @@ pub struct Services {
     pub accesses: super::secrets::accesses::Accesses,
     /// Page tokens.
     pub pages: super::page::Pages,
+    /// Makes access keys.
+    pub mint: Mint,
+    /// Uses of access keys that are to be noted.
+    pub uses: super::iam::uses::Uses,
     /// Clock and randomness.
     pub world: World,
     /// The AWS code of a condition, as the door names it; for audit records.
