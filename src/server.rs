@@ -175,6 +175,10 @@ impl Appliance {
         };
         let sealing = store_key.derive(access_key::SEALING)?;
         let authenticator = Authenticator::new(records, &config.region, sealing);
+        let adopted = crate::ops::iam::adopt::adopt(&services).await?;
+        if adopted > 0 {
+            tracing::info!(adopted, "access keys of before have users now");
+        }
         Ok(Self { services: Arc::new(services), authenticator, site, config })
     }
 
@@ -198,6 +202,7 @@ impl Appliance {
         noting.abort();
         reloading.abort();
         self.services.accesses.write(&self.services.records).await;
+        self.services.uses.write(&self.services.records).await;
         // What the last requests did is in the database already; the log gets it now or at the
         // next start.
         self.services.recorder.flush().await?;
@@ -251,7 +256,10 @@ async fn keep_house(services: Arc<Services>) {
 }
 
 async fn note_accesses(services: Arc<Services>) {
-    services.accesses.keep_writing(&services.records).await;
+    tokio::join!(
+        services.accesses.keep_writing(&services.records),
+        services.uses.keep_writing(&services.records)
+    );
 }
 
 /// SIGHUP, heard from now on: before anybody is told that the server is ready.

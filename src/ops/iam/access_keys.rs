@@ -136,13 +136,14 @@ impl Operation for CreateAccessKey {
             let holder = Holder { account, arn: &arn, id, kind };
             call.mint.make(&*call.world.random, call.now, holder)?
         };
-        let access_key = NewAccessKeyOut {
+        let output = CreateAccessKeyOutput { access_key: NewAccessKeyOut {
             user_name: owner.user_name(),
             access_key_id: key.id.clone(),
             status: status(true),
             secret_access_key: SecretText(secret),
             create_date: iso(key.created),
-        };
+        } };
+        call.answering(&output)?;
         call.commit(move |rows| {
             if owner.keys(rows)?.len() >= quota::ACCESS_KEYS {
                 return Err(exceeded("AccessKeysPerUser", quota::ACCESS_KEYS));
@@ -155,7 +156,7 @@ impl Operation for CreateAccessKey {
             Ok(rows.put_access_key(&key)?)
         })
         .await?;
-        Ok(CreateAccessKeyOutput { access_key })
+        Ok(output)
     }
 }
 

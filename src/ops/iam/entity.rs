@@ -82,7 +82,7 @@ macro_rules! words {
 }
 
 macro_rules! entity {
-    ($document:ty, $noun:literal, |$this:ident| $tags:expr, $boundary:expr) => {
+    ($document:ty, $noun:literal, |$this:ident| $tags:expr, |$bounded:ident| $boundary:expr) => {
         impl Entity for $document {
             const NOUN: &'static str = $noun;
             fn path(&self) -> &str {
@@ -93,7 +93,7 @@ macro_rules! entity {
                 $tags
             }
             fn boundary(&self) -> Option<&str> {
-                let $this = self;
+                let $bounded = self;
                 $boundary
             }
             fn revise(&mut self) {
@@ -125,10 +125,10 @@ macro_rules! holder {
     };
 }
 
-entity!(User, "user", |user| &user.tags, user.boundary.as_deref());
-entity!(Group, "group", |_group| &[], None);
-entity!(Role, "role", |role| &role.tags, role.boundary.as_deref());
-entity!(ManagedPolicy, "policy", |policy| &policy.tags, None);
+entity!(User, "user", |user| &user.tags, |user| user.boundary.as_deref());
+entity!(Group, "group", |_group| &[], |_group| None);
+entity!(Role, "role", |role| &role.tags, |role| role.boundary.as_deref());
+entity!(ManagedPolicy, "policy", |policy| &policy.tags, |_policy| None);
 holder!(User, UserName, "User", 2048);
 holder!(Group, GroupName, "Group", 5120);
 holder!(Role, RoleName, "Role", 10_240);
@@ -189,10 +189,6 @@ impl<D: Entity> Of<D> {
         self.found.as_ref().ok_or_else(|| D::missing(&self.name))
     }
 
-    /// The name that the request gave.
-    pub(super) fn asked(&self) -> &str {
-        &self.name
-    }
 }
 
 /// It as it is now, inside a transaction: the same one, not another of its name.

@@ -104,6 +104,7 @@ impl Operation for CreateGroup {
             revision: 1,
         };
         let output = GroupOutput { group: GroupOut::of(&group) };
+        call.answering(&output)?;
         call.commit(move |rows| {
             free(rows, &group.account, &group.name)?;
             if rows.count_named::<Group>(&group.account)? >= quota::GROUPS {

@@ -8,7 +8,7 @@ pub mod account;
 pub mod adopt;
 pub mod attach;
 pub mod boundary;
-pub mod details;
+//pub mod details;
 mod documents;
 mod entity;
 pub mod groups;
@@ -18,13 +18,13 @@ pub mod members;
 pub mod name;
 pub mod policies;
 pub mod roles;
-pub mod simulate;
+//pub mod simulate;
 pub mod tags;
 pub mod users;
 pub mod uses;
 pub mod versions;
 
-use super::error::{Condition, Error, Result};
+use super::error::{Condition, Error};
 use super::Route;
 
 /// What a quota allows an account to have (AWS's defaults).

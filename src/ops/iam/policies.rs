@@ -1,7 +1,7 @@
 //! Managed policies: CreatePolicy, GetPolicy, ListPolicies, DeletePolicy, ListEntitiesForPolicy.
 
 use super::account::Everything;
-use super::entity::{Entity, Holder, Of, again, attribute};
+use super::entity::{Holder, Of, again, attribute};
 use super::list::{Next, Paging, check_prefix};
 use super::name::{self, Naming, PolicyArn, PolicyName, check_path};
 use super::tags::{self, TagPair};
@@ -306,6 +306,7 @@ impl Operation for CreatePolicy {
             revision: 1,
         };
         let output = PolicyOutput { policy: PolicyOut::of(&policy, &Usage::default()) };
+        call.answering(&output)?;
         call.commit(move |rows| {
             if rows.named::<ManagedPolicy>(&policy.account, &policy.name)?.is_some() {
                 let text = format!(

@@ -176,6 +176,7 @@ impl Operation for CreateRole {
             made: Made::default(),
         };
         let output = RoleOutput { role: RoleOut::of(&role) };
+        call.answering(&output)?;
         call.commit(move |rows| {
             if rows.named::<Role>(&role.account, &role.name)?.is_some() {
                 let text = format!("Role with name {} already exists.", role.name);

@@ -128,6 +128,7 @@ impl Operation for CreateUser {
             revision: 1,
         };
         let output = UserOutput { user: UserOut::of(&user) };
+        call.answering(&output)?;
         call.commit(move |rows| {
             free(rows, &user.account, &user.name)?;
             if rows.count_named::<User>(&user.account)? >= quota::USERS {

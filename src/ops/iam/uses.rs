@@ -9,6 +9,7 @@ use crate::store::records::Records;
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use std::collections::HashMap;
+use std::time::Duration;
 
 /// Access keys whose last noted use is remembered; others are noted anew.
 const KNOWN: usize = 4096;
@@ -16,6 +17,8 @@ const KNOWN: usize = 4096;
 const MOST: usize = 10_000;
 /// Milliseconds for which a noted use is good enough.
 const GRAIN: i64 = 60_000;
+/// How often they are written.
+const PAUSE: Duration = Duration::from_secs(60);
 
 /// Uses that wait to be written, and what was noted last.
 pub struct Uses {
@@ -46,6 +49,14 @@ impl Uses {
     /// The use of a key that is not written yet.
     pub(super) fn waiting(&self, access_key_id: &str) -> Option<(Time, Service)> {
         self.waiting.lock().get(access_key_id).copied()
+    }
+
+    /// Writes what waits, once a minute, for ever.
+    pub async fn keep_writing(&self, records: &Records) {
+        loop {
+            tokio::time::sleep(PAUSE).await;
+            self.write(records).await;
+        }
     }
 
     /// Writes what waits.
