@@ -472,7 +472,7 @@ def test_inline_policies_are_put_read_and_deleted(holder):
 def test_permissions_boundaries_are_put_and_deleted(iam, principal, policy):
     principal("put_{}_permissions_boundary", PermissionsBoundary=policy)
     shown = principal("get_{}")[principal.kind.capitalize()]["PermissionsBoundary"]
-    assert shown == {"PermissionsBoundaryType": "Policy", "PermissionsBoundaryArn": policy}
+    assert shown == {"PermissionsBoundaryType": "PermissionsBoundaryPolicy", "PermissionsBoundaryArn": policy}
     assert iam.get_policy(PolicyArn=policy)["Policy"]["PermissionsBoundaryUsageCount"] == 1
     assert error(iam.delete_policy, PolicyArn=policy)[0] == "DeleteConflict"
     entities = iam.list_entities_for_policy(PolicyArn=policy, PolicyUsageFilter="PermissionsBoundary")
