@@ -20,17 +20,13 @@ pub enum Kind {
     /// To a KMS key: the same, and a statement without Action or Resource is taken and has no
     /// effect (<https://docs.aws.amazon.com/kms/latest/APIReference/API_PutKeyPolicy.html>).
     Key,
-    /// To a role, saying who may take it: every statement names principals and none a resource,
-    /// which is the role itself.
-    Trust,
 }
 
 impl Kind {
     /// The most bytes that a policy of this kind may have.
     pub fn max_len(self) -> usize {
         match self {
-            // What their quotas allow is counted without white space, where they are stored.
-            Self::Identity | Self::Trust => 131_072,
+            Self::Identity => 6144,
             Self::Resource => 20_480,
             Self::Key => 32_768,
         }
@@ -237,24 +233,22 @@ fn statement(written: written::Statement, kind: Kind) -> Result<Statement, Malfo
     let principals = principals(written.principal, written.not_principal)?;
     match (kind, &principals) {
         (Kind::Identity, Some(_)) => return Err(syntax("an identity's policy names no principal")),
-        (Kind::Resource | Kind::Key | Kind::Trust, None) => return Err(Malformed::NoPrincipal),
+        (Kind::Resource | Kind::Key, None) => return Err(Malformed::NoPrincipal),
         _ => {}
     }
     let may_lack = kind == Kind::Key;
-    let resources = if kind == Kind::Trust {
-        if written.resource.is_some() || written.not_resource.is_some() {
-            return Err(syntax("a trust policy names no resource"));
-        }
-        Patterns { negated: false, patterns: vec!["*".to_owned()] }
-    } else {
-        patterns("Resource", written.resource, written.not_resource, may_lack, is_resource)?
-    };
     Ok(Statement {
         sid: written.sid,
         effect,
         principals,
         actions: patterns("Action", written.action, written.not_action, may_lack, is_action)?,
-        resources,
+        resources: patterns(
+            "Resource",
+            written.resource,
+            written.not_resource,
+            may_lack,
+            is_resource,
+        )?,
         conditions: conditions(written.condition)?,
     })
 }
