@@ -8,11 +8,13 @@ use crate::audit::Recorder;
 use crate::clock::World;
 use crate::config::Config;
 use crate::custody::{self, Locator, lane::Lane, profile::Profile};
+use crate::envelope::access_key::{self, Mint};
 use crate::envelope::store_key::{StoreKey, WrappedStoreKey};
 use crate::envelope::{self, Envelopes, cache::DataKeys, session::Sessions};
 use crate::front::{codes, door::Door, listen};
-use crate::identity::{Authenticator, access_key};
+use crate::identity::Authenticator;
 use crate::ops::call::Services;
+use crate::ops::iam::uses::Uses;
 use crate::ops::page::Pages;
 use crate::ops::secrets::accesses::Accesses;
 use crate::secret::Secret;
@@ -168,11 +170,17 @@ impl Appliance {
             accesses: Accesses::default(),
             pages: Pages::new(&store_key.derive(PAGE_TOKENS)?),
             sessions: sessions.clone(),
+            mint: Mint::new(store_key.derive(access_key::SEALING)?),
+            uses: Uses::default(),
             world,
             code_of: codes::code_of,
         };
         let sealing = store_key.derive(access_key::SEALING)?;
         let authenticator = Authenticator::new(records, &config.region, sealing, sessions);
+        let adopted = crate::ops::iam::adopt::adopt(&services).await?;
+        if adopted > 0 {
+            tracing::info!(adopted, "access keys of before have users now");
+        }
         Ok(Self { services: Arc::new(services), authenticator, site, config })
     }
 
@@ -197,6 +205,7 @@ impl Appliance {
         noting.abort();
         reloading.abort();
         self.services.accesses.write(&self.services.records).await;
+        self.services.uses.write(&self.services.records).await;
         // What the last requests did is in the database already; the log gets it now or at the
         // next start.
         self.services.note("StopAppliance", &self.site.account, b"{}").await?;
@@ -264,7 +273,10 @@ async fn keep_house(services: Arc<Services>) {
 }
 
 async fn note_accesses(services: Arc<Services>) {
-    services.accesses.keep_writing(&services.records).await;
+    tokio::join!(
+        services.accesses.keep_writing(&services.records),
+        services.uses.keep_writing(&services.records)
+    );
 }
 
 /// SIGHUP, heard from now on: before anybody is told that the server is ready.

@@ -10,7 +10,7 @@ use super::{Access, Input, Operation, Row};
 use crate::audit::{self, Record, Recorder, Source};
 use crate::clock::{Time, World, quick_uuid};
 use crate::custody::lane::Lane;
-use crate::envelope::{Envelopes, cache::DataKeys, session::Sessions};
+use crate::envelope::{Envelopes, access_key::Mint, cache::DataKeys, session::Sessions};
 use crate::json::Object;
 use crate::name::{Arn, Service, Uuid};
 use crate::policy::facts::NoFacts;
@@ -42,6 +42,10 @@ pub struct Services {
     pub pages: super::page::Pages,
     /// Makes temporary credentials.
     pub sessions: Sessions,
+    /// Makes access keys.
+    pub mint: Mint,
+    /// Uses of access keys that are to be noted.
+    pub uses: super::iam::uses::Uses,
     /// Clock and randomness.
     pub world: World,
     /// The AWS code of a condition, as the door names it; for audit records.
@@ -403,6 +407,13 @@ impl Call {
         }
     }
 
+    /// Notes that a long-term access key was used.
+    fn note_use(&self) {
+        if let (Some(id), None) = (&self.caller.access_key_id, &self.caller.session) {
+            self.uses.note(id, self.now, self.row.service);
+        }
+    }
+
     /// Sees to it that the request stands in the audit log, whatever became of it.
     async fn account_for(&self, outcome: &Result<Body>) -> Result<()> {
         if self.progress.lock().recorded && outcome.is_ok() {
@@ -468,6 +479,7 @@ fn service_of(arn: &str) -> Option<&str> {
 /// Runs an operation from its JSON body to its JSON answer.
 pub(super) async fn run<O: Operation>(call: &Call, body: &[u8]) -> Result<Body> {
     let outcome = steps::<O>(call, body).await;
+    call.note_use();
     call.account_for(&outcome).await?;
     outcome
 }

@@ -20,7 +20,21 @@ OPERATIONS = [("kms", name) for name in KMS]
 OPERATIONS += [("secretsmanager", name) for name in SECRETS_MANAGER]
 
 # These speak the Query protocol.
-IAM = []
+IAM = """
+    AddUserToGroup AttachGroupPolicy AttachRolePolicy AttachUserPolicy CreateAccessKey CreateGroup
+    CreatePolicy CreatePolicyVersion CreateRole CreateUser DeleteAccessKey DeleteGroup
+    DeleteGroupPolicy DeletePolicy DeletePolicyVersion DeleteRole DeleteRolePermissionsBoundary
+    DeleteRolePolicy DeleteUser DeleteUserPermissionsBoundary DeleteUserPolicy DetachGroupPolicy
+    DetachRolePolicy DetachUserPolicy GetAccessKeyLastUsed GetAccountSummary GetGroup GetGroupPolicy
+    GetPolicy GetPolicyVersion GetRole GetRolePolicy GetUser GetUserPolicy ListAccessKeys
+    ListAccountAliases ListAttachedGroupPolicies ListAttachedRolePolicies ListAttachedUserPolicies
+    ListEntitiesForPolicy ListGroupPolicies ListGroups ListGroupsForUser ListPolicies ListPolicyTags
+    ListPolicyVersions ListRolePolicies ListRoleTags ListRoles ListUserPolicies ListUserTags
+    ListUsers PutGroupPolicy PutRolePermissionsBoundary PutRolePolicy PutUserPermissionsBoundary
+    PutUserPolicy RemoveUserFromGroup SetDefaultPolicyVersion TagPolicy TagRole TagUser UntagPolicy
+    UntagRole UntagUser UpdateAccessKey UpdateAssumeRolePolicy UpdateGroup UpdateRole
+    UpdateRoleDescription UpdateUser
+""".split()
 
 STS = """
     AssumeRole GetAccessKeyInfo GetCallerIdentity GetSessionToken
