@@ -197,6 +197,11 @@ pub static TABLE: &[Row] = &[
     row::<keys::rotate::GetKeyRotationStatus>(),
     row::<keys::rotate::RotateKeyOnDemand>(),
     row::<keys::rotations::ListKeyRotations>(),
+    row::<keys::grants::create::CreateGrant>(),
+    row::<keys::grants::list::ListGrants>(),
+    row::<keys::grants::list::ListRetirableGrants>(),
+    row::<keys::grants::end::RetireGrant>(),
+    row::<keys::grants::end::RevokeGrant>(),
 ];
 
 /// The row of this name.
