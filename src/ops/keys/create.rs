@@ -152,8 +152,9 @@ impl Operation for CreateKey {
             tags,
             ..fresh(id, &call.caller.account, call.now, backing)
         };
-        let key_metadata = KeyMetadata::of(&call.region, &key);
+        let output = CreateKeyOutput { key_metadata: KeyMetadata::of(&call.region, &key) };
         call.acted_on(&arn);
+        call.answering(&output)?;
         let committed = call
             .commit(move |rows| {
                 adopt(rows, made)?;
@@ -163,7 +164,7 @@ impl Operation for CreateKey {
         if committed.is_err() {
             discard(call, made).await;
         }
-        committed.map(|()| CreateKeyOutput { key_metadata })
+        committed.map(|()| output)
     }
 }
 

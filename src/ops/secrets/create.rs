@@ -195,6 +195,9 @@ pub(super) async fn create(
     };
     let version_id = version.as_ref().map(|v| v.id.clone());
     let secret = document(call, target, new, version.as_ref())?;
+    let output =
+        CreateSecretOutput { arn: target.arn.clone(), name: target.name.clone(), version_id };
+    call.answering(&output)?;
     call.commit(move |rows| {
         if rows.secret(&secret.account, &secret.name)?.is_some() {
             return Err(outdated());
@@ -206,7 +209,7 @@ pub(super) async fn create(
         }
     })
     .await?;
-    Ok(CreateSecretOutput { arn: target.arn.clone(), name: target.name.clone(), version_id })
+    Ok(output)
 }
 
 fn document(
