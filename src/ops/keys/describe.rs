@@ -1,6 +1,5 @@
 //! DescribeKey and UpdateKeyDescription.
 
-use super::grants::token;
 use super::{KeyTarget, change, check_grant_tokens, check_key_id, locate, locate_key, not_pending};
 use crate::name::{Service, key_arn};
 use crate::ops::call::{Allowed, Call};
@@ -96,7 +95,6 @@ impl Operation for DescribeKey {
     type Output = DescribeKeyOutput;
 
     async fn locate(call: &Call, input: &DescribeKeyInput) -> Result<KeyTarget> {
-        token::check(call, input.grant_tokens.as_deref())?;
         locate(call, given(&input.key_id, "keyId")?)
     }
 
