@@ -1,7 +1,9 @@
 //! Who is calling: proves it or fails. So far by SigV4 with a long-term access key.
 
 pub mod access_key;
+pub mod oidc;
 pub mod sigv4;
+pub mod x509;
 
 use crate::clock::Time;
 use crate::envelope;
