@@ -1,4 +1,4 @@
-//! Names: accounts, regions, ARNs, key ids, aliases, secret names, staging labels, callers.
+//! Names: accounts, regions, ARNs, key ids, aliases, secret names, staging labels.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -10,18 +10,35 @@ pub enum Service {
     SecretsManager,
     /// AWS Key Management Service.
     Kms,
+    /// AWS Identity and Access Management.
+    Iam,
+    /// AWS Security Token Service.
+    Sts,
+    /// AWS CloudTrail: looking up events alone.
+    CloudTrail,
 }
 
 impl Service {
     /// Every service.
-    pub const ALL: [Self; 2] = [Self::SecretsManager, Self::Kms];
+    pub const ALL: [Self; 5] =
+        [Self::SecretsManager, Self::Kms, Self::Iam, Self::Sts, Self::CloudTrail];
 
-    /// What stands before the dot in `X-Amz-Target`.
-    pub fn target_prefix(self) -> &'static str {
+    /// What may stand before the last dot in `X-Amz-Target`; nothing for the services that speak
+    /// the Query protocol.
+    pub fn target_prefixes(self) -> &'static [&'static str] {
         match self {
-            Self::SecretsManager => "secretsmanager",
-            Self::Kms => "TrentService",
+            Self::SecretsManager => &["secretsmanager"],
+            Self::Kms => &["TrentService"],
+            Self::Iam | Self::Sts => &[],
+            Self::CloudTrail => {
+                &["com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101", "CloudTrail_20131101"]
+            }
         }
+    }
+
+    /// Whether it speaks the Query protocol: forms in, XML out.
+    pub fn speaks_query(self) -> bool {
+        matches!(self, Self::Iam | Self::Sts)
     }
 
     /// The name in a SigV4 scope, in an ARN and before the colon of an IAM action.
@@ -29,6 +46,9 @@ impl Service {
         match self {
             Self::SecretsManager => "secretsmanager",
             Self::Kms => "kms",
+            Self::Iam => "iam",
+            Self::Sts => "sts",
+            Self::CloudTrail => "cloudtrail",
         }
     }
 
@@ -37,6 +57,9 @@ impl Service {
         match self {
             Self::SecretsManager => "secretsmanager.amazonaws.com",
             Self::Kms => "kms.amazonaws.com",
+            Self::Iam => "iam.amazonaws.com",
+            Self::Sts => "sts.amazonaws.com",
+            Self::CloudTrail => "cloudtrail.amazonaws.com",
         }
     }
 }
@@ -189,56 +212,6 @@ impl fmt::Display for Uuid {
 impl fmt::Debug for Uuid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
-    }
-}
-
-/// Who is calling, once it has been proved.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Caller {
-    /// The account that the principal belongs to.
-    pub account: String,
-    /// The principal's ARN.
-    pub arn: String,
-    /// The principal's unique id (`AIDA...`; for a root the account id).
-    pub principal_id: String,
-    /// What kind of principal it is.
-    pub kind: PrincipalKind,
-    /// The access key that signed the request, for a person or a program.
-    pub access_key_id: Option<String>,
-}
-
-impl Caller {
-    /// Strongroom itself, at work for an account.
-    pub fn system(account: &str) -> Self {
-        Self {
-            account: account.to_owned(),
-            arn: ["arn:aws:iam::", account, ":root"].concat(),
-            principal_id: "strongroom".to_owned(),
-            kind: PrincipalKind::System,
-            access_key_id: None,
-        }
-    }
-}
-
-/// The kinds of principal, by the names that audit records use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PrincipalKind {
-    /// The account itself.
-    Root,
-    /// An IAM user.
-    User,
-    /// Strongroom itself: the purge of what is due, rotation.
-    System,
-}
-
-impl PrincipalKind {
-    /// The name in `userIdentity.type`.
-    pub fn event_name(self) -> &'static str {
-        match self {
-            Self::Root => "Root",
-            Self::User => "IAMUser",
-            Self::System => "AWSService",
-        }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::custody::{self, Locator, lane::Lane, profile::Profile};
 use crate::envelope::store_key::{StoreKey, WrappedStoreKey};
 use crate::envelope::{self, Envelopes, cache::DataKeys};
-use crate::front::{aws, door::Door, listen};
+use crate::front::{codes, door::Door, listen};
 use crate::identity::{Authenticator, access_key};
 use crate::ops::call::Services;
 use crate::ops::page::Pages;
@@ -167,7 +167,7 @@ impl Appliance {
             accesses: Accesses::default(),
             pages: Pages::new(&store_key.derive(PAGE_TOKENS)?),
             world,
-            code_of: aws::code_of,
+            code_of: codes::code_of,
         };
         let sealing = store_key.derive(access_key::SEALING)?;
         let authenticator = Authenticator::new(records, &config.region, sealing);
@@ -182,6 +182,7 @@ impl Appliance {
     ) -> Result<(), Error> {
         let (listeners, tls) = listen::open(&self.config.front)?;
         let hangup = hangup()?;
+        self.begin().await?;
         let addresses = listeners.iter().filter_map(|l| Some((l.address().ok()?, l.is_tls())));
         ready(&addresses.collect::<Vec<_>>());
         let keeping = tokio::spawn(keep_house(self.services.clone()));
@@ -196,8 +197,22 @@ impl Appliance {
         self.services.accesses.write(&self.services.records).await;
         // What the last requests did is in the database already; the log gets it now or at the
         // next start.
+        self.services.note("StopAppliance", &self.site.account, b"{}").await?;
         self.services.recorder.flush().await?;
         Ok(())
+    }
+
+    /// Notes the start in the audit log, with what the appliance runs on.
+    async fn begin(&self) -> Result<(), Error> {
+        let token = self.services.lane.info();
+        let particulars = serde_json::json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "profile": self.services.lane.profile(),
+            "token": { "label": token.label, "serial": token.serial },
+        });
+        let particulars = particulars.to_string();
+        let account = &self.site.account;
+        Ok(self.services.note("StartAppliance", account, particulars.as_bytes()).await?)
     }
 }
 

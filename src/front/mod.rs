@@ -2,12 +2,16 @@
 
 pub mod aws;
 pub mod body;
+pub mod codes;
 pub mod door;
 mod exchange;
 pub mod listen;
 pub mod message;
 mod openapi;
 pub mod options;
+mod plan;
+pub mod query;
 mod rest;
 pub mod tls;
 mod watch;
+mod xml;

@@ -3,7 +3,7 @@
 //! Members in a path are percent-encoded there (`%2F` in a secret's name); those of a GET or DELETE
 //! may stand in the query (structures as JSON), everything else in the JSON body. Errors are RFC 9457 problem details.
 
-use super::aws;
+use super::codes;
 use super::door::Refused;
 use crate::name::Service;
 use crate::ops::error::Condition;
@@ -256,13 +256,13 @@ pub(super) fn status(row: &Row, condition: Condition) -> StatusCode {
     use Condition as C;
     match condition {
         C::AccessDenied | C::NotAuthorized | C::PublicPolicy => StatusCode::FORBIDDEN,
-        C::NotFound | C::KeyStoreNotFound => StatusCode::NOT_FOUND,
+        C::NotFound | C::KeyStoreNotFound | C::InvalidGrantId => StatusCode::NOT_FOUND,
         C::AlreadyExists | C::Conflict | C::Disabled | C::InvalidState => StatusCode::CONFLICT,
         C::Throttled => StatusCode::TOO_MANY_REQUESTS,
         C::KeyUnavailable | C::DependencyTimeout | C::Unavailable => {
             StatusCode::SERVICE_UNAVAILABLE
         }
-        other => aws::code(row, other).1,
+        other => codes::code(row, other).1,
     }
 }
 

@@ -2,15 +2,21 @@
 //!
 //! [`Allowed`] is the proof that the policy was asked; it can be made here only.
 
+use super::authority::standing;
 use super::error::{Condition, Error, Result};
-use super::shape::{Body, Checks, decode};
+use super::scene::Scene;
+use super::shape::{self, Body, Checks, decode};
 use super::{Access, Input, Operation, Row};
-use crate::audit::{Record, Recorder, Source};
+use crate::audit::{self, Record, Recorder, Source};
 use crate::clock::{Time, World, quick_uuid};
 use crate::custody::lane::Lane;
 use crate::envelope::{Envelopes, cache::DataKeys};
-use crate::name::{Arn, Caller, PrincipalKind, Service, Uuid};
-use crate::policy::{self, Decision};
+use crate::json::Object;
+use crate::name::{Arn, Service, Uuid};
+use crate::policy::facts::NoFacts;
+use crate::policy::{
+    self, Caller, Decision, Facts, OfResource, Policies, Policy, PrincipalKind, Reason, Values,
+};
 use crate::store::records::{Records, Rows};
 use parking_lot::Mutex;
 use std::net::{IpAddr, Ipv4Addr};
@@ -48,6 +54,8 @@ pub struct Origin {
     pub source_ip: IpAddr,
     /// `User-Agent`, cut to 256 bytes.
     pub user_agent: String,
+    /// What TLS agreed on; none on a plain connection.
+    pub tls: Option<audit::Tls>,
 }
 
 /// One request of a proven caller.
@@ -69,6 +77,9 @@ pub struct Call {
 #[derive(Default)]
 struct Progress {
     resources: Vec<String>,
+    parameters: Vec<u8>,
+    response: Vec<u8>,
+    decisions: Vec<u8>,
     recorded: bool,
 }
 
@@ -89,6 +100,51 @@ pub trait Target: Send {
     /// resource it is nor whether it is there.
     fn hidden(&self) -> bool {
         false
+    }
+    /// Whether nobody needs a right for it and no policy can take it away (GetCallerIdentity).
+    fn free(&self) -> bool {
+        false
+    }
+    /// The policy that the resource itself has.
+    ///
+    /// # Errors
+    /// A stored policy that can't be compiled.
+    fn policy(&self) -> Result<OwnPolicy> {
+        Ok(OwnPolicy::None)
+    }
+    /// The value of a condition key that the resource answers (`aws:ResourceTag/...`,
+    /// `kms:KeySpec`); `key` is in lower case.
+    fn fact<'a>(&'a self, call: &'a Call, key: &str) -> Option<Values<'a>> {
+        let _ = (call, key);
+        None
+    }
+    /// The id of a grant that allows what no policy does; asked only where nothing denies.
+    ///
+    /// # Errors
+    /// Those of the database.
+    fn granted(&self, call: &Call, request: &policy::Request<'_>) -> Result<Option<String>> {
+        let _ = (call, request);
+        Ok(None)
+    }
+}
+
+/// A resource's own policy, as [`policy::OfResource`] counts it.
+pub enum OwnPolicy {
+    /// It can't have one.
+    None,
+    /// It adds to identity policies.
+    Adds(Option<Arc<Policy>>),
+    /// It has the last word.
+    Rules(Arc<Policy>),
+}
+
+impl OwnPolicy {
+    fn counted(&self) -> OfResource<'_> {
+        match self {
+            Self::None => OfResource::None,
+            Self::Adds(policy) => OfResource::Adds(policy.as_deref()),
+            Self::Rules(policy) => OfResource::Rules(policy),
+        }
     }
 }
 
@@ -160,40 +216,98 @@ impl Call {
             request_id: quick_uuid(&*services.world.random)?,
             source_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
             user_agent: service.event_source().to_owned(),
+            tls: None,
         };
         let now = services.world.clock.now();
         Ok(Self::new(services, row, Arc::new(Caller::system(account)), now, origin))
     }
 
-    /// Asks the policy whether the caller may do `action` (without the service) to `target`: a
+    /// Asks the policies whether the caller may do `action` (without the service) to `target`: a
     /// second right besides the operation's own, in the same audit record.
+    ///
+    /// # Errors
+    /// [`Condition::AccessDenied`], in AWS's words; those of the database.
     pub fn allow<T: Target>(&self, action: &str, target: T) -> Result<Allowed<T>> {
+        self.allow_with(action, target, &NoFacts)
+    }
+
+    /// The same, where the request brings condition keys of its own.
+    ///
+    /// # Errors
+    /// Those of [`Self::allow`].
+    pub fn allow_with<T: Target>(
+        &self,
+        action: &str,
+        target: T,
+        input: &dyn Facts,
+    ) -> Result<Allowed<T>> {
         if target.arn() != NO_RESOURCE {
             self.acted_on(target.arn());
         }
+        if self.caller.kind == PrincipalKind::System || target.free() {
+            return Ok(Allowed(target));
+        }
         let service = service_of(target.arn()).unwrap_or(self.row.service.prefix());
         let action = [service, ":", action].concat();
-        let (resource, owner) = (target.arn(), target.owner());
-        let asked = policy::Request { action: &action, resource, owner };
-        match policy::decide(&self.caller, &asked) {
-            Decision::Allow => Ok(Allowed(target)),
-            Decision::ImplicitDeny => {
-                let why = if target.hidden() {
-                    "the resource associated with this ciphertext because the resource does not \
-                     exist in this Region, no resource-based policies allow access, or a \
-                     resource-based policy explicitly denies access"
-                        .to_owned()
-                } else {
-                    format!(
-                        "resource: {resource} because no identity-based policy allows the {action} \
-                         action"
-                    )
-                };
-                let who = &self.caller.arn;
-                let text = format!("User: {who} is not authorized to perform: {action} on {why}");
-                Err(Error::new(Condition::AccessDenied, text))
-            }
+        self.decide(&action, &target, input)?;
+        Ok(Allowed(target))
+    }
+
+    fn decide(&self, action: &str, target: &dyn Target, input: &dyn Facts) -> Result<()> {
+        let standing = standing(&self.records, &self.caller)?;
+        let own = target.policy()?;
+        let scene = Scene { call: self, standing: &standing, input, target };
+        let request = policy::Request {
+            caller: &self.caller,
+            action,
+            resource: target.arn(),
+            owner: target.owner(),
+            facts: &scene,
+        };
+        let policies = Policies {
+            identity: &standing.identity,
+            boundary: standing.boundary.as_deref(),
+            resource: own.counted(),
+        };
+        let decision = policy::decide(&request, &policies);
+        if let Decision::ImplicitDeny(_) = decision
+            && let Some(grant) = target.granted(self, &request)?
+        {
+            self.decided(action, target.arn(), &Verdict::Grant(&grant));
+            return Ok(());
         }
+        self.decided(action, target.arn(), &Verdict::Policy(decision));
+        match refusal(&decision) {
+            None => Ok(()),
+            Some(why) => Err(self.denied(action, target, &why)),
+        }
+    }
+
+    fn denied(&self, action: &str, target: &dyn Target, why: &str) -> Error {
+        let what = if target.hidden() {
+            "the resource associated with this ciphertext because the resource does not exist in \
+             this Region, no resource-based policies allow access, or a resource-based policy \
+             explicitly denies access"
+                .to_owned()
+        } else {
+            let resource = target.arn();
+            format!("resource: {resource} {}", why.replace("{action}", action))
+        };
+        let who = &self.caller.arn;
+        let text = format!("User: {who} is not authorized to perform: {action} on {what}");
+        Error::new(Condition::AccessDenied, text)
+    }
+
+    /// Notes a decision in the request's audit record: what decided, down to the statement.
+    fn decided(&self, action: &str, resource: &str, verdict: &Verdict<'_>) {
+        let decisions = &mut self.progress.lock().decisions;
+        if !decisions.is_empty() {
+            decisions.push(b',');
+        }
+        let mut object = Object::begin(decisions);
+        object.text("action", action).text("resource", resource);
+        verdict.write(&mut object);
+        object.end();
     }
 
     /// Notes a resource in the request's audit record: one that was just made, say.
@@ -202,6 +316,28 @@ impl Call {
         if !resources.iter().any(|known| known == arn) {
             resources.push(arn.to_owned());
         }
+    }
+
+    /// Notes the input in the request's audit record, without what is secret in it.
+    fn took(&self, body: &[u8]) {
+        if let Some(plan) = self.row.input_plan() {
+            plan.copy(body, &mut self.progress.lock().parameters);
+        }
+    }
+
+    /// Notes the answer of a change in its audit record, without what is secret in it: called
+    /// before [`Self::commit`], which writes the record.
+    ///
+    /// # Errors
+    /// An output that can't be written is a fault of ours.
+    pub fn answering<O: serde::Serialize>(&self, output: &O) -> Result<()> {
+        let body = shape::encode(output)?.into_secret();
+        if let Some(plan) = self.row.output_plan() {
+            let response = &mut self.progress.lock().response;
+            response.clear();
+            plan.copy(body.expose(), response);
+        }
+        Ok(())
     }
 
     /// Changes the store. The audit record of the change commits with it, so that there is no
@@ -226,7 +362,7 @@ impl Call {
 
     /// The request's audit record, encoded.
     fn record(&self, error: Option<(&str, &str)>) -> Result<Vec<u8>> {
-        let resources = &self.progress.lock().resources;
+        let progress = self.progress.lock();
         let record = Record {
             time: self.now,
             service: Some(self.row.service),
@@ -238,7 +374,11 @@ impl Call {
             user_agent: &self.origin.user_agent,
             request_id: self.origin.request_id,
             event_id: quick_uuid(&*self.world.random)?,
-            resources,
+            tls: self.origin.tls,
+            parameters: &progress.parameters,
+            response: if error.is_none() { &progress.response } else { b"" },
+            decisions: &progress.decisions,
+            resources: &progress.resources,
             error,
         };
         Ok(record.encode())
@@ -246,8 +386,12 @@ impl Call {
 
     fn source(&self) -> Source {
         match self.caller.kind {
-            PrincipalKind::System => Source::Service(self.row.service),
-            PrincipalKind::Root | PrincipalKind::User => Source::Address(self.origin.source_ip),
+            PrincipalKind::System => Source::Service(Some(self.row.service)),
+            PrincipalKind::Root
+            | PrincipalKind::User
+            | PrincipalKind::AssumedRole
+            | PrincipalKind::WebIdentity
+            | PrincipalKind::Certificate => Source::Address(self.origin.source_ip),
         }
     }
 
@@ -263,58 +407,48 @@ impl Call {
     }
 }
 
-/// Something that the appliance does by itself; it stands in the audit log as what a service of
-/// AWS's does by itself stands in CloudTrail (`DeleteKey` at the end of a key's deletion window).
-pub struct Event {
-    /// The service in whose name it is done.
-    pub service: Service,
-    /// What is done.
-    pub name: &'static str,
-    /// The account whose resources it concerns.
-    pub account: String,
-    /// ARNs of those resources.
-    pub resources: Vec<String>,
+/// What decided.
+enum Verdict<'a> {
+    /// Policies.
+    Policy(Decision<'a>),
+    /// A grant, by its id.
+    Grant(&'a str),
 }
 
-impl Services {
-    /// Changes the store for the appliance itself. As with [`Call::commit`] the audit record of the
-    /// change commits with it.
-    ///
-    /// # Errors
-    /// Those of `change`, of the database and of the audit log; then nothing is changed.
-    pub async fn commit_event<T: Send + 'static>(
-        &self,
-        event: &Event,
-        mut change: impl FnMut(&mut Rows<'_>) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        self.recorder.ready()?;
-        let record = self.event_record(event)?;
-        self.records
-            .write(move |rows| {
-                let value = change(rows)?;
-                rows.put_record(&record)?;
-                Ok::<_, Error>(value)
-            })
-            .await
-    }
-
-    fn event_record(&self, event: &Event) -> Result<Vec<u8>> {
-        let caller = Caller::system(&event.account);
-        let record = Record {
-            time: self.world.clock.now(),
-            service: Some(event.service),
-            operation: event.name,
-            read_only: false,
-            region: &self.region,
-            caller: Some(&caller),
-            source: Source::Service(event.service),
-            user_agent: event.service.event_source(),
-            request_id: quick_uuid(&*self.world.random)?,
-            event_id: quick_uuid(&*self.world.random)?,
-            resources: &event.resources,
-            error: None,
+impl Verdict<'_> {
+    fn write(&self, object: &mut Object<'_>) {
+        let (effect, reason) = match self {
+            Self::Grant(id) => {
+                object.text("effect", "Allow").text("source", "grant").text("grant", id);
+                return;
+            }
+            Self::Policy(Decision::Allow(reason)) => ("Allow", reason),
+            Self::Policy(Decision::ExplicitDeny(reason)) => ("ExplicitDeny", reason),
+            Self::Policy(Decision::ImplicitDeny(source)) => {
+                object.text("effect", "ImplicitDeny").text("source", source.words());
+                return;
+            }
         };
-        Ok(record.encode())
+        object.text("effect", effect).text("source", reason.source.words());
+        let Some(policy) = reason.policy else { return };
+        object.text("policy", &policy.name).raw("statement", &reason.statement.to_string());
+        if let Some(sid) = policy.sid(reason.statement) {
+            object.text("sid", sid);
+        }
+    }
+}
+
+/// Why a decision refuses, in AWS's words, `{action}` standing for the action; none if it allows.
+fn refusal(decision: &Decision<'_>) -> Option<String> {
+    match decision {
+        Decision::Allow(_) => None,
+        Decision::ExplicitDeny(Reason { source, .. }) => {
+            let article = if *source == policy::Source::Identity { "an" } else { "a" };
+            Some(format!("with an explicit deny in {article} {}", source.words()))
+        }
+        Decision::ImplicitDeny(source) => {
+            Some(format!("because no {} allows the {{action}} action", source.words()))
+        }
     }
 }
 
@@ -332,13 +466,23 @@ pub(super) async fn run<O: Operation>(call: &Call, body: &[u8]) -> Result<Body> 
 
 async fn steps<O: Operation>(call: &Call, body: &[u8]) -> Result<Body> {
     let input: O::Input = decode(body)?;
+    call.took(body);
     let mut checks = Checks::default();
     input.check(&mut checks);
     checks.finish()?;
     let target = O::locate(call, &input).await?;
-    let target = call.allow(O::ACTION, target)?;
+    let target = call.allow_with(O::ACTION, target, &Brought(&input))?;
     let output = O::run(call, target, input).await?;
     O::encode(&output)
+}
+
+/// The condition keys that an input answers.
+struct Brought<'a, I>(&'a I);
+
+impl<I: Input> Facts for Brought<'_, I> {
+    fn fact(&self, key: &str) -> Option<Values<'_>> {
+        self.0.fact(key)
+    }
 }
 
 /// Whether a request could be served now: a derivation in the token, a read of the database, a log

@@ -54,6 +54,24 @@ pub enum Condition {
     Unsupported,
     /// DryRun: it would have been done.
     DryRun,
+    /// No such grant (KMS's InvalidGrantIdException).
+    InvalidGrantId,
+    /// A grant token that is none.
+    InvalidGrantToken,
+    /// Something still hangs on it (IAM's DeleteConflict).
+    DeleteConflict,
+    /// What the service itself keeps can't be changed (IAM's UnmodifiableEntity).
+    Unmodifiable,
+    /// A web identity token that is none, or of nobody known.
+    InvalidIdentityToken,
+    /// A web identity token whose claims do not fit.
+    RejectedClaim,
+    /// A web identity token that has ended.
+    ExpiredIdentityToken,
+    /// Session policies and tags that are too long together.
+    PackedPolicyTooLarge,
+    /// An encoded authorization message that was not given out here.
+    InvalidAuthorizationMessage,
     // A conflict with a state.
     /// The key is disabled.
     Disabled,
@@ -70,6 +88,8 @@ pub enum Condition {
     Throttled,
     /// The token can't be reached.
     KeyUnavailable,
+    /// An identity provider can't be reached.
+    ProviderUnreachable,
     /// The token, the database or the audit log did not answer in time.
     DependencyTimeout,
     /// The database or the audit log can't be written or read.
@@ -218,6 +238,15 @@ impl Condition {
         Self::KeyStoreNotFound,
         Self::Unsupported,
         Self::DryRun,
+        Self::InvalidGrantId,
+        Self::InvalidGrantToken,
+        Self::DeleteConflict,
+        Self::Unmodifiable,
+        Self::InvalidIdentityToken,
+        Self::RejectedClaim,
+        Self::ExpiredIdentityToken,
+        Self::PackedPolicyTooLarge,
+        Self::InvalidAuthorizationMessage,
         Self::Disabled,
         Self::InvalidState,
         Self::Conflict,
@@ -225,6 +254,7 @@ impl Condition {
         Self::EncryptionFailure,
         Self::Throttled,
         Self::KeyUnavailable,
+        Self::ProviderUnreachable,
         Self::DependencyTimeout,
         Self::Unavailable,
         Self::Internal,

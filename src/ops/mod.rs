@@ -3,23 +3,31 @@
 //! [`Operation`] says everything of an operation; [`row`] erases its types into a [`Row`]; [`TABLE`]
 //! lists them all. Doors, authorization, audit, REST, OpenAPI and tests read the row.
 
+pub mod authority;
 pub mod call;
 pub mod error;
+pub mod event;
 pub mod keys;
 pub mod page;
+pub mod scene;
 pub mod secrets;
 pub mod seed;
 pub mod shape;
+pub mod sts;
+pub mod transcript;
 
 use crate::name::Service;
+use crate::policy::Values;
 use call::{Allowed, Call, Services, Target};
 use error::Result;
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::{Serialize, de::DeserializeOwned};
 use shape::{Body, Checks};
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+use transcript::Plan;
 
 /// Whether an operation changes anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,9 +48,16 @@ pub struct Route {
 }
 
 /// The input of an operation.
-pub trait Input: DeserializeOwned + JsonSchema + Send {
+pub trait Input: DeserializeOwned + JsonSchema + Send + Sync {
     /// Checks each member's documented bounds (the service model's `min`, `max`, `pattern`, enum).
     fn check(&self, checks: &mut Checks);
+
+    /// The value of a condition key that the input answers (`secretsmanager:VersionStage`,
+    /// `kms:EncryptionContext:...`, `aws:RequestTag/...`); `key` is in lower case.
+    fn fact(&self, key: &str) -> Option<Values<'_>> {
+        let _ = key;
+        None
+    }
 }
 
 /// An API operation.
@@ -59,6 +74,8 @@ pub trait Operation: Send + Sync + 'static {
     const ACTION: &'static str = Self::NAME;
     /// Whether it uses a KMS key's material (so that KeyUnavailableException is in its model).
     const CRYPTOGRAPHIC: bool = false;
+    /// Whether it may be asked without a signature: what it takes is its own proof.
+    const UNSIGNED: bool = false;
     /// What it takes.
     type Input: Input;
     /// What it acts on.
@@ -103,6 +120,8 @@ pub struct Row {
     pub route: Route,
     /// Whether it uses a KMS key's material.
     pub cryptographic: bool,
+    /// Whether it may be asked without a signature.
+    pub unsigned: bool,
     run: for<'a> fn(&'a Call, &'a [u8]) -> Answer<'a>,
     schemas: fn() -> (Schema, Schema),
 }
@@ -111,6 +130,16 @@ impl Row {
     /// Runs the operation on a JSON body.
     pub fn run<'a>(&self, call: &'a Call, body: &'a [u8]) -> Answer<'a> {
         (self.run)(call, body)
+    }
+
+    /// How an audit record tells of the input.
+    pub fn input_plan(&self) -> Option<&'static Plan> {
+        PLANS.get(&(self.service, self.name)).map(|plans| &plans.0)
+    }
+
+    /// How an audit record tells of the output.
+    pub fn output_plan(&self) -> Option<&'static Plan> {
+        PLANS.get(&(self.service, self.name)).map(|plans| &plans.1)
     }
 
     /// The JSON Schema of the input.
@@ -133,6 +162,7 @@ pub const fn row<O: Operation>() -> Row {
         access: O::ACCESS,
         route: O::ROUTE,
         cryptographic: O::CRYPTOGRAPHIC,
+        unsigned: O::UNSIGNED,
         run: |call, body| Box::pin(call::run::<O>(call, body)),
         schemas: || (schema_for!(O::Input), schema_for!(O::Output)),
     }
@@ -187,7 +217,20 @@ pub static TABLE: &[Row] = &[
     row::<keys::rotate::GetKeyRotationStatus>(),
     row::<keys::rotate::RotateKeyOnDemand>(),
     row::<keys::rotations::ListKeyRotations>(),
+    row::<sts::identity::GetCallerIdentity>(),
 ];
+
+/// How audit records tell of the input and the output of each operation.
+type Plans = HashMap<(Service, &'static str), (Plan, Plan)>;
+
+/// Made once.
+static PLANS: LazyLock<Plans> = LazyLock::new(|| {
+    let plans = |row: &'static Row| {
+        let (input, output) = (row.schemas)();
+        ((row.service, row.name), (Plan::of(row.service, &input), Plan::of(row.service, &output)))
+    };
+    TABLE.iter().map(plans).collect()
+});
 
 /// The row of this name.
 pub fn find(service: Service, name: &str) -> Option<&'static Row> {

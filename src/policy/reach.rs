@@ -1,8 +1,8 @@
 //! How far a resource's policy reaches, told from the document alone: whether it opens the resource
 //! to everybody, whether it shuts its writer out.
 
+use super::Caller;
 use super::document::{Condition, Document, Effect, Patterns, Principal, Principals, Statement};
-use crate::name::Caller;
 
 /// Whether a policy allows something to everybody, without a condition that limits whom it means:
 /// a fixed value of one of the keys that AWS counts
@@ -112,7 +112,6 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
 mod tests {
     use super::super::document::{Kind, parse};
     use super::*;
-    use crate::name::PrincipalKind;
 
     fn document(statement: &str) -> Document {
         let text =
@@ -165,13 +164,7 @@ mod tests {
 
     #[test]
     fn a_writer_is_shut_out_by_a_denial_that_means_him_and_the_action() {
-        let caller = Caller {
-            account: "111122223333".into(),
-            arn: "arn:aws:iam::111122223333:user/admin".into(),
-            principal_id: "AIDA".into(),
-            kind: PrincipalKind::User,
-            access_key_id: None,
-        };
+        let caller = Caller::user("111122223333", "arn:aws:iam::111122223333:user/admin", "AIDA");
         let out = |rest: &str| {
             let policy = document(&format!(r#""Effect":"Deny",{rest}"#));
             shuts_out(&policy, &caller, "secretsmanager:PutResourcePolicy")

@@ -10,9 +10,11 @@ use crate::custody::profile::Profile;
 use crate::envelope::store_key::StoreKey;
 use crate::identity::access_key;
 use crate::name::{BackingKeyId, Scheme, is_account, is_region};
+use crate::policy::managed;
 use crate::secret::Secret;
 use crate::store::identity::{AccessKey, Account, Principal};
 use crate::store::meta::{Site, put_site};
+use crate::store::principals::User;
 use crate::store::{self, Store};
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::Write;
@@ -172,11 +174,25 @@ impl Plan {
             (id.clone(), &secret),
         )?;
         let account = Account { id: self.account.clone(), created: now };
+        let user = User {
+            account: self.account.clone(),
+            name: "administrator".to_owned(),
+            path: "/".to_owned(),
+            id: principal_id.clone(),
+            created: now,
+            tags: Vec::new(),
+            inline: Vec::new(),
+            attached: vec![[managed::PREFIX, "AdministratorAccess"].concat()],
+            groups: Vec::new(),
+            boundary: None,
+            revision: 1,
+        };
         appliance
             .services
             .records
             .write::<_, store::Error>(move |rows| {
                 rows.put_account(&account)?;
+                rows.put_named(&user)?;
                 rows.put_access_key(&key)
             })
             .await?;

@@ -3,7 +3,6 @@
 use super::Result;
 use super::records::{Document, Records, Rows, belongs};
 use crate::clock::Time;
-use crate::name::PrincipalKind;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -53,15 +52,6 @@ pub enum Principal {
     User,
 }
 
-impl From<Principal> for PrincipalKind {
-    fn from(p: Principal) -> Self {
-        match p {
-            Principal::Root => Self::Root,
-            Principal::User => Self::User,
-        }
-    }
-}
-
 impl Document for AccessKey {
     const TABLE: &'static str = "access_key";
     fn key(&self) -> String {
@@ -87,9 +77,9 @@ impl Rows<'_> {
     pub fn put_access_key(&mut self, key: &AccessKey) -> Result<()> {
         self.save(
             key,
-            "INSERT INTO access_key (doc, mac, id, account) VALUES (?1, ?2, ?3, ?4)
+            "INSERT INTO access_key (doc, mac, id, account, principal) VALUES (?1, ?2, ?3, ?4, ?5)
              ON CONFLICT (id) DO UPDATE SET doc = ?1, mac = ?2",
-            &[(&key.id).into(), (&key.account).into()],
+            &[(&key.id).into(), (&key.account).into(), (&key.principal_id).into()],
         )?;
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! KMS keys, their aliases, and the intents to make or destroy their backing keys.
 
-use super::records::{Document, Records, Rows, belongs};
+use super::records::{Document, Made, Records, Rows, belongs};
 use super::{Result, Value};
 use crate::clock::Time;
 use crate::name::{BackingKeyId, KeyCheck, Scheme};
@@ -38,6 +38,9 @@ pub struct Key {
     pub rotation: Option<Rotation>,
     /// Rises with every change.
     pub revision: u64,
+    /// The compiled key policy.
+    #[serde(skip)]
+    pub made: Made,
 }
 
 /// A key state of AWS's.

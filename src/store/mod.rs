@@ -12,6 +12,7 @@ pub mod listing;
 pub mod meta;
 pub mod migrate;
 pub mod outbox;
+pub mod principals;
 pub mod records;
 pub mod secrets;
 pub mod sqlite;

@@ -12,8 +12,8 @@ use quick_cache::sync::Cache;
 use serde::{Serialize, de::DeserializeOwned};
 use std::any::Any;
 use std::hash::{BuildHasher, Hash, RandomState};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Something that is stored as one row with a MAC.
 pub trait Document: Serialize + DeserializeOwned + Send + Sync + 'static {
@@ -21,6 +21,39 @@ pub trait Document: Serialize + DeserializeOwned + Send + Sync + 'static {
     const TABLE: &'static str;
     /// What tells this document from the others of its table, as the cache knows it.
     fn key(&self) -> String;
+}
+
+/// What a reader made of a document (a compiled policy, say): made once, gone with this reading of
+/// the document. A copy of the document, which may be changed, starts without it.
+#[derive(Default)]
+pub struct Made(OnceLock<Arc<dyn Any + Send + Sync>>);
+
+impl Made {
+    /// What was made, or what `make` makes now. A document has one kind of thing made of it.
+    pub fn get_or<T: Any + Send + Sync, E>(
+        &self,
+        make: impl FnOnce() -> std::result::Result<T, E>,
+    ) -> std::result::Result<Arc<T>, E> {
+        if let Some(made) = self.0.get().and_then(|made| made.clone().downcast::<T>().ok()) {
+            return Ok(made);
+        }
+        let made = Arc::new(make()?);
+        // Somebody else may have been quicker; both made the same.
+        drop(self.0.set(made.clone()));
+        Ok(made)
+    }
+}
+
+impl Clone for Made {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl std::fmt::Debug for Made {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Made")
+    }
 }
 
 /// What makes the MACs: holds the row key, derived from the store key.
@@ -186,6 +219,31 @@ impl Records {
 }
 
 impl Records {
+    /// What `load` makes of several documents, from memory as long as nobody has said
+    /// [`touch_derived`](Rows::touch_derived) for `scope`: a name for the kind of thing, and what
+    /// the documents have in common (an account, a key). `name` tells the things of a kind apart.
+    pub fn derived<T: Any + Send + Sync, E: From<Error>>(
+        &self,
+        (kind, scope): (&'static str, &str),
+        name: &str,
+        load: impl Fn(&mut Rows<'_>) -> std::result::Result<T, E>,
+    ) -> std::result::Result<Arc<T>, E> {
+        let inner = &*self.0;
+        let counter = inner.counters.of(kind, scope).1.map(|c| c.load(Ordering::SeqCst));
+        let hit = inner.cache.get(&Lookup(kind, name));
+        if let Some(hit) = hit.filter(|hit| Some(hit.counter) == counter)
+            && let Ok(thing) = hit.document.clone().downcast::<T>()
+        {
+            return Ok(thing);
+        }
+        let thing = Arc::new(self.read(|rows| load(rows))?);
+        if let Some(counter) = counter.filter(|c| c & UNDER_WAY == 0) {
+            let entry = Cached { counter, document: thing.clone() };
+            inner.cache.insert((kind, name.to_owned()), Arc::new(entry));
+        }
+        Ok(thing)
+    }
+
     /// One version of the secret in row `uid`, from memory if it has not changed since it was read.
     pub fn version(&self, uid: i64, id: &str) -> Result<Option<Arc<Version>>> {
         let inner = &*self.0;
@@ -300,6 +358,13 @@ impl Rows<'_> {
 }
 
 impl Rows<'_> {
+    /// Says that what is [`derived`](Records::derived) of this kind and scope is about to change.
+    pub fn touch_derived(&mut self, kind: &'static str, scope: &str) {
+        if let Some(touched) = self.touched.as_deref_mut() {
+            touched.push(self.inner.counters.begin(kind, scope));
+        }
+    }
+
     /// Says that a version of the secret in row `uid` is about to change or go away.
     pub(super) fn touch_versions(&mut self, uid: i64) {
         if let Some(touched) = self.touched.as_deref_mut() {

@@ -1,7 +1,7 @@
 //! Secrets and their versions.
 
 use super::keys::{Tag, due};
-use super::records::{Document, Records, Rows, belongs};
+use super::records::{Document, Made, Records, Rows, belongs};
 use super::{Error, Result, Row, one};
 use crate::clock::Time;
 use serde::{Deserialize, Serialize};
@@ -42,6 +42,9 @@ pub struct Secret {
     pub prune_after: Time,
     /// Rises with every change.
     pub revision: u64,
+    /// The compiled resource policy.
+    #[serde(skip)]
+    pub made: Made,
 }
 
 /// A staging label on a version.

@@ -2,12 +2,13 @@
 
 use super::cipher::current_material;
 use super::terms::{EncryptionContext, Recipient, no_recipient, unless_dry};
-use super::{KeyTarget, check_grant_tokens, check_key_id, locate};
+use super::{KeyTarget, check_grant_tokens, check_key_id, facts, locate};
 use crate::name::Service;
 use crate::ops::call::{Allowed, Call};
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::shape::{Blob, Checks, SecretBlob, given};
 use crate::ops::{Access, Input, Operation, Route};
+use crate::policy::Values;
 use crate::secret::Secret;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,11 @@ impl Input for DataKeyInput {
         checks.range("numberOfBytes", self.number_of_bytes, 1, 1024);
         checks.one_of("keySpec", self.key_spec.as_deref(), &SPECS.map(|(name, _)| name));
         check_grant_tokens(checks, self.grant_tokens.as_deref());
+    }
+
+    fn fact(&self, key: &str) -> Option<Values<'_>> {
+        let context = EncryptionContext::pairs(self.encryption_context.as_ref()).ok()?;
+        facts::of_context(context, key).or_else(|| facts::of_algorithm(None, key))
     }
 }
 

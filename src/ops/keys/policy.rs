@@ -1,12 +1,14 @@
 //! GetKeyPolicy, PutKeyPolicy, ListKeyPolicies, and the policies that keys begin with.
 
 use super::list::{Next, Paging, refuse_marker};
-use super::{KeyTarget, change, check_key_id, locate_key, not_pending};
-use crate::name::{Caller, Service};
+use super::{KeyTarget, change, check_key_id, facts, locate_key, not_pending};
+use crate::name::Service;
 use crate::ops::call::{Allowed, Call};
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::shape::{Checks, Empty, given};
 use crate::ops::{Access, Input, Operation, Route};
+use crate::policy::Caller;
+use crate::policy::Values;
 use crate::policy::document::{
     self, Document, Effect, Kind, Malformed, Patterns, Principal, Principals,
 };
@@ -264,6 +266,10 @@ impl Input for PutKeyPolicyInput {
         checks.required("policy", &self.policy);
         check_member(checks, self.policy.as_deref());
     }
+
+    fn fact(&self, key: &str) -> Option<Values<'_>> {
+        facts::of_bypass(self.bypass_policy_lockout_safety_check, key)
+    }
 }
 
 impl Operation for PutKeyPolicy {
@@ -359,7 +365,6 @@ impl Operation for ListKeyPolicies {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::name::PrincipalKind;
 
     const ACCOUNT: &str = "111122223333";
     const KEY: &str =
@@ -370,8 +375,9 @@ mod tests {
             account: ACCOUNT.into(),
             arn: "arn:aws:iam::111122223333:user/admin".into(),
             principal_id: "AIDA".into(),
-            kind: PrincipalKind::User,
+            kind: crate::policy::PrincipalKind::User,
             access_key_id: None,
+            session: None,
         }
     }
 

@@ -140,6 +140,7 @@ pub(super) mod tests {
             backing: (0..materials).map(backing).collect(),
             rotation: None,
             revision: 0,
+            made: Default::default(),
         }
     }
 

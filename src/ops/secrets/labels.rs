@@ -247,6 +247,7 @@ mod tests {
             versions: 0,
             prune_after: Time(0),
             revision: 1,
+            made: Default::default(),
         }
     }
 
