@@ -12,6 +12,7 @@ pub mod scene;
 pub mod secrets;
 pub mod seed;
 pub mod shape;
+pub mod trail;
 pub mod transcript;
 
 use crate::name::Service;
@@ -210,6 +211,7 @@ pub static TABLE: &[Row] = &[
     row::<keys::rotate::GetKeyRotationStatus>(),
     row::<keys::rotate::RotateKeyOnDemand>(),
     row::<keys::rotations::ListKeyRotations>(),
+    row::<trail::lookup::LookupEvents>(),
 ];
 
 /// How audit records tell of the input and the output of each operation.
