@@ -188,6 +188,7 @@ impl Appliance {
     ) -> Result<(), Error> {
         let (listeners, tls) = listen::open(&self.config.front)?;
         let hangup = hangup()?;
+        self.begin().await?;
         let addresses = listeners.iter().filter_map(|l| Some((l.address().ok()?, l.is_tls())));
         ready(&addresses.collect::<Vec<_>>());
         let keeping = tokio::spawn(keep_house(self.services.clone()));
@@ -202,8 +203,22 @@ impl Appliance {
         self.services.accesses.write(&self.services.records).await;
         // What the last requests did is in the database already; the log gets it now or at the
         // next start.
+        self.services.note("StopAppliance", &self.site.account, b"{}").await?;
         self.services.recorder.flush().await?;
         Ok(())
+    }
+
+    /// Notes the start in the audit log, with what the appliance runs on.
+    async fn begin(&self) -> Result<(), Error> {
+        let token = self.services.lane.info();
+        let particulars = serde_json::json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "profile": self.services.lane.profile(),
+            "token": { "label": token.label, "serial": token.serial },
+        });
+        let particulars = particulars.to_string();
+        let account = &self.site.account;
+        Ok(self.services.note("StartAppliance", account, particulars.as_bytes()).await?)
     }
 }
 

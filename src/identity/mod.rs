@@ -18,6 +18,9 @@ use std::sync::Arc;
 /// Signing keys kept, so that a hot request costs one HMAC.
 const SIGNING_KEYS: usize = 4096;
 
+/// The region of AWS's global endpoints.
+const GLOBAL_REGION: &str = "us-east-1";
+
 /// Proves callers.
 pub struct Authenticator {
     records: Records,
@@ -84,7 +87,8 @@ impl Authenticator {
     ) -> Result<(Arc<Caller>, Service), Error> {
         let presented = Presented::parse(request)?;
         let names: Vec<&str> = services.iter().map(|s| s.prefix()).collect();
-        let expected = Expected { now, region: &self.region, services: &names };
+        let region = self.expected_region(presented.region(), services);
+        let expected = Expected { now, region, services: &names };
         let checked = presented.check(&expected)?;
         let found = self.records.access_key(presented.access_key_id())?;
         let key = found.filter(|key| key.active).ok_or(AuthError::UnrecognizedClient)?;
@@ -103,6 +107,13 @@ impl Authenticator {
 }
 
 impl Authenticator {
+    /// The region that the scope must name. IAM and STS have a global endpoint, for which clients
+    /// sign as for [`GLOBAL_REGION`].
+    fn expected_region<'a>(&'a self, claimed: &str, services: &[Service]) -> &'a str {
+        let global = claimed == GLOBAL_REGION && services.iter().all(|s| s.speaks_query());
+        if global { GLOBAL_REGION } else { &self.region }
+    }
+
     /// The caller that an access key stands for, made once.
     fn known(&self, key: &AccessKey, revision: u64) -> Arc<Caller> {
         if let Some(caller) = self.callers.get(&Known(&key.id, revision)) {

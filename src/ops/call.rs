@@ -104,6 +104,10 @@ pub trait Target: Send {
     fn hidden(&self) -> bool {
         false
     }
+    /// Whether nobody needs a right for it and no policy can take it away (GetCallerIdentity).
+    fn free(&self) -> bool {
+        false
+    }
     /// The policy that the resource itself has.
     ///
     /// # Errors
@@ -243,7 +247,7 @@ impl Call {
         if target.arn() != NO_RESOURCE {
             self.acted_on(target.arn());
         }
-        if self.caller.kind == PrincipalKind::System {
+        if self.caller.kind == PrincipalKind::System || target.free() {
             return Ok(Allowed(target));
         }
         let service = service_of(target.arn()).unwrap_or(self.row.service.prefix());
@@ -385,7 +389,7 @@ impl Call {
 
     fn source(&self) -> Source {
         match self.caller.kind {
-            PrincipalKind::System => Source::Service(self.row.service),
+            PrincipalKind::System => Source::Service(Some(self.row.service)),
             PrincipalKind::Root
             | PrincipalKind::User
             | PrincipalKind::AssumedRole
@@ -403,65 +407,6 @@ impl Call {
         let error = error.map(|e| ((self.code_of)(self.row, e.condition), e.message.as_ref()));
         let line = self.record(error)?;
         Ok(self.recorder.append_line(&line).await?)
-    }
-}
-
-/// Something that the appliance does by itself; it stands in the audit log as what a service of
-/// AWS's does by itself stands in CloudTrail (`DeleteKey` at the end of a key's deletion window).
-pub struct Event {
-    /// The service in whose name it is done.
-    pub service: Service,
-    /// What is done.
-    pub name: &'static str,
-    /// The account whose resources it concerns.
-    pub account: String,
-    /// ARNs of those resources.
-    pub resources: Vec<String>,
-}
-
-impl Services {
-    /// Changes the store for the appliance itself. As with [`Call::commit`] the audit record of the
-    /// change commits with it.
-    ///
-    /// # Errors
-    /// Those of `change`, of the database and of the audit log; then nothing is changed.
-    pub async fn commit_event<T: Send + 'static>(
-        &self,
-        event: &Event,
-        mut change: impl FnMut(&mut Rows<'_>) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        self.recorder.ready()?;
-        let record = self.event_record(event)?;
-        self.records
-            .write(move |rows| {
-                let value = change(rows)?;
-                rows.put_record(&record)?;
-                Ok::<_, Error>(value)
-            })
-            .await
-    }
-
-    fn event_record(&self, event: &Event) -> Result<Vec<u8>> {
-        let caller = Caller::system(&event.account);
-        let record = Record {
-            time: self.world.clock.now(),
-            service: Some(event.service),
-            operation: event.name,
-            read_only: false,
-            region: &self.region,
-            caller: Some(&caller),
-            source: Source::Service(event.service),
-            user_agent: event.service.event_source(),
-            request_id: quick_uuid(&*self.world.random)?,
-            event_id: quick_uuid(&*self.world.random)?,
-            tls: None,
-            parameters: b"",
-            response: b"",
-            decisions: b"",
-            resources: &event.resources,
-            error: None,
-        };
-        Ok(record.encode())
     }
 }
 

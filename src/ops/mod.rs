@@ -6,12 +6,14 @@
 pub mod authority;
 pub mod call;
 pub mod error;
+pub mod event;
 pub mod keys;
 pub mod page;
 pub mod scene;
 pub mod secrets;
 pub mod seed;
 pub mod shape;
+pub mod sts;
 pub mod trail;
 pub mod transcript;
 
@@ -73,6 +75,8 @@ pub trait Operation: Send + Sync + 'static {
     const ACTION: &'static str = Self::NAME;
     /// Whether it uses a KMS key's material (so that KeyUnavailableException is in its model).
     const CRYPTOGRAPHIC: bool = false;
+    /// Whether it may be asked without a signature: what it takes is its own proof.
+    const UNSIGNED: bool = false;
     /// What it takes.
     type Input: Input;
     /// What it acts on.
@@ -117,6 +121,8 @@ pub struct Row {
     pub route: Route,
     /// Whether it uses a KMS key's material.
     pub cryptographic: bool,
+    /// Whether it may be asked without a signature.
+    pub unsigned: bool,
     run: for<'a> fn(&'a Call, &'a [u8]) -> Answer<'a>,
     schemas: fn() -> (Schema, Schema),
 }
@@ -157,6 +163,7 @@ pub const fn row<O: Operation>() -> Row {
         access: O::ACCESS,
         route: O::ROUTE,
         cryptographic: O::CRYPTOGRAPHIC,
+        unsigned: O::UNSIGNED,
         run: |call, body| Box::pin(call::run::<O>(call, body)),
         schemas: || (schema_for!(O::Input), schema_for!(O::Output)),
     }
@@ -211,7 +218,9 @@ pub static TABLE: &[Row] = &[
     row::<keys::rotate::GetKeyRotationStatus>(),
     row::<keys::rotate::RotateKeyOnDemand>(),
     row::<keys::rotations::ListKeyRotations>(),
+    row::<sts::identity::GetCallerIdentity>(),
     row::<trail::lookup::LookupEvents>(),
+    row::<trail::explain::ExplainRequest>(),
 ];
 
 /// How audit records tell of the input and the output of each operation.

@@ -6,6 +6,8 @@
 //! Nothing is skipped over, so the types below bound how deep a document may nest, and its length
 //! bounds how much of anything it can hold.
 
+use super::operators::suits;
+use super::pattern::{has_early_variable, has_sound_variables};
 use super::written::{self, Entries, Many, Scalar};
 use crate::name::{Arn, is_account};
 use std::collections::HashSet;
@@ -201,7 +203,8 @@ pub fn parse(text: &str, kind: Kind) -> Result<Document, Malformed> {
         Some(other) => return Err(syntax(format!("`{other}` is not a version"))),
     };
     let statements = written.statement.0.into_iter();
-    let statements = statements.map(|s| statement(s, kind)).collect::<Result<Vec<_>, _>>()?;
+    let statements =
+        statements.map(|s| statement(s, kind, version)).collect::<Result<Vec<_>, _>>()?;
     if kind == Kind::Identity {
         unique_sids(&statements)?;
     }
@@ -224,7 +227,11 @@ fn unique_sids(statements: &[Statement]) -> Result<(), Malformed> {
     Ok(())
 }
 
-fn statement(written: written::Statement, kind: Kind) -> Result<Statement, Malformed> {
+fn statement(
+    written: written::Statement,
+    kind: Kind,
+    version: Version,
+) -> Result<Statement, Malformed> {
     let effect = match written.effect.as_str() {
         "Allow" => Effect::Allow,
         "Deny" => Effect::Deny,
@@ -247,9 +254,12 @@ fn statement(written: written::Statement, kind: Kind) -> Result<Statement, Malfo
             written.resource,
             written.not_resource,
             may_lack,
-            is_resource,
+            match version {
+                Version::V2008 => is_resource,
+                Version::V2012 => is_resource_with_variables,
+            },
         )?,
-        conditions: conditions(written.condition)?,
+        conditions: conditions(written.condition, version)?,
     })
 }
 
@@ -288,6 +298,11 @@ fn is_resource(text: &str) -> bool {
     let Some(rest) = text.strip_prefix("arn:") else { return text == "*" };
     let parts = rest.splitn(5, ':').count();
     (parts == 5 || rest.contains('*')) && !text.chars().any(char::is_control)
+}
+
+/// The same, and its variables are sound and stand behind the fifth colon.
+fn is_resource_with_variables(text: &str) -> bool {
+    is_resource(text) && has_sound_variables(text) && !has_early_variable(text)
 }
 
 fn principals(
@@ -387,6 +402,7 @@ fn is_provider(name: &str) -> bool {
 
 fn conditions(
     written: Option<Entries<Entries<Many<Scalar>>>>,
+    version: Version,
 ) -> Result<Vec<Condition>, Malformed> {
     let mut found = Vec::new();
     for (name, keys) in written.map(|w| w.0).unwrap_or_default() {
@@ -397,7 +413,7 @@ fn conditions(
                 return Err(syntax(format!("`{key}` is not a condition key")));
             }
             let values: Vec<String> = values.0.into_iter().map(|v| v.0).collect();
-            if let Some(bad) = values.iter().find(|v| !suits(operator, v)) {
+            if let Some(bad) = values.iter().find(|v| !suits(operator, v, version)) {
                 return Err(syntax(format!("{operator} can't compare with `{bad}`")));
             }
             found.push(Condition { quantifier, operator, if_exists, key, values });
@@ -430,20 +446,6 @@ fn is_condition_key(key: &str) -> bool {
         && service.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b))
         && !name.is_empty()
         && !name.chars().any(char::is_control)
-}
-
-/// Whether an operator can compare with a value at all.
-fn suits(operator: &str, value: &str) -> bool {
-    if value.contains("${") {
-        return true;
-    }
-    match operator {
-        "Bool" | "Null" => {
-            value.eq_ignore_ascii_case("true") || value.eq_ignore_ascii_case("false")
-        }
-        _ if operator.starts_with("Numeric") => value.parse::<f64>().is_ok_and(f64::is_finite),
-        _ => true,
-    }
 }
 
 #[cfg(test)]

@@ -4,13 +4,20 @@
 //! that speak to a request. Explicit denials win; nothing but [`Decision::Allow`] lets a request pass.
 
 pub mod caller;
+mod comparands;
+mod compiled;
+mod decide;
 pub mod document;
 pub mod facts;
+mod glob;
 pub mod managed;
+mod operators;
+mod pattern;
 pub mod reach;
 mod written;
 
 pub use caller::{Caller, PrincipalKind, Session};
+pub use decide::decide;
 pub use facts::{Facts, Values};
 
 use document::Document;
@@ -22,12 +29,17 @@ pub struct Policy {
     /// What decisions call it: its ARN, or the name of an inline policy.
     pub name: String,
     document: Document,
+    statements: Box<[compiled::Statement]>,
+    /// The services that it may speak of, one bit each.
+    services: u64,
 }
 
 impl Policy {
     /// Compiles a document.
     pub fn compile(name: impl Into<String>, document: Document) -> Self {
-        Self { name: name.into(), document }
+        let statements = compiled::statements(&document);
+        let services = compiled::services(&statements);
+        Self { name: name.into(), document, statements, services }
     }
 
     /// What the writer of a statement called it.
@@ -124,14 +136,4 @@ pub enum Decision<'a> {
     ExplicitDeny(Reason<'a>),
     /// Nothing of this kind allows it.
     ImplicitDeny(Source),
-}
-
-/// Decides.
-pub fn decide<'a>(request: &Request<'a>, policies: &Policies<'a>) -> Decision<'a> {
-    let _ = policies;
-    if request.caller.account == request.owner {
-        Decision::Allow(Reason { source: Source::Identity, policy: None, statement: 0 })
-    } else {
-        Decision::ImplicitDeny(Source::Identity)
-    }
 }

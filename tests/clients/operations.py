@@ -19,6 +19,16 @@ KMS = """
 OPERATIONS = [("kms", name) for name in KMS]
 OPERATIONS += [("secretsmanager", name) for name in SECRETS_MANAGER]
 
+# These speak the Query protocol.
+IAM = []
+
+STS = """
+    GetCallerIdentity
+""".split()
+
+QUERY_OPERATIONS = [("iam", name) for name in IAM]
+QUERY_OPERATIONS += [("sts", name) for name in STS]
+
 PREFIXES = {"kms": "TrentService", "secretsmanager": "secretsmanager"}
 
 

@@ -5,6 +5,7 @@ use super::{Error, KEPT, Place, Query};
 use crate::clock::Time;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use std::collections::HashMap;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// The form of the tables; another one is made anew.
@@ -34,6 +35,10 @@ pub(super) struct Writer {
 impl Writer {
     /// Opens the file, making the tables if need be; none if it holds tables of another form.
     pub(super) fn open(path: &Path) -> Result<Option<Self>, Error> {
+        // For its owner's eyes; SQLite gives the files beside it the same mode.
+        let mut options = std::fs::OpenOptions::new();
+        options.create(true).append(true).mode(0o600);
+        options.open(path).map_err(|e| Error::io(path, e))?;
         let mut connection = Connection::open(path)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         // Lost commits are read from the log again.

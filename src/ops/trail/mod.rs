@@ -1,5 +1,9 @@
 //! What was done: events of the audit log looked up as with CloudTrail, and what decided them.
 
+mod changes;
+pub mod explain;
+pub mod explanation;
+mod holders;
 pub mod lookup;
 
 use super::call::Call;
