@@ -79,11 +79,13 @@ pub struct Audit {
     pub path: PathBuf,
     /// `interval`: reads are on disk within 100 ms; `always`: before the answer.
     pub sync: Sync,
+    /// Whether an index is kept for `LookupEvents` and `strongroom policy`.
+    pub lookup: bool,
 }
 
 impl Default for Audit {
     fn default() -> Self {
-        Self { path: "audit.jsonl".into(), sync: Sync::default() }
+        Self { path: "audit.jsonl".into(), sync: Sync::default(), lookup: true }
     }
 }
 

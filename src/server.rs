@@ -5,6 +5,7 @@ pub mod harden;
 pub mod pin;
 
 use crate::audit::Recorder;
+use crate::audit::index::{self, Index};
 use crate::clock::World;
 use crate::config::Config;
 use crate::custody::{self, Locator, lane::Lane, profile::Profile};
@@ -58,6 +59,9 @@ pub enum Error {
     /// The audit log.
     #[error(transparent)]
     Audit(#[from] crate::audit::Error),
+    /// The audit log's look-up index.
+    #[error(transparent)]
+    Index(#[from] index::Error),
     /// Addresses or TLS.
     #[error(transparent)]
     Listen(#[from] listen::ListenError),
@@ -158,6 +162,7 @@ impl Appliance {
         let world = World::system();
         let recorder =
             Recorder::start(&config.audit.path, config.audit.sync, records.clone()).await?;
+        let index = open_index(&config, &recorder, &world)?;
         let probe = (wrapped.backing, wrapped.check);
         let sessions = Sessions::new(store_key.derive(envelope::session::LABEL)?);
         let services = Services {
@@ -166,6 +171,7 @@ impl Appliance {
             envelopes: Envelopes::new(lane.clone(), world.random.clone(), &config.region, probe),
             data_keys: DataKeys::new(config.data_key_cache.clone()),
             lane,
+            index,
             recorder,
             accesses: Accesses::default(),
             pages: Pages::new(&store_key.derive(PAGE_TOKENS)?),
@@ -225,6 +231,22 @@ impl Appliance {
         let account = &self.site.account;
         Ok(self.services.note("StartAppliance", account, particulars.as_bytes()).await?)
     }
+}
+
+/// The look-up index beside the audit log: `audit-index.sqlite` of `audit.jsonl`.
+fn open_index(
+    config: &Config,
+    recorder: &Recorder,
+    world: &World,
+) -> Result<Option<Arc<Index>>, Error> {
+    if !config.audit.lookup {
+        return Ok(None);
+    }
+    let log = recorder.log().clone();
+    let mut name = log.path().file_stem().unwrap_or_default().to_owned();
+    name.push("-index.sqlite");
+    let path = log.path().with_file_name(name);
+    Ok(Some(Arc::new(Index::start(&path, log, world.clock.clone())?)))
 }
 
 /// What the database says that it is; refuses a database of another region.

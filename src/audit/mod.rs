@@ -5,6 +5,7 @@
 //! there ([`outbox`]); every other record is appended before the answer and on disk within 100 ms,
 //! or before the answer too with `sync = "always"`. No record, no answer.
 
+pub mod index;
 pub mod log;
 pub mod outbox;
 mod record;
@@ -52,6 +53,11 @@ impl Recorder {
     /// Puts what was appended on disk.
     pub async fn flush(&self) -> Result<(), Error> {
         self.log.flush().await
+    }
+
+    /// The log, to be read.
+    pub fn log(&self) -> &log::Log {
+        &self.log
     }
 
     /// Fails if records of changes pile up in the outbox.
