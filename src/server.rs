@@ -4,8 +4,8 @@ pub mod found;
 pub mod harden;
 pub mod pin;
 
-use crate::audit::Recorder;
 use crate::audit::index::{self, Index};
+use crate::audit::{self, Recorder};
 use crate::clock::World;
 use crate::config::Config;
 use crate::custody::{self, Locator, lane::Lane, profile::Profile};
@@ -58,7 +58,7 @@ pub enum Error {
     StoreKey(#[from] envelope::Error),
     /// The audit log.
     #[error(transparent)]
-    Audit(#[from] crate::audit::Error),
+    Audit(#[from] audit::Error),
     /// The audit log's look-up index.
     #[error(transparent)]
     Index(#[from] index::Error),
@@ -79,6 +79,12 @@ pub enum Error {
     /// A set-up that is not served.
     #[error("{0}")]
     Refused(String),
+    /// A log that a verification has found wanting.
+    #[error("{0}")]
+    Tampered(String),
+    /// A verification that came to nothing.
+    #[error("{0}")]
+    Unknown(String),
     /// Randomness.
     #[error(transparent)]
     Randomness(#[from] crate::clock::NoRandomness),
@@ -86,7 +92,8 @@ pub enum Error {
 
 impl Error {
     /// 78 (sysexits' EX_CONFIG) for what trying again can't mend, a refused PIN above all: a service
-    /// manager that restarts on failure must not try it until the token locks. Else 1.
+    /// manager that restarts on failure must not try it until the token locks. 2 for a verification
+    /// that came to nothing. Else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Custody(custody::Error::Pin { .. })
@@ -94,6 +101,7 @@ impl Error {
             | Self::Config(_)
             | Self::Profile(_)
             | Self::Refused(_) => 78,
+            Self::Unknown(_) => 2,
             _ => 1,
         }
     }
@@ -160,8 +168,14 @@ impl Appliance {
         let mac = RowMac::new(store_key.derive(ROW_MACS)?.expose());
         let records = Records::new(store, mac, config.store.cached_documents);
         let world = World::system();
-        let recorder =
-            Recorder::start(&config.audit.path, config.audit.sync, records.clone()).await?;
+        let parts = audit::Parts {
+            options: &config.audit,
+            region: &config.region,
+            lane: &lane,
+            records: records.clone(),
+            world: &world,
+        };
+        let recorder = Recorder::start(parts).await?;
         let index = open_index(&config, &recorder, &world)?;
         let probe = (wrapped.backing, wrapped.check);
         let sessions = Sessions::new(store_key.derive(envelope::session::LABEL)?);
