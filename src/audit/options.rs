@@ -15,6 +15,8 @@ pub struct Options {
     pub dir: PathBuf,
     /// `interval`: reads are on disk within 100 ms; `always`: before the answer.
     pub sync: Sync,
+    /// Whether an index is kept for `LookupEvents` and `strongroom policy`.
+    pub lookup: bool,
     /// Where else records go.
     pub sink: Vec<sink::Options>,
 }
@@ -25,6 +27,7 @@ impl Default for Options {
             path: "audit.jsonl".into(),
             dir: "audit".into(),
             sync: Sync::default(),
+            lookup: true,
             sink: Vec::new(),
         }
     }

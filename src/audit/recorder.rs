@@ -128,6 +128,11 @@ impl Recorder {
         Ok(())
     }
 
+    /// The log, to be read.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
     /// Fails if records of changes pile up in the outbox, or a mandatory sink fails.
     pub fn ready(&self) -> Result<(), Error> {
         self.progress.ready()?;

@@ -1,7 +1,8 @@
 //! Requests of nobody in particular: each has a record of its own at a modest rate; above it they are
 //! counted, and one record a second tells of all that failed alike. So strangers can't fill the disk.
 
-use super::{Record, Source, rfc3339};
+use super::record::rfc3339;
+use super::{Record, Source};
 use crate::clock::Time;
 use crate::json::Object;
 use std::collections::{HashMap, HashSet};

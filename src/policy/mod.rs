@@ -4,13 +4,23 @@
 //! that speak to a request. Explicit denials win; nothing but [`Decision::Allow`] lets a request pass.
 
 pub mod caller;
+mod comparands;
+mod compiled;
+mod decide;
 pub mod document;
 pub mod facts;
+mod glob;
+mod grammar;
+pub mod malformed;
 pub mod managed;
+mod operators;
+mod pattern;
+pub mod quotas;
 pub mod reach;
 mod written;
 
 pub use caller::{Caller, PrincipalKind, Session};
+pub use decide::decide;
 pub use facts::{Facts, Values};
 
 use document::Document;
@@ -22,12 +32,22 @@ pub struct Policy {
     /// What decisions call it: its ARN, or the name of an inline policy.
     pub name: String,
     document: Document,
+    statements: Box<[compiled::Statement]>,
+    /// The services that it may speak of, one bit each.
+    services: u64,
 }
 
 impl Policy {
     /// Compiles a document.
     pub fn compile(name: impl Into<String>, document: Document) -> Self {
-        Self { name: name.into(), document }
+        let statements = compiled::statements(&document);
+        let services = compiled::services(&statements);
+        Self { name: name.into(), document, statements, services }
+    }
+
+    /// What the writer of a statement called it.
+    pub fn sid(&self, statement: usize) -> Option<&str> {
+        self.document.statements.get(statement)?.sid.as_deref()
     }
 
     /// The document that it was made of.
@@ -119,14 +139,4 @@ pub enum Decision<'a> {
     ExplicitDeny(Reason<'a>),
     /// Nothing of this kind allows it.
     ImplicitDeny(Source),
-}
-
-/// Decides.
-pub fn decide<'a>(request: &Request<'a>, policies: &Policies<'a>) -> Decision<'a> {
-    let _ = policies;
-    if request.caller.account == request.owner {
-        Decision::Allow(Reason { source: Source::Identity, policy: None, statement: 0 })
-    } else {
-        Decision::ImplicitDeny(Source::Identity)
-    }
 }

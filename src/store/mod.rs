@@ -7,6 +7,7 @@
 //! (group commit), so it never calls hardware and never blocks: wrap first, write after.
 
 pub mod audit;
+pub mod grants;
 pub mod identity;
 pub mod keys;
 pub mod listing;
@@ -15,6 +16,7 @@ pub mod migrate;
 pub mod outbox;
 pub mod principals;
 pub mod records;
+pub mod revoked;
 pub mod secrets;
 pub mod sqlite;
 
