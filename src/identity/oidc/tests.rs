@@ -193,7 +193,9 @@ mod verdicts {
         assert!(issuers.verify(&token, ACCOUNT, NOW).await.is_ok());
         let foreign = issuers.verify(&token, "999999999999", NOW).await;
         assert_eq!(foreign, Err(Error::UnknownIssuer(URL.into())));
-        assert_eq!(issuers.find(URL, ACCOUNT).unwrap().name(), "issuer.example");
+        let issuer = issuers.find(URL, ACCOUNT).unwrap();
+        let arn = "arn:aws:iam::111122223333:oidc-provider/issuer.example";
+        assert_eq!((issuer.name(), issuer.arn(ACCOUNT).as_str()), ("issuer.example", arn));
     }
 }
 

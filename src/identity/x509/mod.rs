@@ -15,7 +15,6 @@ mod anchor;
 mod certificate;
 mod error;
 mod options;
-mod pattern;
 mod profile;
 mod revocation;
 mod rule;

@@ -1,9 +1,9 @@
 //! Rules for mutual TLS: which certificate gets which role.
 
 use super::options::{OptionsError, role_account};
-use super::pattern::Pattern;
 use super::subject::{is_attribute, is_session_name};
 use super::{Error, Subject};
+use crate::policy::glob::Glob;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ pub struct RuleOptions {
 #[derive(Clone, Debug)]
 pub struct Rule {
     trust_anchor: String,
-    conditions: Vec<(String, Pattern)>,
+    conditions: Vec<(String, Glob)>,
     role_arn: String,
     session_name: Vec<Piece>,
 }
@@ -68,7 +68,7 @@ impl RuleOptions {
         let template = self.session_name.as_deref().unwrap_or("{serial}");
         let session_name =
             pieces(template).ok_or_else(|| OptionsError::Template(template.to_owned()))?;
-        let pattern = |(name, value): (String, String)| (name, Pattern::new(&value));
+        let pattern = |(name, value): (String, String)| (name, Glob::new(&value));
         Ok(Rule {
             trust_anchor: self.trust_anchor,
             conditions: self.r#match.into_iter().map(pattern).collect(),
