@@ -79,6 +79,11 @@ impl RuleOptions {
 }
 
 impl Rule {
+    /// Whether it speaks of what this trust anchor vouches for.
+    pub(super) fn names(&self, trust_anchor: &str) -> bool {
+        self.trust_anchor == trust_anchor
+    }
+
     /// What the first of `rules` that fits makes of a certificate that `trust_anchor` vouches for;
     /// nothing if none fits.
     ///
@@ -89,7 +94,7 @@ impl Rule {
         trust_anchor: &str,
         subject: &Subject,
     ) -> Result<Option<Mapped>, Error> {
-        let fits = |rule: &&Self| rule.trust_anchor == trust_anchor && rule.fits(subject);
+        let fits = |rule: &&Self| rule.names(trust_anchor) && rule.fits(subject);
         rules.iter().find(fits).map(|rule| rule.map(subject)).transpose()
     }
 
