@@ -26,6 +26,15 @@ impl<'a> Object<'a> {
         self
     }
 
+    /// A member that is a list, its elements written already with commas between them.
+    pub fn raws(&mut self, name: &'static str, elements: &str) -> &mut Self {
+        let out = self.name(name);
+        out.push(b'[');
+        out.extend_from_slice(elements.as_bytes());
+        out.push(b']');
+        self
+    }
+
     /// A member that is a list, each element written by `each`.
     pub fn list<T>(
         &mut self,

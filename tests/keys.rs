@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use strongroom::clock::{Clock, DAY, SystemClock, Time};
 use strongroom::config::Config;
 use strongroom::custody::{self, profile::Profile};
-use strongroom::name::{BackingKeyId, Caller, DEFAULT_SECRETS_ALIAS, Service};
+use strongroom::name::{BackingKeyId, DEFAULT_SECRETS_ALIAS, Service};
 use strongroom::ops::call::{Call, Origin, Services};
 use strongroom::ops::error::{Condition, Error};
 use strongroom::ops::keys::create::create_service_key;
@@ -103,6 +103,7 @@ impl World {
             request_id: strongroom::name::Uuid::NIL,
             source_ip: std::net::Ipv4Addr::LOCALHOST.into(),
             user_agent: String::new(),
+            tls: None,
         };
         let row = strongroom::ops::find(Service::Kms, operation).expect("in the table");
         let caller = Caller::system(ACCOUNT);

@@ -54,7 +54,10 @@ fn secrets_manager(condition: Condition) -> (&'static str, StatusCode) {
         | C::RejectedClaim
         | C::ExpiredIdentityToken
         | C::PackedPolicyTooLarge
-        | C::InvalidAuthorizationMessage => ("InvalidParameterException", BAD),
+        | C::InvalidAuthorizationMessage
+        | C::InvalidTimeRange
+        | C::InvalidMaxResults
+        | C::InvalidEventCategory => ("InvalidParameterException", BAD),
         C::KeyUnavailable
         | C::ProviderUnreachable
         | C::DependencyTimeout
@@ -98,7 +101,10 @@ fn kms(row: &Row, condition: Condition) -> (&'static str, StatusCode) {
         | C::RejectedClaim
         | C::ExpiredIdentityToken
         | C::PackedPolicyTooLarge
-        | C::InvalidAuthorizationMessage => ("ValidationException", BAD),
+        | C::InvalidAuthorizationMessage
+        | C::InvalidTimeRange
+        | C::InvalidMaxResults
+        | C::InvalidEventCategory => ("ValidationException", BAD),
         C::KeyUnavailable if row.cryptographic => ("KeyUnavailableException", BROKEN),
         C::DependencyTimeout => ("DependencyTimeoutException", ABSENT),
         C::KeyUnavailable | C::ProviderUnreachable | C::Unavailable | C::Internal => {
@@ -127,7 +133,7 @@ fn identity(service: Service, condition: Condition) -> (&'static str, StatusCode
         }
         C::InvalidArn | C::InvalidAliasName => ("ValidationError", BAD),
         C::Tag => ("InvalidInput", BAD),
-        C::Unsupported => ("ServiceNotSupported", MISSING),
+        C::Unsupported => ("NotSupportedService", MISSING),
         C::DeleteConflict => ("DeleteConflict", CONFLICT),
         C::Unmodifiable => ("UnmodifiableEntity", BAD),
         C::Conflict => ("ConcurrentModification", CONFLICT),
@@ -146,6 +152,9 @@ fn identity(service: Service, condition: Condition) -> (&'static str, StatusCode
         | C::InvalidGrantId
         | C::InvalidGrantToken
         | C::Disabled
+        | C::InvalidTimeRange
+        | C::InvalidMaxResults
+        | C::InvalidEventCategory
         | C::DecryptionFailure
         | C::EncryptionFailure => ("ValidationError", BAD),
         C::KeyUnavailable | C::DependencyTimeout | C::Unavailable | C::Internal => {
@@ -164,8 +173,11 @@ fn cloud_trail(condition: Condition) -> (&'static str, StatusCode) {
         C::Throttled => ("ThrottlingException", BAD),
         C::InvalidNextToken => ("InvalidNextTokenException", BAD),
         C::Unsupported => ("UnsupportedOperationException", BAD),
-        C::InvalidParameter
-        | C::InvalidRequest
+        C::InvalidParameter => ("InvalidLookupAttributesException", BAD),
+        C::InvalidTimeRange => ("InvalidTimeRangeException", BAD),
+        C::InvalidMaxResults => ("InvalidMaxResultsException", BAD),
+        C::InvalidEventCategory => ("InvalidEventCategoryException", BAD),
+        C::InvalidRequest
         | C::NotFound
         | C::AlreadyExists
         | C::LimitExceeded
@@ -207,6 +219,7 @@ mod tests {
     use super::*;
     use crate::front::rest;
     use crate::ops::TABLE;
+    use std::collections::BTreeSet;
     use std::fmt::Write as _;
 
     const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/errors.txt");
@@ -218,9 +231,8 @@ mod tests {
 
     fn table() -> String {
         let mut text = HEADER.to_owned();
-        for (service, used) in
-            [(Service::SecretsManager, false), (Service::Kms, false), (Service::Kms, true)]
-        {
+        let kinds: BTreeSet<_> = TABLE.iter().map(|row| (row.service, row.cryptographic)).collect();
+        for (service, used) in kinds {
             let of_kind = |row: &&Row| row.service == service && row.cryptographic == used;
             let row = TABLE.iter().find(of_kind).expect("an operation of this kind");
             for condition in Condition::ALL {

@@ -2,7 +2,7 @@
 
 use super::body::Payload;
 use super::message::{Handler, Head, Incoming, Outgoing, Refusal};
-use super::{aws, codes, rest};
+use super::{aws, codes, query, rest, xml};
 use crate::audit::{self, Record, Source};
 use crate::clock::quick_uuid;
 use crate::identity::sigv4::{AuthError, Request as Signed};
@@ -10,7 +10,9 @@ use crate::identity::{self, Authenticator};
 use crate::name::{Service, Uuid};
 use crate::ops::Row;
 use crate::ops::call::{Call, Origin, Services};
+use crate::ops::error::Condition;
 use crate::policy::Caller;
+use crate::secret::Secret;
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::{HeaderValue, Method, StatusCode};
 use std::sync::Arc;
@@ -63,6 +65,20 @@ impl Door {
         }
     }
 
+    async fn query(&self, request: &Incoming) -> Outgoing {
+        let head = &request.head;
+        let meant = query::meant(head.uri.query().unwrap_or_default(), request.body.expose());
+        let proved = meant.and_then(|meant| {
+            let caller = self.caller(request, &[meant.row.service]);
+            let (caller, _) = caller.map_err(|refused| refused.of(meant.row))?;
+            Ok((meant, caller))
+        });
+        match proved {
+            Ok((meant, caller)) => self.call(meant.row, caller, head, meant.input.expose()).await,
+            Err(refused) => self.refused(head, &refused),
+        }
+    }
+
     /// The row that a request means.
     fn row(request: &Incoming) -> Result<&'static Row, Refused> {
         let header = |name: &str| request.head.headers.get(name).and_then(|v| v.to_str().ok());
@@ -95,16 +111,17 @@ impl Door {
             body: request.body.expose(),
         };
         let now = self.services.world.clock.now();
+        let refused = |error: &AuthError| {
+            let (code, status) = authentication(error, services);
+            refusal(code, status, error.to_string())
+        };
         self.authenticator.authenticate(&signed, services, now).map_err(|error| match error {
-            identity::Error::Refused(error) => {
-                refusal(error.code(), StatusCode::BAD_REQUEST, error.to_string())
-            }
+            identity::Error::Refused(error) => refused(&error),
             error => {
                 let request_id = head.request_id.as_str();
                 tracing::error!(request_id, %error, "a caller could not be proved");
                 if error.altered() {
-                    let unknown = AuthError::UnrecognizedClient;
-                    return refusal(unknown.code(), StatusCode::BAD_REQUEST, unknown.to_string());
+                    return refused(&AuthError::UnrecognizedClient);
                 }
                 let status = StatusCode::INTERNAL_SERVER_ERROR;
                 refusal("InternalFailure", status, "an internal fault; see the server's log".into())
@@ -141,14 +158,12 @@ impl Door {
         let call = Call::new(self.services.clone(), row, caller, now, origin(head));
         let form = Form::of(head);
         match row.run(&call, body).await {
-            Ok(body) => {
-                answer(StatusCode::OK, form.media_type(), Payload::Secret(body.into_secret()))
-            }
+            Ok(body) => form.output(row, body.into_secret(), head),
             Err(error) => {
                 aws::log(row, head.request_id.as_str(), &error);
                 let (code, status) = codes::code(row, error.condition);
                 let status = match form {
-                    Form::Aws => status,
+                    Form::Aws | Form::Query => status,
                     Form::Rest => rest::status(row, error.condition),
                 };
                 form.error(Some(row.service), code, status, &error.message, head)
@@ -179,6 +194,10 @@ impl Door {
             caller: None,
             source: Source::Address(origin.source_ip),
             user_agent: &origin.user_agent,
+            tls: origin.tls,
+            parameters: b"",
+            response: b"",
+            decisions: b"",
             request_id: origin.request_id,
             event_id: quick_uuid(&*services.world.random).unwrap_or(Uuid::NIL),
             resources: &[],
@@ -229,6 +248,7 @@ impl Handler for Door {
             "/readyz" => self.ready().await,
             path => match path.strip_prefix(rest::PREFIX) {
                 Some(rest) if rest.starts_with('/') => self.rest(request, rest).await,
+                _ if speaks_query(&request.head) => self.query(request).await,
                 _ => self.aws(request).await,
             },
         }
@@ -252,24 +272,56 @@ pub(super) fn refusal(code: &'static str, status: StatusCode, message: String) -
     Refused { service: None, operation: String::new(), code, status, message }
 }
 
-/// The two protocols that answers are written in.
+fn speaks_query(head: &Head) -> bool {
+    query::spoken(&head.method, head.uri.query().unwrap_or_default(), &head.headers)
+}
+
+/// The code and status of a refused signature, as the services have them that it was meant for.
+fn authentication(error: &AuthError, services: &[Service]) -> (&'static str, StatusCode) {
+    if services.iter().all(|service| service.speaks_query()) {
+        let code = error.query_code();
+        let incomplete = code == "IncompleteSignature";
+        (code, if incomplete { StatusCode::BAD_REQUEST } else { StatusCode::FORBIDDEN })
+    } else {
+        (error.code(), StatusCode::BAD_REQUEST)
+    }
+}
+
+/// The protocols that answers are written in.
 #[derive(Clone, Copy)]
 enum Form {
     Aws,
+    Query,
     Rest,
 }
 
 impl Form {
     fn of(head: &Head) -> Self {
         let rest = head.uri.path().strip_prefix(rest::PREFIX).is_some_and(|p| p.starts_with('/'));
-        if rest { Self::Rest } else { Self::Aws }
+        if rest {
+            Self::Rest
+        } else if speaks_query(head) {
+            Self::Query
+        } else {
+            Self::Aws
+        }
     }
 
-    fn media_type(self) -> &'static str {
-        match self {
-            Self::Aws => aws::MEDIA_TYPE,
-            Self::Rest => rest::MEDIA_TYPE,
-        }
+    /// A row's answer, from its JSON output.
+    fn output(self, row: &Row, output: Secret, head: &Head) -> Outgoing {
+        let (media_type, body) = match self {
+            Self::Aws => (aws::MEDIA_TYPE, output),
+            Self::Rest => (rest::MEDIA_TYPE, output),
+            Self::Query => match xml::answer(row, output.expose(), head.request_id.as_str()) {
+                Ok(body) => (xml::MEDIA_TYPE, body),
+                Err(error) => {
+                    tracing::error!(operation = row.name, %error, "an output that is no JSON");
+                    let (code, status) = codes::code(row, Condition::Internal);
+                    return self.error(Some(row.service), code, status, "internal failure", head);
+                }
+            },
+        };
+        answer(StatusCode::OK, media_type, Payload::Secret(body))
     }
 
     fn error(
@@ -284,6 +336,11 @@ impl Form {
             Self::Aws => {
                 let body = aws::error_body(service, code, message);
                 answer(status, aws::MEDIA_TYPE, Payload::Open(body.into()))
+            }
+            Self::Query => {
+                let id = head.request_id.as_str();
+                let body = xml::error(service, code, status, message, id);
+                answer(status, xml::MEDIA_TYPE, Payload::Open(body.into()))
             }
             Self::Rest => {
                 let body = rest::problem(code, status, message, head.request_id.as_str());

@@ -259,7 +259,7 @@ pub(super) fn status(row: &Row, condition: Condition) -> StatusCode {
         C::NotFound | C::KeyStoreNotFound | C::InvalidGrantId => StatusCode::NOT_FOUND,
         C::AlreadyExists | C::Conflict | C::Disabled | C::InvalidState => StatusCode::CONFLICT,
         C::Throttled => StatusCode::TOO_MANY_REQUESTS,
-        C::KeyUnavailable | C::ProviderUnreachable | C::DependencyTimeout | C::Unavailable => {
+        C::KeyUnavailable | C::DependencyTimeout | C::Unavailable => {
             StatusCode::SERVICE_UNAVAILABLE
         }
         other => codes::code(row, other).1,

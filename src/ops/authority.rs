@@ -107,13 +107,13 @@ pub fn managed_policy(rows: &mut Rows<'_>, account: &str, arn: &str) -> Result<A
 
 /// A stored identity policy, compiled. It was checked when it was stored.
 pub fn compiled(name: &str, document: &str) -> Result<Arc<Policy>> {
-    compile(name, document, Kind::Identity)
+    compile(name, document, Kind::Identity).map(Arc::new)
 }
 
 /// A stored policy of any kind, compiled.
-pub fn compile(name: &str, document: &str, kind: Kind) -> Result<Arc<Policy>> {
+pub fn compile(name: &str, document: &str, kind: Kind) -> Result<Policy> {
     match document::parse(document, kind) {
-        Ok(document) => Ok(Arc::new(Policy::compile(name, document))),
+        Ok(document) => Ok(Policy::compile(name, document)),
         Err(error) => Err(Error::internal(format!("the stored policy `{name}`: {error}"))),
     }
 }

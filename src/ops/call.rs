@@ -5,12 +5,14 @@
 use super::authority::standing;
 use super::error::{Condition, Error, Result};
 use super::scene::Scene;
-use super::shape::{Body, Checks, decode};
+use super::shape::{self, Body, Checks, decode};
 use super::{Access, Input, Operation, Row};
+use crate::audit::index::Index;
 use crate::audit::{self, Record, Recorder, Source};
 use crate::clock::{Time, World, quick_uuid};
 use crate::custody::lane::Lane;
-use crate::envelope::{Envelopes, cache::DataKeys};
+use crate::envelope::{Envelopes, access_key::Mint, cache::DataKeys, session::Sessions};
+use crate::json::Object;
 use crate::name::{Arn, Service, Uuid};
 use crate::policy::facts::NoFacts;
 use crate::policy::{
@@ -35,10 +37,18 @@ pub struct Services {
     pub lane: Lane,
     /// Records of what was done.
     pub recorder: Recorder,
+    /// Where in the log they stand; none if it is switched off.
+    pub index: Option<Arc<Index>>,
     /// Reads whose day is to be noted.
     pub accesses: super::secrets::accesses::Accesses,
     /// Page tokens.
     pub pages: super::page::Pages,
+    /// Makes temporary credentials.
+    pub sessions: Sessions,
+    /// Makes access keys.
+    pub mint: Mint,
+    /// Uses of access keys that are to be noted.
+    pub uses: super::iam::uses::Uses,
     /// Clock and randomness.
     pub world: World,
     /// The AWS code of a condition, as the door names it; for audit records.
@@ -76,7 +86,9 @@ pub struct Call {
 #[derive(Default)]
 struct Progress {
     resources: Vec<String>,
-    decisions: Vec<Made>,
+    parameters: Vec<u8>,
+    response: Vec<u8>,
+    decisions: Vec<u8>,
     recorded: bool,
 }
 
@@ -96,6 +108,10 @@ pub trait Target: Send {
     /// Whether the request names it by a ciphertext alone. A refusal then says neither which
     /// resource it is nor whether it is there.
     fn hidden(&self) -> bool {
+        false
+    }
+    /// Whether nobody needs a right for it and no policy can take it away (GetCallerIdentity).
+    fn free(&self) -> bool {
         false
     }
     /// The policy that the resource itself has.
@@ -237,10 +253,13 @@ impl Call {
         if target.arn() != NO_RESOURCE {
             self.acted_on(target.arn());
         }
-        if self.caller.kind == PrincipalKind::System {
+        if self.caller.kind == PrincipalKind::System || target.free() {
             return Ok(Allowed(target));
         }
-        let service = service_of(target.arn()).unwrap_or(self.row.service.prefix());
+        // A role is IAM's; what is done with it here is not.
+        let own = self.row.service;
+        let of_target = service_of(target.arn()).filter(|_| own != Service::Sts);
+        let service = of_target.unwrap_or(own.prefix());
         let action = [service, ":", action].concat();
         self.decide(&action, &target, input)?;
         Ok(Allowed(target))
@@ -266,10 +285,10 @@ impl Call {
         if let Decision::ImplicitDeny(_) = decision
             && let Some(grant) = target.granted(self, &request)?
         {
-            self.decided(action, target.arn(), Verdict::Grant(grant));
+            self.decided(action, target.arn(), &Verdict::Grant(&grant));
             return Ok(());
         }
-        self.decided(action, target.arn(), Verdict::of(&decision));
+        self.decided(action, target.arn(), &Verdict::Policy(decision));
         match refusal(&decision) {
             None => Ok(()),
             Some(why) => Err(self.denied(action, target, &why)),
@@ -277,7 +296,10 @@ impl Call {
     }
 
     fn denied(&self, action: &str, target: &dyn Target, why: &str) -> Error {
-        let what = if target.hidden() {
+        let what = if self.row.service == Service::Sts && !why.contains("explicit deny") {
+            // STS does not say what is missing.
+            format!("resource: {}", target.arn())
+        } else if target.hidden() {
             "the resource associated with this ciphertext because the resource does not exist in \
              this Region, no resource-based policies allow access, or a resource-based policy \
              explicitly denies access"
@@ -291,9 +313,16 @@ impl Call {
         Error::new(Condition::AccessDenied, text)
     }
 
-    fn decided(&self, action: &str, resource: &str, verdict: Verdict) {
-        let made = Made { action: action.to_owned(), resource: resource.to_owned(), verdict };
-        self.progress.lock().decisions.push(made);
+    /// Notes a decision in the request's audit record: what decided, down to the statement.
+    fn decided(&self, action: &str, resource: &str, verdict: &Verdict<'_>) {
+        let decisions = &mut self.progress.lock().decisions;
+        if !decisions.is_empty() {
+            decisions.push(b',');
+        }
+        let mut object = Object::begin(decisions);
+        object.text("action", action).text("resource", resource);
+        verdict.write(&mut object);
+        object.end();
     }
 
     /// Notes a resource in the request's audit record: one that was just made, say.
@@ -302,6 +331,28 @@ impl Call {
         if !resources.iter().any(|known| known == arn) {
             resources.push(arn.to_owned());
         }
+    }
+
+    /// Notes the input in the request's audit record, without what is secret in it.
+    fn took(&self, body: &[u8]) {
+        if let Some(plan) = self.row.input_plan() {
+            plan.copy(body, &mut self.progress.lock().parameters);
+        }
+    }
+
+    /// Notes the answer of a change in its audit record, without what is secret in it: called
+    /// before [`Self::commit`], which writes the record.
+    ///
+    /// # Errors
+    /// An output that can't be written is a fault of ours.
+    pub fn answering<O: serde::Serialize>(&self, output: &O) -> Result<()> {
+        let body = shape::encode(output)?.into_secret();
+        if let Some(plan) = self.row.output_plan() {
+            let response = &mut self.progress.lock().response;
+            response.clear();
+            plan.copy(body.expose(), response);
+        }
+        Ok(())
     }
 
     /// Changes the store. The audit record of the change commits with it, so that there is no
@@ -326,7 +377,7 @@ impl Call {
 
     /// The request's audit record, encoded.
     fn record(&self, error: Option<(&str, &str)>) -> Result<Vec<u8>> {
-        let resources = &self.progress.lock().resources;
+        let progress = self.progress.lock();
         let record = Record {
             time: self.now,
             service: Some(self.row.service),
@@ -338,7 +389,11 @@ impl Call {
             user_agent: &self.origin.user_agent,
             request_id: self.origin.request_id,
             event_id: quick_uuid(&*self.world.random)?,
-            resources,
+            tls: self.origin.tls,
+            parameters: &progress.parameters,
+            response: if error.is_none() { &progress.response } else { b"" },
+            decisions: &progress.decisions,
+            resources: &progress.resources,
             error,
         };
         Ok(record.encode())
@@ -346,12 +401,19 @@ impl Call {
 
     fn source(&self) -> Source {
         match self.caller.kind {
-            PrincipalKind::System => Source::Service(self.row.service),
+            PrincipalKind::System => Source::Service(Some(self.row.service)),
             PrincipalKind::Root
             | PrincipalKind::User
             | PrincipalKind::AssumedRole
             | PrincipalKind::WebIdentity
             | PrincipalKind::Certificate => Source::Address(self.origin.source_ip),
+        }
+    }
+
+    /// Notes that a long-term access key was used.
+    fn note_use(&self) {
+        if let (Some(id), None) = (&self.caller.access_key_id, &self.caller.session) {
+            self.uses.note(id, self.now, self.row.service);
         }
     }
 
@@ -367,87 +429,34 @@ impl Call {
     }
 }
 
-/// Something that the appliance does by itself; it stands in the audit log as what a service of
-/// AWS's does by itself stands in CloudTrail (`DeleteKey` at the end of a key's deletion window).
-pub struct Event {
-    /// The service in whose name it is done.
-    pub service: Service,
-    /// What is done.
-    pub name: &'static str,
-    /// The account whose resources it concerns.
-    pub account: String,
-    /// ARNs of those resources.
-    pub resources: Vec<String>,
+/// What decided.
+enum Verdict<'a> {
+    /// Policies.
+    Policy(Decision<'a>),
+    /// A grant, by its id.
+    Grant(&'a str),
 }
 
-impl Services {
-    /// Changes the store for the appliance itself. As with [`Call::commit`] the audit record of the
-    /// change commits with it.
-    ///
-    /// # Errors
-    /// Those of `change`, of the database and of the audit log; then nothing is changed.
-    pub async fn commit_event<T: Send + 'static>(
-        &self,
-        event: &Event,
-        mut change: impl FnMut(&mut Rows<'_>) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        self.recorder.ready()?;
-        let record = self.event_record(event)?;
-        self.records
-            .write(move |rows| {
-                let value = change(rows)?;
-                rows.put_record(&record)?;
-                Ok::<_, Error>(value)
-            })
-            .await
-    }
-
-    fn event_record(&self, event: &Event) -> Result<Vec<u8>> {
-        let caller = Caller::system(&event.account);
-        let record = Record {
-            time: self.world.clock.now(),
-            service: Some(event.service),
-            operation: event.name,
-            read_only: false,
-            region: &self.region,
-            caller: Some(&caller),
-            source: Source::Service(event.service),
-            user_agent: event.service.event_source(),
-            request_id: quick_uuid(&*self.world.random)?,
-            event_id: quick_uuid(&*self.world.random)?,
-            resources: &event.resources,
-            error: None,
-        };
-        Ok(record.encode())
-    }
-}
-
-/// One decision of a request, as its audit record tells it.
-struct Made {
-    action: String,
-    resource: String,
-    verdict: Verdict,
-}
-
-/// What decided, kept beyond the policies that did.
-enum Verdict {
-    /// A statement, or nothing of this kind.
-    Policy { allowed: bool, source: policy::Source, statement: Option<(String, usize)> },
-    /// A grant.
-    Grant(String),
-}
-
-impl Verdict {
-    fn of(decision: &Decision<'_>) -> Self {
-        let (allowed, reason) = match decision {
-            Decision::Allow(reason) => (true, reason),
-            Decision::ExplicitDeny(reason) => (false, reason),
-            Decision::ImplicitDeny(source) => {
-                return Self::Policy { allowed: false, source: *source, statement: None };
+impl Verdict<'_> {
+    fn write(&self, object: &mut Object<'_>) {
+        let (effect, reason) = match self {
+            Self::Grant(id) => {
+                object.text("effect", "Allow").text("source", "grant").text("grant", id);
+                return;
+            }
+            Self::Policy(Decision::Allow(reason)) => ("Allow", reason),
+            Self::Policy(Decision::ExplicitDeny(reason)) => ("ExplicitDeny", reason),
+            Self::Policy(Decision::ImplicitDeny(source)) => {
+                object.text("effect", "ImplicitDeny").text("source", source.words());
+                return;
             }
         };
-        let statement = reason.policy.map(|policy| (policy.name.clone(), reason.statement));
-        Self::Policy { allowed, source: reason.source, statement }
+        object.text("effect", effect).text("source", reason.source.words());
+        let Some(policy) = reason.policy else { return };
+        object.text("policy", &policy.name).raw("statement", &reason.statement.to_string());
+        if let Some(sid) = policy.sid(reason.statement) {
+            object.text("sid", sid);
+        }
     }
 }
 
@@ -473,12 +482,14 @@ fn service_of(arn: &str) -> Option<&str> {
 /// Runs an operation from its JSON body to its JSON answer.
 pub(super) async fn run<O: Operation>(call: &Call, body: &[u8]) -> Result<Body> {
     let outcome = steps::<O>(call, body).await;
+    call.note_use();
     call.account_for(&outcome).await?;
     outcome
 }
 
 async fn steps<O: Operation>(call: &Call, body: &[u8]) -> Result<Body> {
     let input: O::Input = decode(body)?;
+    call.took(body);
     let mut checks = Checks::default();
     input.check(&mut checks);
     checks.finish()?;

@@ -86,13 +86,26 @@ pub fn tag<'a>(tags: &'a [Tag], key: &str) -> Option<Values<'a>> {
     found.map(|tag| Values::one(&tag.value))
 }
 
-/// `aws:RequestTag/KEY` and `aws:TagKeys` of the tags that a request brings.
-pub fn request_tag<'a>(tags: Option<&'a [Tag]>, key: &str) -> Option<Values<'a>> {
+/// `aws:RequestTag/KEY` and `aws:TagKeys` of the tags that a request brings, as key and value.
+pub fn request_tags<'a>(
+    key: &str,
+    tags: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Option<Values<'a>> {
+    let mut tags = tags.into_iter();
     if let Some(wanted) = key.strip_prefix("aws:requesttag/") {
-        return tag(tags?, wanted);
+        let found = tags.find(|(key, _)| key.eq_ignore_ascii_case(wanted));
+        return found.map(|(_, value)| Values::one(value));
     }
-    let all = tags.filter(|tags| key == "aws:tagkeys" && !tags.is_empty())?;
-    Some(Values::Many(all.iter().map(|tag| Cow::Borrowed(tag.key.as_str())).collect()))
+    tag_keys(key, tags.map(|(key, _)| key))
+}
+
+/// `aws:TagKeys` of the keys that a request names.
+pub fn tag_keys<'a>(key: &str, keys: impl IntoIterator<Item = &'a str>) -> Option<Values<'a>> {
+    if key != "aws:tagkeys" {
+        return None;
+    }
+    let all: Vec<_> = keys.into_iter().map(Cow::Borrowed).collect();
+    (!all.is_empty()).then_some(Values::Many(all))
 }
 
 /// A moment as `2026-01-31T12:00:00Z`.

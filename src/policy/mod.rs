@@ -45,6 +45,11 @@ impl Policy {
         Self { name: name.into(), document, statements, services }
     }
 
+    /// What the writer of a statement called it.
+    pub fn sid(&self, statement: usize) -> Option<&str> {
+        self.document.statements.get(statement)?.sid.as_deref()
+    }
+
     /// The document that it was made of.
     pub fn document(&self) -> &Document {
         &self.document

@@ -21,6 +21,7 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 
 from model import Model
+from query import QueryModel
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 60
@@ -29,6 +30,7 @@ CALL_SECONDS = 30
 
 TARGETS = {"TrentService": "kms", "secretsmanager": "secretsmanager"}
 MODELS = {service: Model(service) for service in TARGETS.values()}
+QUERY_MODELS = {service: QueryModel(service) for service in ("iam", "sts")}
 
 # Nothing of the developer's own AWS set-up may leak in.
 os.environ.update(
@@ -222,7 +224,7 @@ def check_answer(target, answer):
 def check_boto3_answer(http_response, model, **_):
     """The hook behind every boto3 client: the raw answer, before botocore's lenience."""
     headers = {name.lower(): value for name, value in http_response.headers.items()}
-    checks = MODELS[model.service_model.service_name]
+    checks = (MODELS | QUERY_MODELS)[model.service_model.service_name]
     checks.check(model.name, http_response.status_code, headers, http_response.content)
 
 

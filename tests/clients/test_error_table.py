@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import pytest
 
-from conftest import MODELS, ROOT
+from conftest import MODELS, QUERY_MODELS, ROOT
 from model import COMMON_ERRORS
+from query import COMMON_ERRORS as QUERY_COMMON_ERRORS
 
 GOLDEN = Path(ROOT) / "tests" / "golden" / "errors.txt"
 
@@ -40,23 +41,35 @@ def lines():
 
 
 TABLE = list(lines())
+JSON = [line for line in TABLE if line.service in MODELS]
+QUERY = [line for line in TABLE if line.service in QUERY_MODELS]
 
 
 def test_each_condition_has_its_line_for_each_kind_of_operation():
     kinds = {(line.service, line.material) for line in TABLE}
-    assert kinds == {("secretsmanager", "unused"), ("kms", "unused"), ("kms", "used")}
+    json = {("secretsmanager", "unused"), ("kms", "unused"), ("kms", "used")}
+    assert json <= kinds <= {*json, ("iam", "unused"), ("sts", "unused"), ("cloudtrail", "unused")}
     for kind in kinds:
         conditions = [line.condition for line in TABLE if (line.service, line.material) == kind]
         assert len(conditions) == len(set(conditions)) == len(TABLE) / len(kinds)
 
 
-@pytest.mark.parametrize("line", TABLE, ids=lambda line: "-".join(line[:3]))
+@pytest.mark.parametrize("line", JSON, ids=lambda line: "-".join(line[:3]))
 def test_a_code_is_an_exception_of_the_service_or_a_common_one(line):
     model = MODELS[line.service]
     modelled = {shape.name for shape in model.service.error_shapes}
     assert line.code in modelled or line.code in COMMON_ERRORS, line
     at_server = line.code in model.server_errors or COMMON_ERRORS.get(line.code) == "server"
     assert line.status == (DOCUMENTED[line.code] if at_server else 400)
+
+
+@pytest.mark.parametrize("line", QUERY, ids=lambda line: "-".join(line[:3]))
+def test_a_code_of_the_query_protocol_is_one_of_the_service_or_a_common_one(line):
+    errors = {error["code"]: error["httpStatusCode"]
+              for service in QUERY_MODELS.values()
+              for shape in service.service.error_shapes
+              if (error := shape.metadata.get("error"))}
+    assert {**QUERY_COMMON_ERRORS, **errors}[line.code] == line.status, line
 
 
 @pytest.mark.parametrize("line", TABLE, ids=lambda line: "-".join(line[:3]))

@@ -140,6 +140,21 @@ impl AuthError {
     }
 }
 
+impl AuthError {
+    /// The code that services of the Query protocol have for it. With HTTP status 403, but for
+    /// IncompleteSignature, which is 400.
+    /// Source: <https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html>.
+    pub fn query_code(&self) -> &'static str {
+        match self.code() {
+            "MissingAuthenticationTokenException" => "MissingAuthenticationToken",
+            "IncompleteSignatureException" => "IncompleteSignature",
+            "UnrecognizedClientException" => "InvalidClientTokenId",
+            "ExpiredTokenException" => "ExpiredToken",
+            _ => "SignatureDoesNotMatch",
+        }
+    }
+}
+
 /// `time` in ISO 8601's basic format.
 pub(super) fn basic(time: Time) -> String {
     jiff::Timestamp::from_second(time.seconds())

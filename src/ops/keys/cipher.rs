@@ -1,16 +1,19 @@
 //! Encrypt, Decrypt, ReEncrypt.
 
+use super::grants::token;
 use super::source::{Need, Source};
 use super::terms::{
     EncryptionContext, Recipient, SYMMETRIC_DEFAULT, check_algorithm, no_recipient, symmetric,
     unless_dry,
 };
-use super::{KeyTarget, check_grant_tokens, check_key_id, locate};
+use super::{KeyTarget, check_grant_tokens, check_key_id, facts, locate};
+use crate::envelope::context::Context;
 use crate::name::Service;
-use crate::ops::call::{Allowed, Call};
+use crate::ops::call::{Allowed, Call, Target};
 use crate::ops::error::Result;
 use crate::ops::shape::{Blob, Checks, SecretBlob, given};
 use crate::ops::{Access, Input, Operation, Route};
+use crate::policy::{Facts, Values};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +40,12 @@ impl Input for EncryptInput {
         check_grant_tokens(checks, self.grant_tokens.as_deref());
         check_algorithm(checks, "encryptionAlgorithm", self.encryption_algorithm.as_deref());
     }
+
+    fn fact(&self, key: &str) -> Option<Values<'_>> {
+        let context = EncryptionContext::pairs(self.encryption_context.as_ref()).ok()?;
+        facts::of_context(context, key)
+            .or_else(|| facts::of_algorithm(self.encryption_algorithm.as_ref(), key))
+    }
 }
 
 /// What [`Encrypt`] answers.
@@ -59,6 +68,7 @@ impl Operation for Encrypt {
     type Output = EncryptOutput;
 
     async fn locate(call: &Call, input: &EncryptInput) -> Result<KeyTarget> {
+        token::check(call, input.grant_tokens.as_deref())?;
         EncryptionContext::pairs(input.encryption_context.as_ref())?;
         locate(call, given(&input.key_id, "keyId")?)
     }
@@ -113,6 +123,12 @@ impl Input for DecryptInput {
         check_grant_tokens(checks, self.grant_tokens.as_deref());
         check_algorithm(checks, "encryptionAlgorithm", self.encryption_algorithm.as_deref());
     }
+
+    fn fact(&self, key: &str) -> Option<Values<'_>> {
+        let context = EncryptionContext::pairs(self.encryption_context.as_ref()).ok()?;
+        facts::of_context(context, key)
+            .or_else(|| facts::of_algorithm(self.encryption_algorithm.as_ref(), key))
+    }
 }
 
 /// What [`Decrypt`] answers.
@@ -136,6 +152,7 @@ impl Operation for Decrypt {
     type Output = DecryptOutput;
 
     async fn locate(call: &Call, input: &DecryptInput) -> Result<Source> {
+        token::check(call, input.grant_tokens.as_deref())?;
         EncryptionContext::pairs(input.encryption_context.as_ref())?;
         no_recipient(input.recipient.as_ref())?;
         Source::locate(call, input.key_id.as_deref(), input.ciphertext_blob.as_ref())
@@ -200,6 +217,12 @@ impl Input for ReEncryptInput {
         check_algorithm(checks, "destinationEncryptionAlgorithm", algorithm);
         check_grant_tokens(checks, self.grant_tokens.as_deref());
     }
+
+    fn fact(&self, key: &str) -> Option<Values<'_>> {
+        let context = EncryptionContext::pairs(self.source_encryption_context.as_ref()).ok()?;
+        facts::of_context(context, key)
+            .or_else(|| facts::of_algorithm(self.source_encryption_algorithm.as_ref(), key))
+    }
 }
 
 /// What [`ReEncrypt`] answers.
@@ -227,6 +250,7 @@ impl Operation for ReEncrypt {
     type Output = ReEncryptOutput;
 
     async fn locate(call: &Call, input: &ReEncryptInput) -> Result<Source> {
+        token::check(call, input.grant_tokens.as_deref())?;
         EncryptionContext::pairs(input.source_encryption_context.as_ref())?;
         EncryptionContext::pairs(input.destination_encryption_context.as_ref())?;
         Source::locate(call, input.source_key_id.as_deref(), input.ciphertext_blob.as_ref())
@@ -238,7 +262,9 @@ impl Operation for ReEncrypt {
         input: ReEncryptInput,
     ) -> Result<ReEncryptOutput> {
         let destination = locate(call, given(&input.destination_key_id, "destinationKeyId")?)?;
-        let destination = call.allow("ReEncryptTo", destination)?;
+        let context = EncryptionContext::pairs(input.destination_encryption_context.as_ref())?;
+        let asked = Destination { context, same: destination.arn() == source.arn() };
+        let destination = call.allow_with("ReEncryptTo", destination, &asked)?;
         source.check(input.need().ciphertext())?;
         symmetric(input.source_encryption_algorithm.as_deref())?;
         let key = destination.usable()?;
@@ -257,6 +283,21 @@ impl Operation for ReEncrypt {
             source_key_material_id: opened.material_id,
             destination_key_material_id: current_material(key),
         })
+    }
+}
+
+/// The destination's half of a ReEncrypt, as policies see it.
+struct Destination<'a> {
+    context: &'a Context,
+    same: bool,
+}
+
+impl Facts for Destination<'_> {
+    fn fact(&self, key: &str) -> Option<Values<'_>> {
+        if key == "kms:reencryptonsamekey" {
+            return Some(Values::truth(self.same));
+        }
+        facts::of_context(self.context, key).or_else(|| facts::of_algorithm(None, key))
     }
 }
 

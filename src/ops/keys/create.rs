@@ -2,14 +2,15 @@
 
 use super::describe::KeyMetadata;
 use super::material::{adopt, discard, event, make_backing_key};
-use super::policy;
 use super::tags::{TagInput, check_tags, merged};
+use super::{facts, policy};
 use crate::clock::{Time, random_uuid};
 use crate::name::{DEFAULT_SECRETS_ALIAS, Service, key_arn};
 use crate::ops::call::{Allowed, Call, OwnAccount, Services};
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::shape::Checks;
 use crate::ops::{Access, Input, Operation, Route};
+use crate::policy::Values;
 use crate::store::keys::{Alias, Backing, Key, KeyManager, KeyState, Rotation};
 use crate::store::records::Made;
 use schemars::JsonSchema;
@@ -65,6 +66,13 @@ pub struct CreateKeyInput {
     xks_key_id: Option<String>,
 }
 
+impl CreateKeyInput {
+    /// The key spec by its new name or its old one.
+    fn spec(&self) -> &Option<String> {
+        if self.key_spec.is_some() { &self.key_spec } else { &self.customer_master_key_spec }
+    }
+}
+
 impl Input for CreateKeyInput {
     fn check(&self, checks: &mut Checks) {
         policy::check_member(checks, self.policy.as_deref());
@@ -79,6 +87,20 @@ impl Input for CreateKeyInput {
         let plain = |id: &str| id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
         checks.pattern("xksKeyId", self.xks_key_id.as_deref(), "^[a-zA-Z0-9-_.]+$", plain);
         TagInput::check_all(checks, self.tags.as_deref().unwrap_or_default());
+    }
+
+    fn fact(&self, key: &str) -> Option<Values<'_>> {
+        let named = |text: &'static str, member: &Option<String>| {
+            Some(Values::made(member.as_deref().unwrap_or(text)))
+        };
+        match key {
+            "kms:keyspec" => named(SYMMETRIC, self.spec()),
+            "kms:keyusage" => named(ENCRYPT, &self.key_usage),
+            "kms:keyorigin" => named("AWS_KMS", &self.origin),
+            "kms:multiregion" => Some(Values::truth(self.multi_region.unwrap_or(false))),
+            _ => facts::of_bypass(self.bypass_policy_lockout_safety_check, key)
+                .or_else(|| TagInput::fact(self.tags.as_deref()?, key)),
+        }
     }
 }
 
@@ -130,8 +152,9 @@ impl Operation for CreateKey {
             tags,
             ..fresh(id, &call.caller.account, call.now, backing)
         };
-        let key_metadata = KeyMetadata::of(&call.region, &key);
+        let output = CreateKeyOutput { key_metadata: KeyMetadata::of(&call.region, &key) };
         call.acted_on(&arn);
+        call.answering(&output)?;
         let committed = call
             .commit(move |rows| {
                 adopt(rows, made)?;
@@ -141,7 +164,7 @@ impl Operation for CreateKey {
         if committed.is_err() {
             discard(call, made).await;
         }
-        committed.map(|()| CreateKeyOutput { key_metadata })
+        committed.map(|()| output)
     }
 }
 

@@ -1,13 +1,15 @@
 //! GenerateDataKey, GenerateDataKeyWithoutPlaintext.
 
 use super::cipher::current_material;
+use super::grants::token;
 use super::terms::{EncryptionContext, Recipient, no_recipient, unless_dry};
-use super::{KeyTarget, check_grant_tokens, check_key_id, locate};
+use super::{KeyTarget, check_grant_tokens, check_key_id, facts, locate};
 use crate::name::Service;
 use crate::ops::call::{Allowed, Call};
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::shape::{Blob, Checks, SecretBlob, given};
 use crate::ops::{Access, Input, Operation, Route};
+use crate::policy::Values;
 use crate::secret::Secret;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -35,6 +37,11 @@ impl Input for DataKeyInput {
         checks.one_of("keySpec", self.key_spec.as_deref(), &SPECS.map(|(name, _)| name));
         check_grant_tokens(checks, self.grant_tokens.as_deref());
     }
+
+    fn fact(&self, key: &str) -> Option<Values<'_>> {
+        let context = EncryptionContext::pairs(self.encryption_context.as_ref()).ok()?;
+        facts::of_context(context, key).or_else(|| facts::of_algorithm(None, key))
+    }
 }
 
 impl DataKeyInput {
@@ -50,6 +57,7 @@ impl DataKeyInput {
     }
 
     fn locate(&self, call: &Call) -> Result<KeyTarget> {
+        token::check(call, self.grant_tokens.as_deref())?;
         self.length()?;
         EncryptionContext::pairs(self.encryption_context.as_ref())?;
         no_recipient(self.recipient.as_ref())?;

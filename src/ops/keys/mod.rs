@@ -5,6 +5,8 @@ pub mod cipher;
 pub mod create;
 pub mod datakey;
 pub mod describe;
+pub(in crate::ops) mod facts;
+pub mod grants;
 pub mod list;
 pub mod material;
 pub mod policy;
@@ -18,10 +20,13 @@ pub mod state;
 pub mod tags;
 mod terms;
 
-use super::call::{Call, Target};
+use super::authority::compile;
+use super::call::{Call, OwnPolicy, Target};
 use super::error::{Condition, Error, Result};
 use super::shape::Checks;
 use crate::name::{Arn, KeyRef, Service, alias_arn, is_account, is_key_id, key_arn};
+use crate::policy::document::Kind;
+use crate::policy::{Request, Values};
 use crate::store::keys::{Key, KeyManager, KeyState};
 use std::sync::Arc;
 
@@ -30,6 +35,8 @@ pub struct KeyTarget {
     arn: String,
     owner: String,
     key: Option<Arc<Key>>,
+    /// The alias that the request named it by.
+    alias: Option<String>,
 }
 
 impl Target for KeyTarget {
@@ -38,6 +45,21 @@ impl Target for KeyTarget {
     }
     fn owner(&self) -> &str {
         &self.owner
+    }
+    fn policy(&self) -> Result<OwnPolicy> {
+        let Some(key) = &self.key else { return Ok(OwnPolicy::None) };
+        let made = key.made.get_or(|| compile(&key.id, &key.policy, Kind::Key))?;
+        Ok(OwnPolicy::Rules(made))
+    }
+    fn fact<'a>(&'a self, call: &'a Call, key: &str) -> Option<Values<'a>> {
+        if key == "kms:requestalias" {
+            return self.alias.as_deref().map(Values::one);
+        }
+        facts::of_key(call, self.key.as_deref()?, key)
+    }
+    fn granted(&self, call: &Call, request: &Request<'_>) -> Result<Option<String>> {
+        let Some(key) = &self.key else { return Ok(None) };
+        grants::held::granted(call, &key.id, request, &|_| true)
     }
 }
 
@@ -86,7 +108,7 @@ impl KeyTarget {
     /// The target for a key that was found by other means.
     pub fn found(region: &str, key: Arc<Key>) -> Self {
         let arn = key_arn(region, &key.account, &key.id);
-        Self { arn, owner: key.account.clone(), key: Some(key) }
+        Self { arn, owner: key.account.clone(), key: Some(key), alias: None }
     }
 }
 
@@ -127,7 +149,7 @@ pub fn locate(call: &Call, named: &str) -> Result<KeyTarget> {
         Named::Key { account, id } => {
             let key = call.records.key(id)?.filter(|key| key.account == account);
             let arn = key_arn(&call.region, account, id);
-            Ok(KeyTarget { arn, owner: account.to_owned(), key })
+            Ok(KeyTarget { arn, owner: account.to_owned(), key, alias: None })
         }
         Named::Alias { account, name } => {
             let key = match call.records.alias(account, name)? {
@@ -138,7 +160,7 @@ pub fn locate(call: &Call, named: &str) -> Result<KeyTarget> {
                 Some(key) => key_arn(&call.region, &key.account, &key.id),
                 None => alias_arn(&call.region, account, name),
             };
-            Ok(KeyTarget { arn, owner: account.to_owned(), key })
+            Ok(KeyTarget { arn, owner: account.to_owned(), key, alias: Some(name.to_owned()) })
         }
     }
 }

@@ -1,13 +1,14 @@
 //! GetKeyPolicy, PutKeyPolicy, ListKeyPolicies, and the policies that keys begin with.
 
 use super::list::{Next, Paging, refuse_marker};
-use super::{KeyTarget, change, check_key_id, locate_key, not_pending};
+use super::{KeyTarget, change, check_key_id, facts, locate_key, not_pending};
 use crate::name::Service;
 use crate::ops::call::{Allowed, Call};
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::shape::{Checks, Empty, given};
 use crate::ops::{Access, Input, Operation, Route};
 use crate::policy::Caller;
+use crate::policy::Values;
 use crate::policy::document::{
     self, Document, Effect, Kind, Malformed, Patterns, Principal, Principals,
 };
@@ -264,6 +265,10 @@ impl Input for PutKeyPolicyInput {
         check_policy_name(checks, self.policy_name.as_deref());
         checks.required("policy", &self.policy);
         check_member(checks, self.policy.as_deref());
+    }
+
+    fn fact(&self, key: &str) -> Option<Values<'_>> {
+        facts::of_bypass(self.bypass_policy_lockout_safety_check, key)
     }
 }
 

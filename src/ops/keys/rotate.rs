@@ -6,13 +6,14 @@
 
 use super::material::{adopt, discard, event, make_backing_key};
 use super::state::KeyIdInput;
-use super::{KeyTarget, change, check_key_id, locate_key, usable};
+use super::{KeyTarget, change, check_key_id, facts, locate_key, usable};
 use crate::clock::Time;
 use crate::name::{BackingKeyId, Service, key_arn};
 use crate::ops::call::{Allowed, Call, Services};
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::shape::{Checks, Empty, Epoch, given};
 use crate::ops::{Access, Input, Operation, Route};
+use crate::policy::Values;
 use crate::store::keys::{Backing, Key, KeyState, Rotation, RotationType};
 use crate::store::records::Rows;
 use schemars::JsonSchema;
@@ -47,6 +48,10 @@ impl Input for EnableKeyRotationInput {
     fn check(&self, checks: &mut Checks) {
         check_key_id(checks, &self.key_id);
         checks.range("rotationPeriodInDays", self.rotation_period_in_days, PERIOD.0, PERIOD.1);
+    }
+
+    fn fact(&self, key: &str) -> Option<Values<'_>> {
+        facts::number(key, "kms:rotationperiodindays", self.rotation_period_in_days)
     }
 }
 

@@ -3,9 +3,10 @@
 use super::{KeyTarget, locate, usable};
 use crate::envelope::Envelope;
 use crate::envelope::context::Context;
-use crate::ops::call::{Call, NO_RESOURCE, Target};
+use crate::ops::call::{Call, NO_RESOURCE, OwnPolicy, Target};
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::shape::{Blob, Checks};
+use crate::policy::{Request, Values};
 use crate::secret::Secret;
 use crate::store::keys::Key;
 use std::sync::Arc;
@@ -28,6 +29,15 @@ impl Target for Source {
     fn hidden(&self) -> bool {
         !self.named
     }
+    fn policy(&self) -> Result<OwnPolicy> {
+        self.target.policy()
+    }
+    fn fact<'a>(&'a self, call: &'a Call, key: &str) -> Option<Values<'a>> {
+        self.target.fact(call, key)
+    }
+    fn granted(&self, call: &Call, request: &Request<'_>) -> Result<Option<String>> {
+        self.target.granted(call, request)
+    }
 }
 
 impl Source {
@@ -45,7 +55,12 @@ impl Source {
             Some(key) => KeyTarget::found(&call.region, key),
             // Nobody owns it, so that no policy allows it: as AWS does, the answer is the same as
             // for a key of somebody else's.
-            None => KeyTarget { arn: NO_RESOURCE.to_owned(), owner: String::new(), key: None },
+            None => KeyTarget {
+                arn: NO_RESOURCE.to_owned(),
+                owner: String::new(),
+                key: None,
+                alias: None,
+            },
         };
         Ok(Self { target, named: false, envelope: Some(envelope) })
     }

@@ -1,11 +1,12 @@
 //! EnableKey, DisableKey, ScheduleKeyDeletion, CancelKeyDeletion.
 
-use super::{KeyTarget, change, check_key_id, locate_key, not_pending};
+use super::{KeyTarget, change, check_key_id, facts, locate_key, not_pending};
 use crate::name::Service;
 use crate::ops::call::{Allowed, Call};
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::shape::{Checks, Empty, Epoch, given};
 use crate::ops::{Access, Input, Operation, Route};
+use crate::policy::Values;
 use crate::store::keys::{Key, KeyState};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -102,6 +103,11 @@ impl Input for ScheduleKeyDeletionInput {
         check_key_id(checks, &self.key_id);
         let (min, max, _) = WINDOW;
         checks.range("pendingWindowInDays", self.pending_window_in_days, min, max);
+    }
+
+    fn fact(&self, key: &str) -> Option<Values<'_>> {
+        let days = self.pending_window_in_days.unwrap_or(WINDOW.2);
+        facts::number(key, "kms:schedulekeydeletionpendingwindowindays", Some(days))
     }
 }
 

@@ -5,8 +5,10 @@ use super::{KeyTarget, change, check_key_id, locate_key, not_pending};
 use crate::name::Service;
 use crate::ops::call::{Allowed, Call};
 use crate::ops::error::{Condition, Error, Result};
+use crate::ops::scene;
 use crate::ops::shape::{Checks, Empty, given};
 use crate::ops::{Access, Input, Operation, Route};
+use crate::policy::Values;
 use crate::store::keys::Tag;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -28,6 +30,12 @@ impl TagInput {
     /// A tag of a seed.
     pub(super) fn of(key: &str, value: &str) -> Self {
         Self { tag_key: Some(key.to_owned()), tag_value: Some(value.to_owned()) }
+    }
+
+    /// The condition keys that tags in a request answer.
+    pub(super) fn fact<'a>(tags: &'a [Self], key: &str) -> Option<Values<'a>> {
+        let whole = |tag: &'a Self| Some((tag.tag_key.as_deref()?, tag.tag_value.as_deref()?));
+        scene::request_tags(key, tags.iter().filter_map(whole))
     }
 
     /// The service model's bounds for a list of tags.
@@ -101,6 +109,10 @@ impl Input for TagResourceInput {
         checks.required("tags", &self.tags);
         TagInput::check_all(checks, self.tags.as_deref().unwrap_or_default());
     }
+
+    fn fact(&self, key: &str) -> Option<Values<'_>> {
+        TagInput::fact(self.tags.as_deref()?, key)
+    }
 }
 
 impl Operation for TagResource {
@@ -152,6 +164,10 @@ impl Input for UntagResourceInput {
         for (n, key) in (1..).zip(self.tag_keys.as_deref().unwrap_or_default()) {
             checks.length(&format!("tagKeys.{n}.member"), Some(key), 1, 128);
         }
+    }
+
+    fn fact(&self, key: &str) -> Option<Values<'_>> {
+        scene::tag_keys(key, self.tag_keys.iter().flatten().map(String::as_str))
     }
 }
 

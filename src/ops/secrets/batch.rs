@@ -2,7 +2,7 @@
 
 use super::filter::{self, Filter, Filters};
 use super::value::{GetSecretValue, SecretValue, read};
-use super::{SecretTarget, locate};
+use super::{SecretTarget, facts, locate};
 use crate::name::Service;
 use crate::ops::call::{Allowed, Call, OwnAccount, Target};
 use crate::ops::error::{Condition, Error, Result};
@@ -185,7 +185,9 @@ impl Gathered {
     /// Reads one secret. What is the matter with it alone becomes its error; a dependency that is
     /// down fails the whole request.
     async fn add(&mut self, call: &Call, id: &str, found: Result<SecretTarget>) -> Result<()> {
-        let outcome = match found.and_then(|target| call.allow(GetSecretValue::NAME, target)) {
+        let outcome = match found
+            .and_then(|target| call.allow_with(GetSecretValue::NAME, target, &facts::Item(id)))
+        {
             Ok(target) => read(call, target, None, None).await,
             Err(error) => Err(error),
         };

@@ -2,13 +2,15 @@
 
 use super::edit::{ATTEMPTS, never_settled, outdated, starts_over};
 use super::seal::{self, Given, check_token, check_value, token};
-use super::{bad_name, labels};
+use super::{bad_name, facts, labels};
 use crate::clock::{NoRandomness, Random, Time, random_bytes};
 use crate::name::{SUFFIX_LEN, Service, is_secret_name, secret_arn};
 use crate::ops::call::{Allowed, Call, Target};
 use crate::ops::error::{Condition, Error, Result};
+use crate::ops::scene;
 use crate::ops::shape::{Checks, SecretBlob, SecretText, given};
 use crate::ops::{Access, Input, Operation, Route};
+use crate::policy::Values;
 use crate::store::keys::Tag;
 use crate::store::records::Made;
 use crate::store::secrets::{Secret, Version};
@@ -50,6 +52,14 @@ struct TagMember {
     value: Option<String>,
 }
 
+impl TagMember {
+    fn fact<'a>(tags: &'a [Self], key: &str) -> Option<Values<'a>> {
+        let whole =
+            |tag: &'a Self| Some((tag.key.as_deref()?, tag.value.as_deref().unwrap_or_default()));
+        scene::request_tags(key, tags.iter().filter_map(whole))
+    }
+}
+
 impl Input for CreateSecretInput {
     fn check(&self, checks: &mut Checks) {
         checks.required("name", &self.name);
@@ -68,6 +78,13 @@ impl Input for CreateSecretInput {
         let primary = self.cross_account_primary_arn.as_deref();
         checks.length("crossAccountPrimaryARN", primary, 20, 2048);
         checks.length("type", self.kind.as_deref(), 0, 256);
+    }
+
+    fn fact(&self, key: &str) -> Option<Values<'_>> {
+        facts::text(key, "secretsmanager:name", self.name.as_ref())
+            .or_else(|| facts::text(key, "secretsmanager:description", self.description.as_ref()))
+            .or_else(|| facts::kms_key(key, self.kms_key_id.as_ref()))
+            .or_else(|| TagMember::fact(self.tags.as_deref()?, key))
     }
 }
 
@@ -171,13 +188,16 @@ pub(super) async fn create(
     new: &New<'_>,
 ) -> Result<CreateSecretOutput> {
     let key = seal::requested_key(call, &target.account, new.kms_key_id)?;
-    seal::allow_key(call, &key, &["GenerateDataKey", "Decrypt"])?;
+    seal::allow_key(call, &key, (&target.arn, new.token), &["GenerateDataKey", "Decrypt"])?;
     let version = match &new.given {
         Some(given) => Some(seal::seal(call, &key, &target.arn, new.token, given).await?),
         None => None,
     };
     let version_id = version.as_ref().map(|v| v.id.clone());
     let secret = document(call, target, new, version.as_ref())?;
+    let output =
+        CreateSecretOutput { arn: target.arn.clone(), name: target.name.clone(), version_id };
+    call.answering(&output)?;
     call.commit(move |rows| {
         if rows.secret(&secret.account, &secret.name)?.is_some() {
             return Err(outdated());
@@ -189,7 +209,7 @@ pub(super) async fn create(
         }
     })
     .await?;
-    Ok(CreateSecretOutput { arn: target.arn.clone(), name: target.name.clone(), version_id })
+    Ok(output)
 }
 
 fn document(

@@ -1,12 +1,13 @@
 //! DeleteSecret and RestoreSecret.
 
-use super::{Named, SecretTarget, change, check_secret_id, locate, not_found};
+use super::{Named, SecretTarget, change, check_secret_id, facts, locate, not_found};
 use crate::clock::{Random, Time};
 use crate::name::{Arn, SUFFIX_LEN, Service, secret_arn};
 use crate::ops::call::{Allowed, Call, Target};
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::shape::{Checks, Epoch, given};
 use crate::ops::{Access, Input, Operation, Route};
+use crate::policy::Values;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,18 @@ pub struct DeleteSecretInput {
 impl Input for DeleteSecretInput {
     fn check(&self, checks: &mut Checks) {
         check_secret_id(checks, &self.secret_id);
+    }
+
+    fn fact(&self, key: &str) -> Option<Values<'_>> {
+        facts::secret_id(key, self.secret_id.as_ref())
+            .or_else(|| {
+                let days = self.recovery_window_in_days;
+                facts::number(key, "secretsmanager:recoverywindowindays", days)
+            })
+            .or_else(|| {
+                let force = self.force_delete_without_recovery;
+                facts::truth(key, "secretsmanager:forcedeletewithoutrecovery", force)
+            })
     }
 }
 
@@ -147,6 +160,10 @@ pub struct RestoreSecretInput {
 impl Input for RestoreSecretInput {
     fn check(&self, checks: &mut Checks) {
         check_secret_id(checks, &self.secret_id);
+    }
+
+    fn fact(&self, key: &str) -> Option<Values<'_>> {
+        facts::secret_id(key, self.secret_id.as_ref())
     }
 }
 

@@ -1,12 +1,13 @@
 //! DescribeSecret, and how a secret is described.
 
-use super::{SecretTarget, check_secret_id, locate};
+use super::{SecretTarget, check_secret_id, facts, locate};
 use crate::clock::{DAY, Time};
 use crate::name::{Service, secret_arn};
 use crate::ops::call::{Allowed, Call};
 use crate::ops::error::Result;
 use crate::ops::shape::{Checks, Epoch, given};
 use crate::ops::{Access, Input, Operation, Route};
+use crate::policy::Values;
 use crate::store::keys::Tag;
 use crate::store::secrets::Secret;
 use schemars::JsonSchema;
@@ -27,6 +28,10 @@ pub struct DescribeSecretInput {
 impl Input for DescribeSecretInput {
     fn check(&self, checks: &mut Checks) {
         check_secret_id(checks, &self.secret_id);
+    }
+
+    fn fact(&self, key: &str) -> Option<Values<'_>> {
+        facts::secret_id(key, self.secret_id.as_ref())
     }
 }
 

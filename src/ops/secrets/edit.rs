@@ -100,7 +100,7 @@ async fn prepare(
         && !is_there(call, arn, secret, new).await?
     {
         let key = edit_key(call, secret, edit)?;
-        seal::allow_key(call, &key, &["GenerateDataKey"])?;
+        seal::allow_key(call, &key, (arn, &new.token), &["GenerateDataKey"])?;
         let sealed = seal::seal(call, &key, arn, &new.token, &new.given).await?;
         version = Some((sealed, new.labels.clone()));
     }
@@ -148,8 +148,9 @@ async fn reseal(
     secret: &Secret,
     key: &Arc<KmsKey>,
 ) -> Result<Vec<(String, Vec<u8>)>> {
-    seal::allow_key(call, key, &["GenerateDataKey", "Decrypt"])?;
-    match seal::allow_key(call, key, &["Encrypt"]) {
+    let of = (arn, secret.version_with(labels::CURRENT).unwrap_or_default());
+    seal::allow_key(call, key, of, &["GenerateDataKey", "Decrypt"])?;
+    match seal::allow_key(call, key, of, &["Encrypt"]) {
         Err(error) if error.condition == Condition::AccessDenied => return Ok(Vec::new()),
         other => other?,
     }

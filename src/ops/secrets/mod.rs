@@ -6,6 +6,7 @@ pub mod create;
 pub mod delete;
 pub mod describe;
 mod edit;
+mod facts;
 pub mod filter;
 pub mod labels;
 pub mod list;
@@ -21,10 +22,13 @@ pub mod update;
 pub mod value;
 pub mod versions;
 
-use super::call::{Call, Target};
+use super::authority::compile;
+use super::call::{Call, OwnPolicy, Target};
 use super::error::{Condition, Error, Result};
 use super::shape::Checks;
 use crate::name::{Arn, SUFFIX_LEN, Service, is_secret_name, secret_arn};
+use crate::policy::Values;
+use crate::policy::document::Kind;
 use crate::store::secrets::Secret;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -43,6 +47,15 @@ impl Target for SecretTarget {
     }
     fn owner(&self) -> &str {
         &self.owner
+    }
+    fn policy(&self) -> Result<OwnPolicy> {
+        let Some(secret) = &self.secret else { return Ok(OwnPolicy::Adds(None)) };
+        let Some(text) = &secret.policy else { return Ok(OwnPolicy::Adds(None)) };
+        let made = secret.made.get_or(|| compile(&self.arn, text, Kind::Resource))?;
+        Ok(OwnPolicy::Adds(Some(made)))
+    }
+    fn fact<'a>(&'a self, call: &'a Call, key: &str) -> Option<Values<'a>> {
+        facts::of_secret(self.secret.as_deref()?, &call.services.region, key)
     }
 }
 

@@ -2,12 +2,13 @@
 //!
 //! Policies are validated and kept here; they are not evaluated yet.
 
-use super::{Named, SecretTarget, change, check_secret_id, locate, not_pending};
+use super::{Named, SecretTarget, change, check_secret_id, facts, locate, not_pending};
 use crate::name::Service;
 use crate::ops::call::{Allowed, Call, OwnAccount, Target};
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::shape::{Checks, given};
 use crate::ops::{Access, Input, Operation, Route};
+use crate::policy::Values;
 use crate::policy::document::{self, Document, Kind, Malformed};
 use crate::policy::reach;
 use schemars::JsonSchema;
@@ -68,6 +69,12 @@ impl Input for PutResourcePolicyInput {
         check_secret_id(checks, &self.secret_id);
         check_policy(checks, &self.resource_policy);
     }
+
+    fn fact(&self, key: &str) -> Option<Values<'_>> {
+        facts::secret_id(key, self.secret_id.as_ref()).or_else(|| {
+            facts::truth(key, "secretsmanager:blockpublicpolicy", self.block_public_policy)
+        })
+    }
 }
 
 impl Operation for PutResourcePolicy {
@@ -124,6 +131,10 @@ impl Input for GetResourcePolicyInput {
     fn check(&self, checks: &mut Checks) {
         check_secret_id(checks, &self.secret_id);
     }
+
+    fn fact(&self, key: &str) -> Option<Values<'_>> {
+        facts::secret_id(key, self.secret_id.as_ref())
+    }
 }
 
 /// What [`GetResourcePolicy`] answers.
@@ -178,6 +189,10 @@ impl Input for DeleteResourcePolicyInput {
     fn check(&self, checks: &mut Checks) {
         check_secret_id(checks, &self.secret_id);
     }
+
+    fn fact(&self, key: &str) -> Option<Values<'_>> {
+        facts::secret_id(key, self.secret_id.as_ref())
+    }
 }
 
 impl Operation for DeleteResourcePolicy {
@@ -224,6 +239,10 @@ impl Input for ValidateResourcePolicyInput {
     fn check(&self, checks: &mut Checks) {
         checks.length("secretId", self.secret_id.as_deref(), 1, 2048);
         check_policy(checks, &self.resource_policy);
+    }
+
+    fn fact(&self, key: &str) -> Option<Values<'_>> {
+        facts::secret_id(key, self.secret_id.as_ref())
     }
 }
 

@@ -2,12 +2,13 @@
 
 use super::edit::{Edit, NewValue, apply};
 use super::seal::{Given, check_token, check_value, token};
-use super::{SecretTarget, locate};
+use super::{SecretTarget, facts, locate};
 use crate::name::Service;
 use crate::ops::call::{Allowed, Call, Target};
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::shape::{Checks, SecretBlob, SecretText, given};
 use crate::ops::{Access, Input, Operation, Route};
+use crate::policy::Values;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +39,10 @@ impl Input for PutSecretValueInput {
             checks.length(&format!("versionStages.{}.member", n + 1), Some(label), 1, 256);
         }
         check_rotation_token(checks, self.rotation_token.as_deref());
+    }
+
+    fn fact(&self, key: &str) -> Option<Values<'_>> {
+        facts::secret_id(key, self.secret_id.as_ref())
     }
 }
 

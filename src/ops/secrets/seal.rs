@@ -3,6 +3,7 @@
 //! A version's data key is an envelope under the secret's KMS key with the encryption context
 //! {SecretARN, SecretVersionId}; its value is sealed under the data key.
 
+use super::facts::Through;
 use crate::clock::random_key;
 use crate::envelope::cache::Hit;
 use crate::envelope::context::Context;
@@ -130,7 +131,12 @@ fn default_key(call: &Call, account: &str) -> Result<Arc<KmsKey>> {
 
 /// Asks for the rights to a KMS key that go with a use of a secret. Everybody who may use a secret
 /// may use the service's own key for it, but only from the account that owns both.
-pub(super) fn allow_key(call: &Call, key: &Arc<KmsKey>, actions: &[&str]) -> Result<()> {
+pub(super) fn allow_key(
+    call: &Call,
+    key: &Arc<KmsKey>,
+    (arn, version): (&str, &str),
+    actions: &[&str],
+) -> Result<()> {
     if key.manager == KeyManager::Aws {
         if key.account == call.caller.account {
             return Ok(());
@@ -141,8 +147,10 @@ pub(super) fn allow_key(call: &Call, key: &Arc<KmsKey>, actions: &[&str]) -> Res
              the default KMS service key.",
         ));
     }
+    let through = Through { region: &call.region, arn, version };
     for action in actions {
-        let asked = call.allow(action, KeyTarget::found(&call.region, key.clone()));
+        let target = KeyTarget::found(&call.region, key.clone());
+        let asked = call.allow_with(action, target, &through);
         asked.map_err(|error| match error.condition {
             Condition::AccessDenied => {
                 Error::new(Condition::AccessDenied, "Access to KMS is not allowed")
@@ -208,7 +216,7 @@ pub(super) async fn holds(
 pub(super) async fn data_key(call: &Call, arn: &str, version: &Version) -> Result<Hit> {
     let envelope = Envelope::parse(&version.data_key).map_err(unopenable)?;
     let key = call.records.key(&envelope.key_id)?.ok_or_else(|| unopenable("no such KMS key"))?;
-    allow_key(call, &key, &["Decrypt"])?;
+    allow_key(call, &key, (arn, &version.id), &["Decrypt"])?;
     if key.state != KeyState::Enabled {
         return Err(unopenable("the KMS key is disabled or pending deletion"));
     }

@@ -1,12 +1,14 @@
 //! UpdateSecretVersionStage: moving labels.
 
 use super::edit::save;
+use super::facts;
 use super::{SecretTarget, labels, locate, marked_for_deletion, not_found};
 use crate::name::Service;
 use crate::ops::call::{Allowed, Call, Target};
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::shape::{Checks, given};
 use crate::ops::{Access, Input, Operation, Route};
+use crate::policy::Values;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +34,12 @@ impl Input for UpdateSecretVersionStageInput {
         checks.length("versionStage", self.version_stage.as_deref(), 1, 256);
         checks.length("removeFromVersionId", self.remove_from_version_id.as_deref(), 32, 64);
         checks.length("moveToVersionId", self.move_to_version_id.as_deref(), 32, 64);
+    }
+
+    fn fact(&self, key: &str) -> Option<Values<'_>> {
+        facts::secret_id(key, self.secret_id.as_ref()).or_else(|| {
+            facts::text(key, "secretsmanager:versionstage", self.version_stage.as_ref())
+        })
     }
 }
 

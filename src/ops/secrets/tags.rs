@@ -1,11 +1,13 @@
 //! TagResource and UntagResource.
 
-use super::{SecretTarget, change, check_secret_id, locate, not_pending};
+use super::{SecretTarget, change, check_secret_id, facts, locate, not_pending};
 use crate::name::Service;
 use crate::ops::call::{Allowed, Call};
 use crate::ops::error::{Condition, Error, Result};
+use crate::ops::scene;
 use crate::ops::shape::{Checks, Empty, given};
 use crate::ops::{Access, Input, Operation, Route};
+use crate::policy::Values;
 use crate::store::keys::Tag;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -27,6 +29,13 @@ impl TagInput {
     /// A tag of a seed.
     pub(super) fn of(key: &str, value: &str) -> Self {
         Self { key: Some(key.to_owned()), value: Some(value.to_owned()) }
+    }
+
+    /// The condition keys that tags in a request answer.
+    pub(super) fn fact<'a>(tags: &'a [Self], key: &str) -> Option<Values<'a>> {
+        let whole =
+            |tag: &'a Self| Some((tag.key.as_deref()?, tag.value.as_deref().unwrap_or_default()));
+        scene::request_tags(key, tags.iter().filter_map(whole))
     }
 
     /// Checks a list of tags against the service model.
@@ -104,6 +113,11 @@ impl Input for TagResourceInput {
         checks.required("tags", &self.tags);
         TagInput::check_all(self.tags.as_deref(), checks);
     }
+
+    fn fact(&self, key: &str) -> Option<Values<'_>> {
+        facts::secret_id(key, self.secret_id.as_ref())
+            .or_else(|| TagInput::fact(self.tags.as_deref()?, key))
+    }
 }
 
 impl Operation for TagResource {
@@ -158,6 +172,11 @@ impl Input for UntagResourceInput {
         for (n, key) in (1..).zip(self.tag_keys.iter().flatten()) {
             checks.length(&format!("tagKeys.{n}.member"), Some(key), 1, 128);
         }
+    }
+
+    fn fact(&self, key: &str) -> Option<Values<'_>> {
+        facts::secret_id(key, self.secret_id.as_ref())
+            .or_else(|| scene::tag_keys(key, self.tag_keys.iter().flatten().map(String::as_str)))
     }
 }
 

@@ -2,12 +2,13 @@
 
 use super::edit::{Edit, NewValue, apply};
 use super::seal::{self, Given, check_token, check_value, token};
-use super::{SecretTarget, locate};
+use super::{SecretTarget, facts, locate};
 use crate::name::Service;
 use crate::ops::call::{Allowed, Call, Target};
 use crate::ops::error::Result;
 use crate::ops::shape::{Checks, SecretBlob, SecretText, given};
 use crate::ops::{Access, Input, Operation, Route};
+use crate::policy::Values;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +39,12 @@ impl Input for UpdateSecretInput {
         checks.length("kmsKeyId", self.kms_key_id.as_deref(), 0, 2048);
         check_value(checks, self.secret_string.as_ref(), self.secret_binary.as_ref());
         checks.length("type", self.kind.as_deref(), 0, 256);
+    }
+
+    fn fact(&self, key: &str) -> Option<Values<'_>> {
+        facts::secret_id(key, self.secret_id.as_ref())
+            .or_else(|| facts::text(key, "secretsmanager:description", self.description.as_ref()))
+            .or_else(|| facts::kms_key(key, self.kms_key_id.as_ref()))
     }
 }
 

@@ -1,6 +1,6 @@
 //! GetSecretValue: what is inside a secret.
 
-use super::{SecretTarget, labels, locate, seal};
+use super::{SecretTarget, facts, labels, locate, seal};
 use crate::envelope::value::Kind;
 use crate::json::{self, Object};
 use crate::name::Service;
@@ -8,6 +8,7 @@ use crate::ops::call::{Allowed, Call};
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::shape::{Body, Checks, Epoch, SecretBlob, SecretText, given};
 use crate::ops::{Access, Input, Operation, Route};
+use crate::policy::Values;
 use crate::secret;
 use crate::store::secrets::{Secret, Version};
 use base64::Engine as _;
@@ -36,6 +37,14 @@ impl Input for GetSecretValueInput {
         checks.length("secretId", self.secret_id.as_deref(), 1, 2048);
         checks.length("versionId", self.version_id.as_deref(), 32, 64);
         checks.length("versionStage", self.version_stage.as_deref(), 1, 256);
+    }
+
+    fn fact(&self, key: &str) -> Option<Values<'_>> {
+        facts::secret_id(key, self.secret_id.as_ref())
+            .or_else(|| facts::text(key, "secretsmanager:versionid", self.version_id.as_ref()))
+            .or_else(|| {
+                facts::text(key, "secretsmanager:versionstage", self.version_stage.as_ref())
+            })
     }
 }
 

@@ -1,6 +1,6 @@
 //! ListSecretVersionIds.
 
-use super::{SecretTarget, locate};
+use super::{SecretTarget, facts, locate};
 use crate::clock::{DAY, Time};
 use crate::envelope::Envelope;
 use crate::name::{Service, key_arn};
@@ -8,6 +8,7 @@ use crate::ops::call::{Allowed, Call, Target};
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::shape::{Checks, Epoch, given};
 use crate::ops::{Access, Input, Operation, Route};
+use crate::policy::Values;
 use crate::store::keys::KeyManager;
 use crate::store::secrets::{Secret, VersionInfo};
 use schemars::JsonSchema;
@@ -37,6 +38,10 @@ impl Input for ListSecretVersionIdsInput {
         checks.length("secretId", self.secret_id.as_deref(), 1, 2048);
         checks.range("maxResults", self.max_results, 1, 100);
         checks.length("nextToken", self.next_token.as_deref(), 1, 4096);
+    }
+
+    fn fact(&self, key: &str) -> Option<Values<'_>> {
+        facts::secret_id(key, self.secret_id.as_ref())
     }
 }
 
