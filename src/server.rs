@@ -8,11 +8,13 @@ use crate::audit::Recorder;
 use crate::clock::World;
 use crate::config::Config;
 use crate::custody::{self, Locator, lane::Lane, profile::Profile};
+use crate::envelope::access_key::{self, Mint};
 use crate::envelope::store_key::{StoreKey, WrappedStoreKey};
 use crate::envelope::{self, Envelopes, cache::DataKeys, session::Sessions};
 use crate::front::{codes, door::Door, listen};
-use crate::identity::{Authenticator, access_key};
+use crate::identity::Authenticator;
 use crate::ops::call::Services;
+use crate::ops::iam::uses::Uses;
 use crate::ops::page::Pages;
 use crate::ops::secrets::accesses::Accesses;
 use crate::secret::Secret;
@@ -168,11 +170,17 @@ impl Appliance {
             accesses: Accesses::default(),
             pages: Pages::new(&store_key.derive(PAGE_TOKENS)?),
             sessions: sessions.clone(),
+            mint: Mint::new(store_key.derive(access_key::SEALING)?),
+            uses: Uses::default(),
             world,
             code_of: codes::code_of,
         };
         let sealing = store_key.derive(access_key::SEALING)?;
         let authenticator = Authenticator::new(records, &config.region, sealing, sessions);
+        let adopted = crate::ops::iam::adopt::adopt(&services).await?;
+        if adopted > 0 {
+            tracing::info!(adopted, "access keys of before have users now");
+        }
         Ok(Self { services: Arc::new(services), authenticator, site, config })
     }
 
@@ -184,6 +192,7 @@ impl Appliance {
     ) -> Result<(), Error> {
         let (listeners, tls) = listen::open(&self.config.front)?;
         let hangup = hangup()?;
+        self.begin().await?;
         let addresses = listeners.iter().filter_map(|l| Some((l.address().ok()?, l.is_tls())));
         ready(&addresses.collect::<Vec<_>>());
         let keeping = tokio::spawn(keep_house(self.services.clone()));
@@ -196,10 +205,25 @@ impl Appliance {
         noting.abort();
         reloading.abort();
         self.services.accesses.write(&self.services.records).await;
+        self.services.uses.write(&self.services.records).await;
         // What the last requests did is in the database already; the log gets it now or at the
         // next start.
+        self.services.note("StopAppliance", &self.site.account, b"{}").await?;
         self.services.recorder.flush().await?;
         Ok(())
+    }
+
+    /// Notes the start in the audit log, with what the appliance runs on.
+    async fn begin(&self) -> Result<(), Error> {
+        let token = self.services.lane.info();
+        let particulars = serde_json::json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "profile": self.services.lane.profile(),
+            "token": { "label": token.label, "serial": token.serial },
+        });
+        let particulars = particulars.to_string();
+        let account = &self.site.account;
+        Ok(self.services.note("StartAppliance", account, particulars.as_bytes()).await?)
     }
 }
 
@@ -249,7 +273,10 @@ async fn keep_house(services: Arc<Services>) {
 }
 
 async fn note_accesses(services: Arc<Services>) {
-    services.accesses.keep_writing(&services.records).await;
+    tokio::join!(
+        services.accesses.keep_writing(&services.records),
+        services.uses.keep_writing(&services.records)
+    );
 }
 
 /// SIGHUP, heard from now on: before anybody is told that the server is ready.

@@ -9,7 +9,7 @@ pub mod log;
 pub mod outbox;
 mod record;
 
-pub use record::{Record, Source, Tls};
+pub use record::{OWN_SOURCE, Record, Source, Tls};
 
 /// The log and the outbox together.
 #[derive(Clone)]

@@ -9,6 +9,7 @@
 //!  version | scheme | id kind | key id | backing key | nonce | commitment | body || tag
 //! ```
 
+pub mod access_key;
 pub mod cache;
 pub mod context;
 pub mod session;

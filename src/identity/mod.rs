@@ -1,15 +1,16 @@
 //! Who is calling: proves it or fails. By SigV4 with a long-term access key or with temporary
 //! credentials.
 
-pub mod access_key;
 mod session;
 pub mod sigv4;
+
+pub use crate::envelope::access_key;
 
 use crate::clock::Time;
 use crate::envelope::{self, session::Sessions};
 use crate::name::Service;
 use crate::policy::{Caller, PrincipalKind};
-use crate::secret::{Key, Secret};
+use crate::secret::Key;
 use crate::store;
 use crate::store::identity::{AccessKey, Principal};
 use crate::store::principals::{STANDING, User};
@@ -67,18 +68,6 @@ impl Authenticator {
         let signing = SigningKeys::new(SIGNING_KEYS);
         let tokens = session::Tokens::new(sessions);
         Self { records, region: region.to_owned(), sealing, signing, tokens }
-    }
-
-    /// A new access key for a principal (ARN, unique id, kind); the caller stores it.
-    pub fn issue(
-        &self,
-        random: &dyn crate::clock::Random,
-        now: Time,
-        principal: (&str, &str, Principal),
-        account: &str,
-        key: (String, &Secret),
-    ) -> Result<AccessKey, envelope::Error> {
-        access_key::make(&self.sealing, random, now, principal, account, key)
     }
 
     /// Proves who signed this request for one of `services`.

@@ -10,7 +10,7 @@ use super::{Access, Input, Operation, Row};
 use crate::audit::{self, Record, Recorder, Source};
 use crate::clock::{Time, World, quick_uuid};
 use crate::custody::lane::Lane;
-use crate::envelope::{Envelopes, cache::DataKeys, session::Sessions};
+use crate::envelope::{Envelopes, access_key::Mint, cache::DataKeys, session::Sessions};
 use crate::json::Object;
 use crate::name::{Arn, Service, Uuid};
 use crate::policy::facts::NoFacts;
@@ -42,6 +42,10 @@ pub struct Services {
     pub pages: super::page::Pages,
     /// Makes temporary credentials.
     pub sessions: Sessions,
+    /// Makes access keys.
+    pub mint: Mint,
+    /// Uses of access keys that are to be noted.
+    pub uses: super::iam::uses::Uses,
     /// Clock and randomness.
     pub world: World,
     /// The AWS code of a condition, as the door names it; for audit records.
@@ -394,12 +398,19 @@ impl Call {
 
     fn source(&self) -> Source {
         match self.caller.kind {
-            PrincipalKind::System => Source::Service(self.row.service),
+            PrincipalKind::System => Source::Service(Some(self.row.service)),
             PrincipalKind::Root
             | PrincipalKind::User
             | PrincipalKind::AssumedRole
             | PrincipalKind::WebIdentity
             | PrincipalKind::Certificate => Source::Address(self.origin.source_ip),
+        }
+    }
+
+    /// Notes that a long-term access key was used.
+    fn note_use(&self) {
+        if let (Some(id), None) = (&self.caller.access_key_id, &self.caller.session) {
+            self.uses.note(id, self.now, self.row.service);
         }
     }
 
@@ -412,65 +423,6 @@ impl Call {
         let error = error.map(|e| ((self.code_of)(self.row, e.condition), e.message.as_ref()));
         let line = self.record(error)?;
         Ok(self.recorder.append_line(&line).await?)
-    }
-}
-
-/// Something that the appliance does by itself; it stands in the audit log as what a service of
-/// AWS's does by itself stands in CloudTrail (`DeleteKey` at the end of a key's deletion window).
-pub struct Event {
-    /// The service in whose name it is done.
-    pub service: Service,
-    /// What is done.
-    pub name: &'static str,
-    /// The account whose resources it concerns.
-    pub account: String,
-    /// ARNs of those resources.
-    pub resources: Vec<String>,
-}
-
-impl Services {
-    /// Changes the store for the appliance itself. As with [`Call::commit`] the audit record of the
-    /// change commits with it.
-    ///
-    /// # Errors
-    /// Those of `change`, of the database and of the audit log; then nothing is changed.
-    pub async fn commit_event<T: Send + 'static>(
-        &self,
-        event: &Event,
-        mut change: impl FnMut(&mut Rows<'_>) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        self.recorder.ready()?;
-        let record = self.event_record(event)?;
-        self.records
-            .write(move |rows| {
-                let value = change(rows)?;
-                rows.put_record(&record)?;
-                Ok::<_, Error>(value)
-            })
-            .await
-    }
-
-    fn event_record(&self, event: &Event) -> Result<Vec<u8>> {
-        let caller = Caller::system(&event.account);
-        let record = Record {
-            time: self.world.clock.now(),
-            service: Some(event.service),
-            operation: event.name,
-            read_only: false,
-            region: &self.region,
-            caller: Some(&caller),
-            source: Source::Service(event.service),
-            user_agent: event.service.event_source(),
-            request_id: quick_uuid(&*self.world.random)?,
-            event_id: quick_uuid(&*self.world.random)?,
-            tls: None,
-            parameters: b"",
-            response: b"",
-            decisions: b"",
-            resources: &event.resources,
-            error: None,
-        };
-        Ok(record.encode())
     }
 }
 
@@ -527,6 +479,7 @@ fn service_of(arn: &str) -> Option<&str> {
 /// Runs an operation from its JSON body to its JSON answer.
 pub(super) async fn run<O: Operation>(call: &Call, body: &[u8]) -> Result<Body> {
     let outcome = steps::<O>(call, body).await;
+    call.note_use();
     call.account_for(&outcome).await?;
     outcome
 }

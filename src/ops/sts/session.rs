@@ -6,8 +6,9 @@
 use crate::clock::Time;
 use crate::envelope::session::account_of;
 use crate::name::Service;
-use crate::ops::call::{Event, Services};
+use crate::ops::call::Services;
 use crate::ops::error::{Condition, Error, Result};
+use crate::ops::event::Event;
 use crate::store::revoked::RevokedSession;
 
 /// No session is longer, in milliseconds: GetSessionToken's 36 hours.
