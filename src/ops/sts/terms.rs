@@ -6,7 +6,7 @@ use crate::ops::error::{Condition, Error, Result};
 use crate::ops::scene;
 use crate::ops::shape::{Checks, given};
 use crate::policy::document::{self, Kind};
-use crate::policy::{Session, Values, managed};
+use crate::policy::{Session, Values, Vouched, managed};
 use crate::store::principals::ManagedPolicy;
 use crate::store::records::Rows;
 use schemars::JsonSchema;
@@ -123,6 +123,37 @@ pub(super) fn carried(
     let policies = policies(rows, account, asked)?;
     let tags = tags(asked, from)?;
     let transitive = transitive(asked, &tags, from)?;
+    weighed(policies, tags, transitive)
+}
+
+/// The same with the tags that somebody vouches for.
+pub(super) fn vouched_for(
+    rows: &mut Rows<'_>,
+    account: &str,
+    asked: &Asked<'_>,
+    vouched: &Vouched,
+) -> Result<Carried> {
+    let policies = policies(rows, account, asked)?;
+    let tag = |(key, value): &(String, String)| TagInput {
+        key: Some(key.clone()),
+        value: Some(value.clone()),
+    };
+    let given: Vec<TagInput> = vouched.tags.iter().map(tag).collect();
+    let asked = Asked { tags: &given, transitive: &vouched.transitive, ..Asked::default() };
+    let mut checks = Checks::default();
+    check(&mut checks, &asked);
+    checks.finish()?;
+    let tags = tags(&asked, None)?;
+    let transitive = transitive(&asked, &tags, None)?;
+    weighed(policies, tags, transitive)
+}
+
+/// Refuses more than a token takes.
+fn weighed(
+    policies: Vec<(String, String)>,
+    tags: Vec<(String, String)>,
+    transitive: Vec<String>,
+) -> Result<Carried> {
     let size =
         |pairs: &[(String, String)]| pairs.iter().map(|(a, b)| a.len() + b.len()).sum::<usize>();
     let packed = size(&policies) + size(&tags);
