@@ -19,7 +19,7 @@ pub mod quotas;
 pub mod reach;
 mod written;
 
-pub use caller::{Caller, PrincipalKind, Session};
+pub use caller::{Caller, PrincipalKind, Session, Vouched};
 pub use decide::decide;
 pub use facts::{Facts, Values};
 
