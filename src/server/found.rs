@@ -163,12 +163,8 @@ impl Plan {
         let arn = format!("arn:aws:iam::{}:user/administrator", self.account);
         let principal_id = access_key::random_id(random, "AIDA")?;
         let now = world.clock.now();
-        let holder = Holder {
-            account: &self.account,
-            arn: &arn,
-            id: &principal_id,
-            kind: Principal::User,
-        };
+        let holder =
+            Holder { account: &self.account, arn: &arn, id: &principal_id, kind: Principal::User };
         let (key, secret) = appliance.services.mint.make(random, now, holder)?;
         let id = key.id.clone();
         let account = Account { id: self.account.clone(), created: now };

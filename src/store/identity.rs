@@ -1,7 +1,7 @@
 //! Accounts and access keys.
 
-use super::{Result, Value, one};
 use super::records::{Document, Records, Rows, belongs};
+use super::{Result, Value, one};
 use crate::clock::Time;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -93,7 +93,8 @@ impl Rows<'_> {
 
     /// The access keys of one principal, by id.
     pub fn access_keys_of(&mut self, account: &str, principal_id: &str) -> Result<Vec<AccessKey>> {
-        let sql = "SELECT doc, mac FROM access_key WHERE account = ?1 AND principal = ?2 ORDER BY id";
+        let sql =
+            "SELECT doc, mac FROM access_key WHERE account = ?1 AND principal = ?2 ORDER BY id";
         self.access_keys(sql, &[account.into(), principal_id.into()])
     }
 

@@ -9,7 +9,7 @@ use crate::envelope::access_key::Holder;
 use crate::name::Service;
 use crate::ops::authority::last_part;
 use crate::ops::call::{Allowed, Call, Target};
-use crate::ops::error::{Error, Result};
+use crate::ops::error::{Condition, Error, Result};
 use crate::ops::scene::iso;
 use crate::ops::shape::{Checks, Empty, SecretText, given};
 use crate::ops::{Access, Input, Operation, Route};
@@ -136,13 +136,15 @@ impl Operation for CreateAccessKey {
             let holder = Holder { account, arn: &arn, id, kind };
             call.mint.make(&*call.world.random, call.now, holder)?
         };
-        let output = CreateAccessKeyOutput { access_key: NewAccessKeyOut {
-            user_name: owner.user_name(),
-            access_key_id: key.id.clone(),
-            status: status(true),
-            secret_access_key: SecretText(secret),
-            create_date: iso(key.created),
-        } };
+        let output = CreateAccessKeyOutput {
+            access_key: NewAccessKeyOut {
+                user_name: owner.user_name(),
+                access_key_id: key.id.clone(),
+                status: status(true),
+                secret_access_key: SecretText(secret),
+                create_date: iso(key.created),
+            },
+        };
         call.answering(&output)?;
         call.commit(move |rows| {
             if owner.keys(rows)?.len() >= quota::ACCESS_KEYS {
@@ -278,11 +280,7 @@ impl Operation for UpdateAccessKey {
         UserOrRoot::locate(call, &input.naming)
     }
 
-    async fn run(
-        call: &Call,
-        target: Allowed<UserOrRoot>,
-        input: Self::Input,
-    ) -> Result<Empty> {
+    async fn run(call: &Call, target: Allowed<UserOrRoot>, input: Self::Input) -> Result<Empty> {
         let owner = Owner::of(&target)?;
         let id = given(&input.access_key_id, "accessKeyId")?.clone();
         let active = input.status.as_deref() == Some(status(true));
@@ -328,11 +326,7 @@ impl Operation for DeleteAccessKey {
         UserOrRoot::locate(call, &input.naming)
     }
 
-    async fn run(
-        call: &Call,
-        target: Allowed<UserOrRoot>,
-        input: Self::Input,
-    ) -> Result<Empty> {
+    async fn run(call: &Call, target: Allowed<UserOrRoot>, input: Self::Input) -> Result<Empty> {
         let owner = Owner::of(&target)?;
         let id = given(&input.access_key_id, "accessKeyId")?.clone();
         call.commit(move |rows| {
@@ -422,7 +416,15 @@ impl Operation for GetAccessKeyLastUsed {
         input: Self::Input,
     ) -> Result<GetAccessKeyLastUsedOutput> {
         let id = given(&input.access_key_id, "accessKeyId")?;
-        let key = target.key.as_ref().ok_or_else(|| missing(id))?;
+        // The operation's model has no NoSuchEntity.
+        let key = target.key.as_ref().ok_or_else(|| {
+            let who = &call.caller.arn;
+            let text = format!(
+                "User: {who} is not authorized to perform: iam:GetAccessKeyLastUsed on resource: \
+                 access key {id}"
+            );
+            Error::new(Condition::AccessDenied, text)
+        })?;
         let waiting = call.uses.waiting(id).map(|(at, what)| (at, what.prefix().to_owned()));
         let last = match waiting {
             Some(last) => Some(last),

@@ -159,10 +159,8 @@ pub struct AttachedOut {
 impl AttachedOut {
     /// All of them.
     pub(super) fn all(arns: &[String]) -> Vec<Self> {
-        let one = |arn: &String| Self {
-            policy_name: last_part(arn).to_owned(),
-            policy_arn: arn.clone(),
-        };
+        let one =
+            |arn: &String| Self { policy_name: last_part(arn).to_owned(), policy_arn: arn.clone() };
         arns.iter().map(one).collect()
     }
 }

@@ -28,7 +28,10 @@ impl BoundaryOut {
     /// The one with this ARN.
     pub(super) fn of(arn: Option<&str>) -> Option<Self> {
         let permissions_boundary_arn = arn?.to_owned();
-        Some(Self { permissions_boundary_type: "PermissionsBoundaryPolicy", permissions_boundary_arn })
+        Some(Self {
+            permissions_boundary_type: "PermissionsBoundaryPolicy",
+            permissions_boundary_arn,
+        })
     }
 }
 

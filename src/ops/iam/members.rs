@@ -68,11 +68,7 @@ impl Operation for AddUserToGroup {
         Of::named(call, input.group.name()?)
     }
 
-    async fn run(
-        call: &Call,
-        target: Allowed<Of<Group>>,
-        input: MembershipInput,
-    ) -> Result<Empty> {
+    async fn run(call: &Call, target: Allowed<Of<Group>>, input: MembershipInput) -> Result<Empty> {
         change(call, &target, input.user.name()?, |user, group| {
             if is_in(user, &group.name) {
                 return Ok(());
@@ -106,11 +102,7 @@ impl Operation for RemoveUserFromGroup {
         Of::named(call, input.group.name()?)
     }
 
-    async fn run(
-        call: &Call,
-        target: Allowed<Of<Group>>,
-        input: MembershipInput,
-    ) -> Result<Empty> {
+    async fn run(call: &Call, target: Allowed<Of<Group>>, input: MembershipInput) -> Result<Empty> {
         change(call, &target, input.user.name()?, |user, group| {
             if !is_in(user, &group.name) {
                 let text = format!("User {} not in group {}", user.name, group.name);
@@ -155,9 +147,8 @@ impl Operation for ListGroupsForUser {
             Ok::<_, Error>(groups)
         })?;
         let groups = groups.iter().map(GroupOut::of).collect();
-        let (groups, next) = input.paging.page(call, &user.id, groups, |group| {
-            group.name().to_ascii_lowercase()
-        })?;
+        let (groups, next) =
+            input.paging.page(call, &user.id, groups, |group| group.name().to_ascii_lowercase())?;
         Ok(ListGroupsOutput { groups, next })
     }
 }

@@ -24,8 +24,8 @@ pub mod users;
 pub mod uses;
 pub mod versions;
 
-use super::error::{Condition, Error};
 use super::Route;
+use super::error::{Condition, Error};
 
 /// What a quota allows an account to have (AWS's defaults).
 pub mod quota {
@@ -47,10 +47,6 @@ pub mod quota {
     pub const ACCESS_KEYS: usize = 2;
     /// Tags on anything.
     pub const TAGS: usize = 50;
-    /// Characters of a managed policy, white space aside.
-    pub const POLICY_SIZE: usize = 6144;
-    /// Characters of a role's trust policy, white space aside.
-    pub const TRUST_SIZE: usize = 2048;
 }
 
 /// What an operation is called, at both doors.

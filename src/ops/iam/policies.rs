@@ -16,6 +16,7 @@ use crate::ops::scene::iso;
 use crate::ops::shape::{Checks, Empty, given};
 use crate::ops::{Access, Input, Operation, Route};
 use crate::policy::Values;
+use crate::policy::document::Kind;
 use crate::policy::managed::{self, Managed};
 use crate::store::principals::{ManagedPolicy, PolicyVersion};
 use crate::store::records::Rows;
@@ -263,10 +264,7 @@ pub struct PolicyOutput {
 
 /// A managed policy's document, if it is one and not too long.
 pub(super) fn sound(document: &str) -> Result<String> {
-    documents::identity(document)?;
-    if documents::size(document) > quota::POLICY_SIZE {
-        return Err(exceeded("PolicySize", quota::POLICY_SIZE));
-    }
+    documents::sound(document, Kind::Managed)?;
     Ok(document.to_owned())
 }
 
@@ -363,9 +361,7 @@ impl Operation for GetPolicy {
         let usage = call.records.scan::<_, Error>(move |rows| Usage::read(rows, &account)).await?;
         let policy = match &*target {
             PolicyTarget::Ours { policy, .. } => PolicyOut::ours(policy, &usage),
-            PolicyTarget::Customers { .. } => {
-                PolicyOut::of(target.customers()?.there()?, &usage)
-            }
+            PolicyTarget::Customers { .. } => PolicyOut::of(target.customers()?.there()?, &usage),
         };
         Ok(PolicyOutput { policy })
     }
@@ -632,7 +628,9 @@ impl Operation for ListEntitiesForPolicy {
         };
         for (kind, name, id) in page {
             match kind {
-                "group" => output.policy_groups.push(PolicyGroup { group_name: name, group_id: id }),
+                "group" => {
+                    output.policy_groups.push(PolicyGroup { group_name: name, group_id: id })
+                }
                 "user" => output.policy_users.push(PolicyUser { user_name: name, user_id: id }),
                 _ => output.policy_roles.push(PolicyRole { role_name: name, role_id: id }),
             }

@@ -66,9 +66,8 @@ fn in_tag(c: char) -> bool {
 pub(super) fn brought<'a>(tags: Option<&'a [TagPair]>, key: &str) -> Option<Values<'a>> {
     let tags = tags.filter(|tags| !tags.is_empty())?;
     if let Some(wanted) = key.strip_prefix("aws:requesttag/") {
-        let named = |t: &&TagPair| {
-            t.key.as_deref().is_some_and(|key| key.eq_ignore_ascii_case(wanted))
-        };
+        let named =
+            |t: &&TagPair| t.key.as_deref().is_some_and(|key| key.eq_ignore_ascii_case(wanted));
         return tags.iter().find(named)?.value.as_deref().map(Values::one);
     }
     let keys = tags.iter().filter_map(|t| t.key.as_deref());
@@ -153,11 +152,7 @@ pub trait Tagged: Entity {
 
 macro_rules! words {
     ($kind:literal) => {
-        [
-            called!("Tag", $kind),
-            called!("Untag", $kind),
-            called!("List", $kind, "Tags"),
-        ]
+        [called!("Tag", $kind), called!("Untag", $kind), called!("List", $kind, "Tags")]
     };
 }
 
@@ -350,9 +345,8 @@ impl<D: Tagged> Operation for List<D> {
     ) -> Result<ListTagsOutput> {
         let entity = D::at(&target)?.there()?;
         let all = pairs(entity.tags());
-        let (tags, next) = input
-            .paging
-            .page(call, entity.id(), all, |tag| tag.key.clone().unwrap_or_default())?;
+        let (tags, next) =
+            input.paging.page(call, entity.id(), all, |tag| tag.key.clone().unwrap_or_default())?;
         Ok(ListTagsOutput { tags, next })
     }
 }

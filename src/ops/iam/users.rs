@@ -215,10 +215,9 @@ impl UserOrRoot {
     pub(super) fn locate(call: &Call, named: &UserName) -> Result<Self> {
         Ok(match named_or_caller(call, named)? {
             Some(name) => Self::User(Of::named(call, name)?),
-            None => Self::Root {
-                arn: call.caller.arn.clone(),
-                account: call.caller.account.clone(),
-            },
+            None => {
+                Self::Root { arn: call.caller.arn.clone(), account: call.caller.account.clone() }
+            }
         })
     }
 }
@@ -344,11 +343,7 @@ impl Operation for UpdateUser {
         Of::named(call, input.naming.name()?)
     }
 
-    async fn run(
-        call: &Call,
-        target: Allowed<Of<User>>,
-        input: UpdateUserInput,
-    ) -> Result<Empty> {
+    async fn run(call: &Call, target: Allowed<Of<User>>, input: UpdateUserInput) -> Result<Empty> {
         let known = target.there()?.clone();
         let new_name = input.new_user_name.unwrap_or_else(|| known.name.clone());
         name::well_formed("newUserName", &new_name)?;

@@ -67,7 +67,9 @@ impl Uses {
         }
         let noted = records
             .write(move |rows| {
-                waiting.iter().try_for_each(|(id, (at, what))| rows.note_use(id, *at, what.prefix()))
+                waiting
+                    .iter()
+                    .try_for_each(|(id, (at, what))| rows.note_use(id, *at, what.prefix()))
             })
             .await;
         if let Err(error) = noted {

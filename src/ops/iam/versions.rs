@@ -245,8 +245,9 @@ impl Operation for ListPolicyVersions {
                 policy.versions.iter().map(|v| VersionOut::short(policy, v)).collect()
             }
         };
-        let (versions, next) =
-            input.paging.page(call, target.arn(), all, |version| newest_first(&version.version_id))?;
+        let (versions, next) = input
+            .paging
+            .page(call, target.arn(), all, |version| newest_first(&version.version_id))?;
         Ok(ListPolicyVersionsOutput { versions, next })
     }
 }
@@ -274,11 +275,7 @@ impl Operation for SetDefaultPolicyVersion {
         PolicyTarget::locate(call, input.arn()?)
     }
 
-    async fn run(
-        call: &Call,
-        target: Allowed<PolicyTarget>,
-        input: VersionInput,
-    ) -> Result<Empty> {
+    async fn run(call: &Call, target: Allowed<PolicyTarget>, input: VersionInput) -> Result<Empty> {
         let (id, now, arn) = (input.id()?.clone(), call.now, target.arn().to_owned());
         change(call, target.customers()?, move |policy, _| {
             if !policy.versions.iter().any(|version| version.id == id) {
@@ -310,11 +307,7 @@ impl Operation for DeletePolicyVersion {
         PolicyTarget::locate(call, input.arn()?)
     }
 
-    async fn run(
-        call: &Call,
-        target: Allowed<PolicyTarget>,
-        input: VersionInput,
-    ) -> Result<Empty> {
+    async fn run(call: &Call, target: Allowed<PolicyTarget>, input: VersionInput) -> Result<Empty> {
         let (id, arn) = (input.id()?.clone(), target.arn().to_owned());
         change(call, target.customers()?, move |policy, _| {
             if !policy.versions.iter().any(|version| version.id == id) {
