@@ -289,6 +289,9 @@ pub static TABLE: &[Row] = &[
     row::<iam::tags::Take<ManagedPolicy>>(),
     row::<iam::tags::List<ManagedPolicy>>(),
     row::<iam::account::GetAccountSummary>(),
+    row::<iam::simulate::SimulateCustomPolicy>(),
+    row::<iam::simulate::SimulatePrincipalPolicy>(),
+    row::<iam::details::GetAccountAuthorizationDetails>(),
     row::<iam::account::ListAccountAliases>(),
 ];
 
