@@ -9,6 +9,9 @@ use crate::policy::{Caller, PrincipalKind, Session};
 use std::cell::RefCell;
 use std::net::IpAddr;
 
+/// The event source of what is no service's: requests that were not understood, start and end.
+pub const OWN_SOURCE: &str = "strongroom";
+
 /// What the log says of one request.
 pub struct Record<'a> {
     /// When it came.
@@ -59,8 +62,8 @@ pub struct Tls {
 pub enum Source {
     /// An address.
     Address(IpAddr),
-    /// The appliance itself, in the name of a service.
-    Service(Service),
+    /// The appliance itself, in the name of a service or in its own.
+    Service(Option<Service>),
 }
 
 impl Record<'_> {
@@ -74,12 +77,14 @@ impl Record<'_> {
         });
         object
             .text("eventTime", &rfc3339(self.time))
-            .text("eventSource", self.service.map_or("strongroom", Service::event_source))
+            .text("eventSource", self.service.map_or(OWN_SOURCE, Service::event_source))
             .text("eventName", self.operation)
             .text("awsRegion", self.region);
         match self.source {
             Source::Address(address) => object.text("sourceIPAddress", &address.to_string()),
-            Source::Service(service) => object.text("sourceIPAddress", service.event_source()),
+            Source::Service(service) => {
+                object.text("sourceIPAddress", service.map_or(OWN_SOURCE, Service::event_source))
+            }
         };
         object.text("userAgent", self.user_agent);
         if let Some((code, message)) = self.error {
@@ -207,7 +212,7 @@ fn name(arn: &str) -> &str {
 
 /// A moment as `2026-01-31T12:00:00.000Z`. The text of the second is kept from one record to the
 /// next.
-fn rfc3339(time: Time) -> String {
+pub(super) fn rfc3339(time: Time) -> String {
     thread_local! {
         static SECOND: RefCell<(i64, String)> = const { RefCell::new((i64::MIN, String::new())) };
     }

@@ -7,10 +7,11 @@ use super::error::{Condition, Error, Result};
 use super::scene::Scene;
 use super::shape::{self, Body, Checks, decode};
 use super::{Access, Input, Operation, Row};
+use crate::audit::index::Index;
 use crate::audit::{self, Record, Recorder, Source};
 use crate::clock::{Time, World, quick_uuid};
 use crate::custody::lane::Lane;
-use crate::envelope::{Envelopes, access_key::Mint, cache::DataKeys};
+use crate::envelope::{Envelopes, access_key::Mint, cache::DataKeys, session::Sessions};
 use crate::json::Object;
 use crate::name::{Arn, Service, Uuid};
 use crate::policy::facts::NoFacts;
@@ -36,10 +37,14 @@ pub struct Services {
     pub lane: Lane,
     /// Records of what was done.
     pub recorder: Recorder,
+    /// Where in the log they stand; none if it is switched off.
+    pub index: Option<Arc<Index>>,
     /// Reads whose day is to be noted.
     pub accesses: super::secrets::accesses::Accesses,
     /// Page tokens.
     pub pages: super::page::Pages,
+    /// Makes temporary credentials.
+    pub sessions: Sessions,
     /// Makes access keys.
     pub mint: Mint,
     /// Uses of access keys that are to be noted.
@@ -251,7 +256,10 @@ impl Call {
         if self.caller.kind == PrincipalKind::System || target.free() {
             return Ok(Allowed(target));
         }
-        let service = service_of(target.arn()).unwrap_or(self.row.service.prefix());
+        // A role is IAM's; what is done with it here is not.
+        let own = self.row.service;
+        let of_target = service_of(target.arn()).filter(|_| own != Service::Sts);
+        let service = of_target.unwrap_or(own.prefix());
         let action = [service, ":", action].concat();
         self.decide(&action, &target, input)?;
         Ok(Allowed(target))
@@ -288,7 +296,10 @@ impl Call {
     }
 
     fn denied(&self, action: &str, target: &dyn Target, why: &str) -> Error {
-        let what = if target.hidden() {
+        let what = if self.row.service == Service::Sts && !why.contains("explicit deny") {
+            // STS does not say what is missing.
+            format!("resource: {}", target.arn())
+        } else if target.hidden() {
             "the resource associated with this ciphertext because the resource does not exist in \
              this Region, no resource-based policies allow access, or a resource-based policy \
              explicitly denies access"
@@ -390,7 +401,7 @@ impl Call {
 
     fn source(&self) -> Source {
         match self.caller.kind {
-            PrincipalKind::System => Source::Service(self.row.service),
+            PrincipalKind::System => Source::Service(Some(self.row.service)),
             PrincipalKind::Root
             | PrincipalKind::User
             | PrincipalKind::AssumedRole
@@ -415,65 +426,6 @@ impl Call {
         let error = error.map(|e| ((self.code_of)(self.row, e.condition), e.message.as_ref()));
         let line = self.record(error)?;
         Ok(self.recorder.append_line(&line).await?)
-    }
-}
-
-/// Something that the appliance does by itself; it stands in the audit log as what a service of
-/// AWS's does by itself stands in CloudTrail (`DeleteKey` at the end of a key's deletion window).
-pub struct Event {
-    /// The service in whose name it is done.
-    pub service: Service,
-    /// What is done.
-    pub name: &'static str,
-    /// The account whose resources it concerns.
-    pub account: String,
-    /// ARNs of those resources.
-    pub resources: Vec<String>,
-}
-
-impl Services {
-    /// Changes the store for the appliance itself. As with [`Call::commit`] the audit record of the
-    /// change commits with it.
-    ///
-    /// # Errors
-    /// Those of `change`, of the database and of the audit log; then nothing is changed.
-    pub async fn commit_event<T: Send + 'static>(
-        &self,
-        event: &Event,
-        mut change: impl FnMut(&mut Rows<'_>) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        self.recorder.ready()?;
-        let record = self.event_record(event)?;
-        self.records
-            .write(move |rows| {
-                let value = change(rows)?;
-                rows.put_record(&record)?;
-                Ok::<_, Error>(value)
-            })
-            .await
-    }
-
-    fn event_record(&self, event: &Event) -> Result<Vec<u8>> {
-        let caller = Caller::system(&event.account);
-        let record = Record {
-            time: self.world.clock.now(),
-            service: Some(event.service),
-            operation: event.name,
-            read_only: false,
-            region: &self.region,
-            caller: Some(&caller),
-            source: Source::Service(event.service),
-            user_agent: event.service.event_source(),
-            request_id: quick_uuid(&*self.world.random)?,
-            event_id: quick_uuid(&*self.world.random)?,
-            tls: None,
-            parameters: b"",
-            response: b"",
-            decisions: b"",
-            resources: &event.resources,
-            error: None,
-        };
-        Ok(record.encode())
     }
 }
 

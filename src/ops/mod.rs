@@ -6,6 +6,7 @@
 pub mod authority;
 pub mod call;
 pub mod error;
+pub mod event;
 pub mod iam;
 pub mod keys;
 pub mod page;
@@ -14,6 +15,7 @@ pub mod secrets;
 pub mod seed;
 pub mod shape;
 pub mod sts;
+pub mod trail;
 pub mod transcript;
 
 use crate::name::Service;
@@ -218,7 +220,15 @@ pub static TABLE: &[Row] = &[
     row::<keys::rotate::GetKeyRotationStatus>(),
     row::<keys::rotate::RotateKeyOnDemand>(),
     row::<keys::rotations::ListKeyRotations>(),
+    row::<keys::grants::create::CreateGrant>(),
+    row::<keys::grants::list::ListGrants>(),
+    row::<keys::grants::list::ListRetirableGrants>(),
+    row::<keys::grants::end::RetireGrant>(),
+    row::<keys::grants::end::RevokeGrant>(),
     row::<sts::identity::GetCallerIdentity>(),
+    row::<sts::assume::AssumeRole>(),
+    row::<sts::token::GetSessionToken>(),
+    row::<sts::key_info::GetAccessKeyInfo>(),
     row::<iam::users::CreateUser>(),
     row::<iam::users::GetUser>(),
     row::<iam::users::ListUsers>(),
@@ -293,6 +303,8 @@ pub static TABLE: &[Row] = &[
     row::<iam::simulate::SimulatePrincipalPolicy>(),
     row::<iam::details::GetAccountAuthorizationDetails>(),
     row::<iam::account::ListAccountAliases>(),
+    row::<trail::lookup::LookupEvents>(),
+    row::<trail::explain::ExplainRequest>(),
 ];
 
 /// How audit records tell of the input and the output of each operation.
@@ -320,6 +332,7 @@ pub async fn keep_house(services: &Arc<Services>) {
         ("keys whose deletion is due", keys::purge::purge_due(services).await),
         ("keys whose rotation is due", keys::rotate::rotate_due(services).await),
         ("secrets whose deletion is due", secrets::purge::purge_due(services).await),
+        ("sessions that were ended", sts::session::forget_ended(services).await),
     ];
     for (what, done) in chores {
         match done {

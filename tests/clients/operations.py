@@ -8,12 +8,12 @@ SECRETS_MANAGER = """
 """.split()
 
 KMS = """
-    CancelKeyDeletion CreateAlias CreateKey Decrypt DeleteAlias DescribeKey DisableKey
+    CancelKeyDeletion CreateAlias CreateGrant CreateKey Decrypt DeleteAlias DescribeKey DisableKey
     DisableKeyRotation EnableKey EnableKeyRotation Encrypt GenerateDataKey
     GenerateDataKeyWithoutPlaintext GenerateRandom GetKeyPolicy GetKeyRotationStatus ListAliases
-    ListKeyPolicies ListKeyRotations ListKeys ListResourceTags PutKeyPolicy ReEncrypt
-    RotateKeyOnDemand ScheduleKeyDeletion TagResource UntagResource UpdateAlias
-    UpdateKeyDescription
+    ListGrants ListKeyPolicies ListKeyRotations ListKeys ListResourceTags ListRetirableGrants
+    PutKeyPolicy ReEncrypt RetireGrant RevokeGrant RotateKeyOnDemand ScheduleKeyDeletion
+    TagResource UntagResource UpdateAlias UpdateKeyDescription
 """.split()
 
 OPERATIONS = [("kms", name) for name in KMS]
@@ -39,7 +39,7 @@ IAM = """
 """.split()
 
 STS = """
-    GetCallerIdentity
+    AssumeRole GetAccessKeyInfo GetCallerIdentity GetSessionToken
 """.split()
 
 QUERY_OPERATIONS = [("iam", name) for name in IAM]

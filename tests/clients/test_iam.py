@@ -743,13 +743,13 @@ def test_the_audit_log_tells_changes_and_no_secret_access_key(own_appliance):
     files = [path for path in appliance.directory.rglob("*") if path.is_file()]
     secret = key["SecretAccessKey"].encode()
     assert not [path for path in files if secret in path.read_bytes()]
+    appliance.start()
     (log,) = appliance.directory.rglob("audit.jsonl")
     events = {(r := json.loads(line))["eventName"]: r for line in log.read_text().splitlines()}
     made = events["CreateAccessKey"]
     assert made["requestParameters"] == {"userName": "ada"}
     assert made["responseElements"]["accessKey"]["accessKeyId"] == key["AccessKeyId"]
     assert events["CreateUser"]["responseElements"]["user"]["userName"] == "ada"
-    appliance.start()
     used = appliance.client("iam").get_access_key_last_used(
         AccessKeyId=appliance.credentials.access_key)["AccessKeyLastUsed"]
     assert used["ServiceName"] == "iam", "noted before the restart"

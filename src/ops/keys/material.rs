@@ -8,8 +8,9 @@
 use crate::clock::{DAY, Time, random_bytes};
 use crate::custody::{self, Evidence};
 use crate::name::{BackingKeyId, KeyCheck, Scheme, Service};
-use crate::ops::call::{Event, Services};
+use crate::ops::call::Services;
 use crate::ops::error::{Condition, Error, Result};
+use crate::ops::event::Event;
 use crate::secret::Key;
 use crate::store::keys::{Backing, Intent, IntentKind, RotationType};
 use crate::store::records::Rows;

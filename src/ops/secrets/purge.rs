@@ -2,8 +2,9 @@
 
 use crate::clock::Time;
 use crate::name::{Service, secret_arn};
-use crate::ops::call::{Event, Services};
+use crate::ops::call::Services;
 use crate::ops::error::{Condition, Error, Result};
+use crate::ops::event::Event;
 use crate::store::records::Rows;
 use crate::store::secrets::Secret;
 use std::sync::Arc;

@@ -1,0 +1,300 @@
+"""Who may do what: every operation has a case that allows it and one that denies it; and the rules
+between policies, on the real thing."""
+
+import json
+import time
+import uuid
+
+import pytest
+from botocore.credentials import Credentials
+from botocore.exceptions import ClientError
+
+from conftest import Appliance
+from inputs import good_input, meaningful
+from operations import OPERATIONS, target_of
+from test_operations import FIRST, records
+
+# Operations whose IAM action has another name, and what they need besides.
+ACTIONS = {
+    ("kms", "ReEncrypt"): ["kms:ReEncryptFrom", "kms:ReEncryptTo"],
+    ("kms", "CreateAlias"): ["kms:CreateAlias"],
+    ("secretsmanager", "BatchGetSecretValue"): [
+        "secretsmanager:BatchGetSecretValue",
+        "secretsmanager:GetSecretValue",
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def appliance(tmp_path_factory):
+    """An appliance of this file's own: it makes many users."""
+    running = Appliance(tmp_path_factory.mktemp("authorization"))
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def iam(appliance):
+    return appliance.client("iam")
+
+
+def statement(effect="Allow", action="*", resource="*", **more):
+    return {"Effect": effect, "Action": action, "Resource": resource, **more}
+
+
+def document(*statements):
+    return json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
+
+
+class Person:
+    """A user with one inline policy."""
+
+    def __init__(self, appliance, iam):
+        self.appliance, self.iam = appliance, iam
+        self.name = f"user-{uuid.uuid4()}"
+        self.arn = iam.create_user(UserName=self.name)["User"]["Arn"]
+        key = iam.create_access_key(UserName=self.name)["AccessKey"]
+        self.credentials = Credentials(key["AccessKeyId"], key["SecretAccessKey"])
+
+    def may(self, *statements):
+        """Replaces the policy."""
+        self.iam.put_user_policy(
+            UserName=self.name, PolicyName="p", PolicyDocument=document(*statements)
+        )
+        return self
+
+    def client(self, service):
+        return self.appliance.client(service, credentials=self.credentials)
+
+    def raw(self, service, operation, body, **more):
+        return self.appliance.raw(
+            target_of(service, operation), body, credentials=self.credentials, **more
+        )
+
+
+@pytest.fixture
+def person(appliance, iam):
+    return Person(appliance, iam)
+
+
+def actions(service, operation):
+    return ACTIONS.get((service, operation), [f"{service}:{operation}"])
+
+
+@pytest.mark.parametrize("service, operation", OPERATIONS, ids=lambda value: value)
+def test_what_one_action_allows_is_one_operation_and_its_denial_stops_it(
+    appliance, iam, service, operation
+):
+    """The table walked: allowed by its own action alone, refused without any policy, refused by
+    everything but that action, and refused by an explicit denial beside an administrator's right."""
+    person, given = Person(appliance, iam), meaningful(appliance)
+    for first in FIRST.get(operation, []):
+        answer = appliance.raw(target_of(service, first), good_input(service, first, given))
+        assert answer.status == 200, answer
+    body = good_input(service, operation, given)
+    wanted = actions(service, operation)
+
+    answer = person.raw(service, operation, body)
+    assert answer.code == "AccessDeniedException", answer
+    text = answer.json.get("Message") or answer.json.get("message")
+    assert text.startswith(f"User: {person.arn} is not authorized to perform: {wanted[0]} on "), text
+
+    person.may({"Effect": "Allow", "NotAction": wanted, "Resource": "*"})
+    assert person.raw(service, operation, body).code == "AccessDeniedException"
+
+    person.may(statement(), statement("Deny", wanted))
+    answer = person.raw(service, operation, body)
+    assert answer.code == "AccessDeniedException"
+    text = answer.json.get("Message") or answer.json.get("message")
+    assert "explicit" in text, text
+
+    person.may(statement(action=wanted))
+    answer = person.raw(service, operation, body)
+    assert answer.status == 200, (wanted, answer)
+
+
+def refused(call, **arguments):
+    with pytest.raises(ClientError) as error:
+        call(**arguments)
+    assert error.value.response["Error"]["Code"] in ("AccessDeniedException", "AccessDenied")
+    return error.value.response["Error"]["Message"]
+
+
+def make_secret(appliance, **more):
+    client = appliance.client("secretsmanager")
+    return client.create_secret(Name=f"s-{uuid.uuid4()}", SecretString="x", **more)
+
+
+def test_a_refusal_names_principal_action_resource_and_what_is_missing(appliance, person):
+    secret = make_secret(appliance)
+    message = refused(person.client("secretsmanager").get_secret_value, SecretId=secret["ARN"])
+    assert message == (
+        f"User: {person.arn} is not authorized to perform: secretsmanager:GetSecretValue on "
+        f"resource: {secret['ARN']} because no identity-based policy allows the "
+        "secretsmanager:GetSecretValue action"
+    )
+    person.may(statement(), statement("Deny", "secretsmanager:Get*"))
+    message = refused(person.client("secretsmanager").get_secret_value, SecretId=secret["ARN"])
+    assert message.endswith("with an explicit deny in an identity-based policy")
+
+
+def test_a_change_of_a_policy_counts_for_the_very_next_request(appliance, iam, person):
+    secret = make_secret(appliance)
+    client = person.client("secretsmanager")
+    for _ in range(5):
+        person.may(statement(action="secretsmanager:GetSecretValue", resource=secret["ARN"]))
+        client.get_secret_value(SecretId=secret["ARN"])
+        iam.delete_user_policy(UserName=person.name, PolicyName="p")
+        refused(client.get_secret_value, SecretId=secret["ARN"])
+
+
+def test_resources_and_conditions_narrow_what_is_allowed(appliance, person):
+    red = make_secret(appliance, Tags=[{"Key": "team", "Value": "red"}])
+    blue = make_secret(appliance, Tags=[{"Key": "team", "Value": "blue"}])
+    client = person.client("secretsmanager")
+    tagged = {"StringEquals": {"aws:ResourceTag/team": "red"}}
+    person.may(statement(action="secretsmanager:*", Condition=tagged))
+    client.get_secret_value(SecretId=red["ARN"])
+    refused(client.get_secret_value, SecretId=blue["ARN"])
+    for condition, allowed in [
+        ({"StringEquals": {"secretsmanager:VersionStage": "AWSCURRENT"}}, True),
+        ({"StringEquals": {"secretsmanager:VersionStage": "AWSPREVIOUS"}}, False),
+        ({"IpAddress": {"aws:SourceIp": "127.0.0.0/8"}}, True),
+        ({"IpAddress": {"aws:SourceIp": "192.0.2.0/24"}}, False),
+        ({"Bool": {"aws:SecureTransport": "true"}}, False),
+        ({"DateGreaterThan": {"aws:CurrentTime": "2020-01-01T00:00:00Z"}}, True),
+        ({"DateLessThan": {"aws:CurrentTime": "2020-01-01T00:00:00Z"}}, False),
+        ({"StringLike": {"aws:username": "user-*"}}, True),
+        ({"ArnLike": {"aws:PrincipalArn": "arn:aws:iam::*:user/other-*"}}, False),
+        ({"StringEquals": {"aws:PrincipalTag/team": "red"}}, False),
+    ]:
+        person.may(statement(action="secretsmanager:*", Condition=condition))
+        call = {"SecretId": red["ARN"], "VersionStage": "AWSCURRENT"}
+        if allowed:
+            client.get_secret_value(**call)
+        else:
+            refused(client.get_secret_value, **call)
+
+
+def test_a_resource_policy_allows_by_itself_within_an_account_and_denies_anybody(
+    appliance, iam, person
+):
+    secret, other = make_secret(appliance), Person(appliance, iam)
+    admin = appliance.client("secretsmanager")
+    policy = statement(action="secretsmanager:GetSecretValue", Principal={"AWS": person.arn})
+    admin.put_resource_policy(SecretId=secret["ARN"], ResourcePolicy=document(policy))
+    person.client("secretsmanager").get_secret_value(SecretId=secret["ARN"])
+    refused(other.client("secretsmanager").get_secret_value, SecretId=secret["ARN"])
+    deny = statement("Deny", "secretsmanager:GetSecretValue", Principal="*")
+    admin.put_resource_policy(SecretId=secret["ARN"], ResourcePolicy=document(deny))
+    message = refused(admin.get_secret_value, SecretId=secret["ARN"])
+    assert message.endswith("with an explicit deny in a resource-based policy")
+
+
+def test_a_key_policy_has_the_last_word(appliance, person):
+    admin, kms = appliance.client("kms"), person.client("kms")
+    root = f"arn:aws:iam::{appliance.account_id}:root"
+    key = admin.create_key()["KeyMetadata"]["Arn"]
+    person.may(statement(action="kms:*"))
+    kms.encrypt(KeyId=key, Plaintext=b"x")
+    # Without the root's statement identity policies count for nothing.
+    manage = statement(action="kms:*", Principal={"AWS": appliance_arn(appliance)})
+    admin.put_key_policy(KeyId=key, Policy=document(manage))
+    message = refused(kms.encrypt, KeyId=key, Plaintext=b"x")
+    assert "because no resource-based policy allows the kms:Encrypt action" in message
+    # A statement for the user alone suffices, without an identity policy.
+    own = statement(action="kms:Encrypt", Principal={"AWS": person.arn})
+    admin.put_key_policy(KeyId=key, Policy=document(manage, own))
+    person.may(statement(action="iam:GetUser"))
+    kms.encrypt(KeyId=key, Plaintext=b"x")
+    refused(kms.describe_key, KeyId=key)
+    # Conditions of KMS's own.
+    with_context = statement(
+        action="kms:Encrypt",
+        Principal={"AWS": root},
+        Condition={"StringEquals": {"kms:EncryptionContext:app": "web"}},
+    )
+    person.may(statement(action="kms:*"))
+    admin.put_key_policy(KeyId=key, Policy=document(manage, with_context))
+    kms.encrypt(KeyId=key, Plaintext=b"x", EncryptionContext={"app": "web"})
+    refused(kms.encrypt, KeyId=key, Plaintext=b"x", EncryptionContext={"app": "mail"})
+    refused(kms.encrypt, KeyId=key, Plaintext=b"x")
+
+
+def appliance_arn(appliance):
+    """The administrator's ARN."""
+    return appliance.client("sts").get_caller_identity()["Arn"]
+
+
+def test_a_secret_under_a_customer_key_needs_the_key_too(appliance, person):
+    key = appliance.client("kms").create_key()["KeyMetadata"]["Arn"]
+    secret = make_secret(appliance, KmsKeyId=key)
+    client = person.client("secretsmanager")
+    read = statement(action="secretsmanager:GetSecretValue")
+    person.may(read)
+    assert "Access to KMS is not allowed" in refused(
+        client.get_secret_value, SecretId=secret["ARN"]
+    )
+    via = {
+        "StringEquals": {
+            "kms:ViaService": f"secretsmanager.{appliance.region}.amazonaws.com",
+            "kms:EncryptionContext:SecretARN": secret["ARN"],
+        }
+    }
+    person.may(read, statement(action="kms:Decrypt", resource=key, Condition=via))
+    client.get_secret_value(SecretId=secret["ARN"])
+    # The same right does not reach KMS directly.
+    sealed = appliance.client("kms").encrypt(KeyId=key, Plaintext=b"x")["CiphertextBlob"]
+    refused(person.client("kms").decrypt, CiphertextBlob=sealed)
+
+
+def test_a_ciphertext_of_a_foreign_key_tells_nothing(appliance, person):
+    sealed = appliance.client("kms").encrypt(
+        KeyId=appliance.client("kms").create_key()["KeyMetadata"]["Arn"], Plaintext=b"x"
+    )["CiphertextBlob"]
+    message = refused(person.client("kms").decrypt, CiphertextBlob=sealed)
+    assert "arn:aws:kms" not in message and "does not exist in this Region" in message
+
+
+def test_a_boundary_and_an_inactive_key_stop_what_policies_allow(appliance, iam, person):
+    secret = make_secret(appliance)
+    client = person.client("secretsmanager")
+    person.may(statement())
+    client.get_secret_value(SecretId=secret["ARN"])
+    boundary = iam.create_policy(
+        PolicyName=f"b-{uuid.uuid4()}", PolicyDocument=document(statement(action="kms:*"))
+    )["Policy"]["Arn"]
+    iam.put_user_permissions_boundary(UserName=person.name, PermissionsBoundary=boundary)
+    message = refused(client.get_secret_value, SecretId=secret["ARN"])
+    assert "because no permissions boundary allows" in message
+    iam.delete_user_permissions_boundary(UserName=person.name)
+    client.get_secret_value(SecretId=secret["ARN"])
+    iam.update_access_key(
+        UserName=person.name, AccessKeyId=person.credentials.access_key, Status="Inactive"
+    )
+    with pytest.raises(ClientError) as error:
+        client.get_secret_value(SecretId=secret["ARN"])
+    assert error.value.response["Error"]["Code"] == "UnrecognizedClientException"
+
+
+def test_the_record_names_the_statement_that_decided(appliance, iam, person):
+    secret = make_secret(appliance)
+    person.may(
+        statement(action="kms:*"), statement(action="secretsmanager:*", Sid="Secrets")
+    )
+    answer = person.raw("secretsmanager", "GetSecretValue", {"SecretId": secret["ARN"]})
+    deadline = time.monotonic() + 10
+    request = answer.headers["x-amzn-requestid"]
+    while request not in (found := records(appliance)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    (record,) = found[request]
+    (decision,) = record["additionalEventData"]["decisions"]
+    assert decision == {
+        "action": "secretsmanager:GetSecretValue",
+        "resource": secret["ARN"],
+        "effect": "Allow",
+        "source": "identity-based policy",
+        "policy": "p",
+        "statement": 1,
+        "sid": "Secrets",
+    }
