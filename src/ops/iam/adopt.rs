@@ -3,8 +3,9 @@
 use crate::envelope::access_key::random_id;
 use crate::name::Service;
 use crate::ops::authority::last_part;
-use crate::ops::call::{Event, Services};
+use crate::ops::call::Services;
 use crate::ops::error::{Error, Result};
+use crate::ops::event::Event;
 use crate::policy::managed;
 use crate::store::identity::{AccessKey, Principal};
 use crate::store::principals::User;
