@@ -2,6 +2,9 @@
 
 pub mod dev;
 pub mod init;
+mod policy;
+mod policy_explain;
+mod remote;
 mod seed;
 pub mod serve;
 
@@ -28,6 +31,8 @@ enum Command {
     Serve(serve::Serve),
     /// Make or reopen a throw-away appliance with its own SoftHSM token, for tests and CI.
     Dev(dev::Dev),
+    /// Ask which statement decided a request.
+    Policy(policy::Policy),
 }
 
 /// Runs a command.
@@ -40,6 +45,7 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
         Command::Init(init) => init.run(),
         Command::Serve(serve) => serve.run(),
         Command::Dev(dev) => dev.run(),
+        Command::Policy(policy) => policy.run(),
     }
 }
 

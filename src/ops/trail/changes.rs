@@ -22,9 +22,7 @@ fn changing(holder: &str) -> &'static [&'static str] {
         ("secretsmanager", _) => &["PutResourcePolicy", "DeleteResourcePolicy"],
         ("iam", Some("user")) => &["PutUserPolicy", "DeleteUserPolicy"],
         ("iam", Some("group")) => &["PutGroupPolicy", "DeleteGroupPolicy"],
-        ("iam", Some("role")) => {
-            &["PutRolePolicy", "DeleteRolePolicy", "UpdateAssumeRolePolicy"]
-        }
+        ("iam", Some("role")) => &["PutRolePolicy", "DeleteRolePolicy", "UpdateAssumeRolePolicy"],
         ("iam", Some("policy")) => {
             &["CreatePolicyVersion", "SetDefaultPolicyVersion", "CreatePolicy", "DeletePolicy"]
         }
@@ -128,12 +126,8 @@ mod tests {
 
     #[test]
     fn a_change_is_one_of_this_policy_that_succeeded() {
-        let held = Held {
-            holder: USER.into(),
-            name: Some("p".into()),
-            document: None,
-            attached: true,
-        };
+        let held =
+            Held { holder: USER.into(), name: Some("p".into()), document: None, attached: true };
         let found = |line: &[u8]| change(line, "111122223333", &held);
         let told = found(&record("PutUserPolicy", "p", None)).expect("a change");
         assert_eq!(told.principal_arn, "arn:aws:iam::111122223333:user/admin");
