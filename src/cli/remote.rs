@@ -152,12 +152,13 @@ impl Remote {
         let secure = endpoint.scheme_str() == Some("https");
         let host = endpoint.host().unwrap_or_default().trim_matches(['[', ']']);
         let port = endpoint.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        let trust = secure.then(|| self.trust()).transpose()?;
         let stream = TcpStream::connect((host, port)).await.map_err(|e| unreachable(&e))?;
-        if !secure {
+        let Some(trust) = trust else {
             return send(stream, request).await.map_err(|e| unreachable(&e));
-        }
+        };
         let name = ServerName::try_from(host.to_owned()).map_err(|e| unreachable(&e))?;
-        let connector = TlsConnector::from(Arc::new(self.trust()?));
+        let connector = TlsConnector::from(Arc::new(trust));
         let stream = connector.connect(name, stream).await.map_err(|e| unreachable(&e))?;
         send(stream, request).await.map_err(|e| unreachable(&e))
     }
