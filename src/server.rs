@@ -4,16 +4,18 @@ pub mod found;
 pub mod harden;
 pub mod pin;
 
-use crate::audit::Recorder;
 use crate::audit::index::{self, Index};
+use crate::audit::{self, Recorder};
 use crate::clock::World;
 use crate::config::Config;
 use crate::custody::{self, Locator, lane::Lane, profile::Profile};
+use crate::envelope::access_key::{self, Mint};
 use crate::envelope::store_key::{StoreKey, WrappedStoreKey};
-use crate::envelope::{self, Envelopes, cache::DataKeys};
+use crate::envelope::{self, Envelopes, cache::DataKeys, session::Sessions};
 use crate::front::{codes, door::Door, listen};
-use crate::identity::{Authenticator, access_key};
+use crate::identity::Authenticator;
 use crate::ops::call::Services;
+use crate::ops::iam::uses::Uses;
 use crate::ops::page::Pages;
 use crate::ops::secrets::accesses::Accesses;
 use crate::secret::Secret;
@@ -56,7 +58,7 @@ pub enum Error {
     StoreKey(#[from] envelope::Error),
     /// The audit log.
     #[error(transparent)]
-    Audit(#[from] crate::audit::Error),
+    Audit(#[from] audit::Error),
     /// The audit log's look-up index.
     #[error(transparent)]
     Index(#[from] index::Error),
@@ -80,6 +82,12 @@ pub enum Error {
     /// A set-up that is not served.
     #[error("{0}")]
     Refused(String),
+    /// A log that a verification has found wanting.
+    #[error("{0}")]
+    Tampered(String),
+    /// A verification that came to nothing.
+    #[error("{0}")]
+    Unknown(String),
     /// Randomness.
     #[error(transparent)]
     Randomness(#[from] crate::clock::NoRandomness),
@@ -87,7 +95,8 @@ pub enum Error {
 
 impl Error {
     /// 78 (sysexits' EX_CONFIG) for what trying again can't mend, a refused PIN above all: a service
-    /// manager that restarts on failure must not try it until the token locks. Else 1.
+    /// manager that restarts on failure must not try it until the token locks. 2 for a verification
+    /// that came to nothing. Else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Custody(custody::Error::Pin { .. })
@@ -95,6 +104,7 @@ impl Error {
             | Self::Config(_)
             | Self::Profile(_)
             | Self::Refused(_) => 78,
+            Self::Unknown(_) => 2,
             _ => 1,
         }
     }
@@ -161,10 +171,17 @@ impl Appliance {
         let mac = RowMac::new(store_key.derive(ROW_MACS)?.expose());
         let records = Records::new(store, mac, config.store.cached_documents);
         let world = World::system();
-        let recorder =
-            Recorder::start(&config.audit.path, config.audit.sync, records.clone()).await?;
+        let parts = audit::Parts {
+            options: &config.audit,
+            region: &config.region,
+            lane: &lane,
+            records: records.clone(),
+            world: &world,
+        };
+        let recorder = Recorder::start(parts).await?;
         let index = open_index(&config, &recorder, &world)?;
         let probe = (wrapped.backing, wrapped.check);
+        let sessions = Sessions::new(store_key.derive(envelope::session::LABEL)?);
         let services = Services {
             region: config.region.clone(),
             records: records.clone(),
@@ -175,11 +192,18 @@ impl Appliance {
             recorder,
             accesses: Accesses::default(),
             pages: Pages::new(&store_key.derive(PAGE_TOKENS)?),
+            sessions: sessions.clone(),
+            mint: Mint::new(store_key.derive(access_key::SEALING)?),
+            uses: Uses::default(),
             world,
             code_of: codes::code_of,
         };
         let sealing = store_key.derive(access_key::SEALING)?;
-        let authenticator = Authenticator::new(records, &config.region, sealing);
+        let authenticator = Authenticator::new(records, &config.region, sealing, sessions);
+        let adopted = crate::ops::iam::adopt::adopt(&services).await?;
+        if adopted > 0 {
+            tracing::info!(adopted, "access keys of before have users now");
+        }
         Ok(Self { services: Arc::new(services), authenticator, site, config })
     }
 
@@ -204,6 +228,7 @@ impl Appliance {
         noting.abort();
         reloading.abort();
         self.services.accesses.write(&self.services.records).await;
+        self.services.uses.write(&self.services.records).await;
         // What the last requests did is in the database already; the log gets it now or at the
         // next start.
         self.services.note("StopAppliance", &self.site.account, b"{}").await?;
@@ -287,7 +312,10 @@ async fn keep_house(services: Arc<Services>) {
 }
 
 async fn note_accesses(services: Arc<Services>) {
-    services.accesses.keep_writing(&services.records).await;
+    tokio::join!(
+        services.accesses.keep_writing(&services.records),
+        services.uses.keep_writing(&services.records)
+    );
 }
 
 /// SIGHUP, heard from now on: before anybody is told that the server is ready.

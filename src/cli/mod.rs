@@ -1,5 +1,6 @@
 //! The command line: one file per command.
 
+pub mod audit;
 pub mod dev;
 pub mod init;
 mod policy;
@@ -31,6 +32,8 @@ enum Command {
     Serve(serve::Serve),
     /// Make or reopen a throw-away appliance with its own SoftHSM token, for tests and CI.
     Dev(dev::Dev),
+    /// Verify an audit log offline, or prove that a record is in it.
+    Audit(audit::Audit),
     /// Ask which statement decided a request.
     Policy(policy::Policy),
 }
@@ -45,6 +48,7 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
         Command::Init(init) => init.run(),
         Command::Serve(serve) => serve.run(),
         Command::Dev(dev) => dev.run(),
+        Command::Audit(audit) => audit.run(),
         Command::Policy(policy) => policy.run(),
     }
 }

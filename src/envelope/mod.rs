@@ -9,8 +9,10 @@
 //!  version | scheme | id kind | key id | backing key | nonce | commitment | body || tag
 //! ```
 
+pub mod access_key;
 pub mod cache;
 pub mod context;
+pub mod session;
 pub mod store_key;
 pub mod value;
 

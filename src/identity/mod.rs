@@ -1,18 +1,23 @@
-//! Who is calling: proves it or fails. So far by SigV4 with a long-term access key.
+//! Who is calling: proves it or fails. By SigV4 with a long-term access key or with temporary
+//! credentials.
 
-pub mod access_key;
+pub mod oidc;
+mod session;
 pub mod sigv4;
+pub mod x509;
+
+pub use crate::envelope::access_key;
 
 use crate::clock::Time;
-use crate::envelope;
+use crate::envelope::{self, session::Sessions};
 use crate::name::Service;
 use crate::policy::{Caller, PrincipalKind};
-use crate::secret::{Key, Secret};
+use crate::secret::Key;
 use crate::store;
 use crate::store::identity::{AccessKey, Principal};
-use crate::store::records::Records;
-use quick_cache::{Equivalent, sync::Cache};
-use sigv4::{AuthError, DerivationFailed, Expected, Presented, Request, SigningKeys};
+use crate::store::principals::{STANDING, User};
+use crate::store::records::{Records, Rows};
+use sigv4::{AuthError, Checked, DerivationFailed, Expected, Presented, Request, SigningKeys};
 use std::sync::Arc;
 
 /// Signing keys kept, so that a hot request costs one HMAC.
@@ -27,7 +32,7 @@ pub struct Authenticator {
     region: String,
     sealing: Key,
     signing: SigningKeys,
-    callers: Cache<(String, u64), Arc<Caller>>,
+    tokens: session::Tokens,
 }
 
 /// Why a caller was not proved.
@@ -59,23 +64,12 @@ impl Error {
 }
 
 impl Authenticator {
-    /// Over these records; `sealing` is the key that access-key secrets are sealed under.
-    pub fn new(records: Records, region: &str, sealing: Key) -> Self {
+    /// Over these records; `sealing` is the key that access-key secrets are sealed under, `sessions`
+    /// opens session tokens.
+    pub fn new(records: Records, region: &str, sealing: Key, sessions: Sessions) -> Self {
         let signing = SigningKeys::new(SIGNING_KEYS);
-        let callers = Cache::new(SIGNING_KEYS);
-        Self { records, region: region.to_owned(), sealing, signing, callers }
-    }
-
-    /// A new access key for a principal (ARN, unique id, kind); the caller stores it.
-    pub fn issue(
-        &self,
-        random: &dyn crate::clock::Random,
-        now: Time,
-        principal: (&str, &str, Principal),
-        account: &str,
-        key: (String, &Secret),
-    ) -> Result<AccessKey, envelope::Error> {
-        access_key::make(&self.sealing, random, now, principal, account, key)
+        let tokens = session::Tokens::new(sessions);
+        Self { records, region: region.to_owned(), sealing, signing, tokens }
     }
 
     /// Proves who signed this request for one of `services`.
@@ -90,6 +84,18 @@ impl Authenticator {
         let region = self.expected_region(presented.region(), services);
         let expected = Expected { now, region, services: &names };
         let checked = presented.check(&expected)?;
+        let caller = if presented.access_key_id().starts_with(envelope::session::PREFIX) {
+            self.temporary(&checked, now)?
+        } else {
+            self.long_term(&checked)?
+        };
+        let service = services.iter().find(|s| s.prefix() == presented.service());
+        Ok((caller, *service.ok_or(AuthError::UnrecognizedClient)?))
+    }
+
+    /// Proves a caller with a long-term access key.
+    fn long_term(&self, checked: &Checked<'_, '_>) -> Result<Arc<Caller>, Error> {
+        let presented = checked.presented();
         let found = self.records.access_key(presented.access_key_id())?;
         let key = found.filter(|key| key.active).ok_or(AuthError::UnrecognizedClient)?;
         // Long-term access keys have no session token: with one, this is somebody else's request.
@@ -97,12 +103,11 @@ impl Authenticator {
             return Err(AuthError::UnrecognizedClient.into());
         }
         let revision = key.created.0.unsigned_abs();
-        let signing = self.signing.signing_key::<Error>(&checked, revision, || {
+        let signing = self.signing.signing_key::<Error>(checked, revision, || {
             Ok(access_key::open(&self.sealing, &key)?)
         })?;
         checked.verify(&signing)?;
-        let service = services.iter().find(|s| s.prefix() == presented.service());
-        Ok((self.known(&key, revision), *service.ok_or(AuthError::UnrecognizedClient)?))
+        self.holder(&key)
     }
 }
 
@@ -114,29 +119,28 @@ impl Authenticator {
         if global { GLOBAL_REGION } else { &self.region }
     }
 
-    /// The caller that an access key stands for, made once.
-    fn known(&self, key: &AccessKey, revision: u64) -> Arc<Caller> {
-        if let Some(caller) = self.callers.get(&Known(&key.id, revision)) {
-            return caller;
+    /// The caller that an access key stands for; from memory until something of the account's
+    /// principals changes.
+    fn holder(&self, key: &AccessKey) -> Result<Arc<Caller>, Error> {
+        let caller = self.records.derived::<Arc<Caller>, Error>(
+            (STANDING, key.account.as_str()),
+            &key.id,
+            |rows| Ok(Arc::new(caller(rows, key)?)),
+        )?;
+        Ok(Arc::clone(&caller))
+    }
+}
+
+/// The caller that an access key stands for, if its user is there.
+fn caller(rows: &mut Rows<'_>, key: &AccessKey) -> Result<Caller, Error> {
+    if let Principal::User = key.kind {
+        let name = key.principal.rsplit('/').next().unwrap_or_default();
+        let user = rows.named::<User>(&key.account, name)?;
+        if user.is_none_or(|user| user.id != key.principal_id) {
+            return Err(AuthError::UnrecognizedClient.into());
         }
-        let caller = Arc::new(caller(key));
-        self.callers.insert((key.id.clone(), revision), caller.clone());
-        caller
     }
-}
-
-/// A key of the callers' cache, borrowed.
-#[derive(Hash)]
-struct Known<'a>(&'a str, u64);
-
-impl Equivalent<(String, u64)> for Known<'_> {
-    fn equivalent(&self, key: &(String, u64)) -> bool {
-        self.0 == key.0 && self.1 == key.1
-    }
-}
-
-fn caller(key: &AccessKey) -> Caller {
-    Caller {
+    Ok(Caller {
         account: key.account.clone(),
         arn: key.principal.clone(),
         principal_id: key.principal_id.clone(),
@@ -146,5 +150,5 @@ fn caller(key: &AccessKey) -> Caller {
         },
         access_key_id: Some(key.id.clone()),
         session: None,
-    }
+    })
 }

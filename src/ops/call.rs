@@ -11,7 +11,7 @@ use crate::audit::index::Index;
 use crate::audit::{self, Record, Recorder, Source};
 use crate::clock::{Time, World, quick_uuid};
 use crate::custody::lane::Lane;
-use crate::envelope::{Envelopes, cache::DataKeys};
+use crate::envelope::{Envelopes, access_key::Mint, cache::DataKeys, session::Sessions};
 use crate::json::Object;
 use crate::name::{Arn, Service, Uuid};
 use crate::policy::facts::NoFacts;
@@ -43,6 +43,12 @@ pub struct Services {
     pub accesses: super::secrets::accesses::Accesses,
     /// Page tokens.
     pub pages: super::page::Pages,
+    /// Makes temporary credentials.
+    pub sessions: Sessions,
+    /// Makes access keys.
+    pub mint: Mint,
+    /// Uses of access keys that are to be noted.
+    pub uses: super::iam::uses::Uses,
     /// Clock and randomness.
     pub world: World,
     /// The AWS code of a condition, as the door names it; for audit records.
@@ -250,7 +256,10 @@ impl Call {
         if self.caller.kind == PrincipalKind::System || target.free() {
             return Ok(Allowed(target));
         }
-        let service = service_of(target.arn()).unwrap_or(self.row.service.prefix());
+        // A role is IAM's; what is done with it here is not.
+        let own = self.row.service;
+        let of_target = service_of(target.arn()).filter(|_| own != Service::Sts);
+        let service = of_target.unwrap_or(own.prefix());
         let action = [service, ":", action].concat();
         self.decide(&action, &target, input)?;
         Ok(Allowed(target))
@@ -287,7 +296,10 @@ impl Call {
     }
 
     fn denied(&self, action: &str, target: &dyn Target, why: &str) -> Error {
-        let what = if target.hidden() {
+        let what = if self.row.service == Service::Sts && !why.contains("explicit deny") {
+            // STS does not say what is missing.
+            format!("resource: {}", target.arn())
+        } else if target.hidden() {
             "the resource associated with this ciphertext because the resource does not exist in \
              this Region, no resource-based policies allow access, or a resource-based policy \
              explicitly denies access"
@@ -398,6 +410,13 @@ impl Call {
         }
     }
 
+    /// Notes that a long-term access key was used.
+    fn note_use(&self) {
+        if let (Some(id), None) = (&self.caller.access_key_id, &self.caller.session) {
+            self.uses.note(id, self.now, self.row.service);
+        }
+    }
+
     /// Sees to it that the request stands in the audit log, whatever became of it.
     async fn account_for(&self, outcome: &Result<Body>) -> Result<()> {
         if self.progress.lock().recorded && outcome.is_ok() {
@@ -463,6 +482,7 @@ fn service_of(arn: &str) -> Option<&str> {
 /// Runs an operation from its JSON body to its JSON answer.
 pub(super) async fn run<O: Operation>(call: &Call, body: &[u8]) -> Result<Body> {
     let outcome = steps::<O>(call, body).await;
+    call.note_use();
     call.account_for(&outcome).await?;
     outcome
 }

@@ -7,6 +7,7 @@ pub mod authority;
 pub mod call;
 pub mod error;
 pub mod event;
+pub mod iam;
 pub mod keys;
 pub mod page;
 pub mod scene;
@@ -19,6 +20,7 @@ pub mod transcript;
 
 use crate::name::Service;
 use crate::policy::Values;
+use crate::store::principals::{Group, ManagedPolicy, Role, User};
 use call::{Allowed, Call, Services, Target};
 use error::Result;
 use schemars::{JsonSchema, Schema, schema_for};
@@ -218,7 +220,86 @@ pub static TABLE: &[Row] = &[
     row::<keys::rotate::GetKeyRotationStatus>(),
     row::<keys::rotate::RotateKeyOnDemand>(),
     row::<keys::rotations::ListKeyRotations>(),
+    row::<keys::grants::create::CreateGrant>(),
+    row::<keys::grants::list::ListGrants>(),
+    row::<keys::grants::list::ListRetirableGrants>(),
+    row::<keys::grants::end::RetireGrant>(),
+    row::<keys::grants::end::RevokeGrant>(),
     row::<sts::identity::GetCallerIdentity>(),
+    row::<sts::assume::AssumeRole>(),
+    row::<sts::token::GetSessionToken>(),
+    row::<sts::key_info::GetAccessKeyInfo>(),
+    row::<iam::users::CreateUser>(),
+    row::<iam::users::GetUser>(),
+    row::<iam::users::ListUsers>(),
+    row::<iam::users::UpdateUser>(),
+    row::<iam::users::DeleteUser>(),
+    row::<iam::groups::CreateGroup>(),
+    row::<iam::groups::GetGroup>(),
+    row::<iam::groups::ListGroups>(),
+    row::<iam::groups::UpdateGroup>(),
+    row::<iam::groups::DeleteGroup>(),
+    row::<iam::members::AddUserToGroup>(),
+    row::<iam::members::RemoveUserFromGroup>(),
+    row::<iam::members::ListGroupsForUser>(),
+    row::<iam::roles::CreateRole>(),
+    row::<iam::roles::GetRole>(),
+    row::<iam::roles::ListRoles>(),
+    row::<iam::roles::UpdateRole>(),
+    row::<iam::roles::UpdateRoleDescription>(),
+    row::<iam::roles::UpdateAssumeRolePolicy>(),
+    row::<iam::roles::DeleteRole>(),
+    row::<iam::access_keys::CreateAccessKey>(),
+    row::<iam::access_keys::ListAccessKeys>(),
+    row::<iam::access_keys::UpdateAccessKey>(),
+    row::<iam::access_keys::DeleteAccessKey>(),
+    row::<iam::access_keys::GetAccessKeyLastUsed>(),
+    row::<iam::policies::CreatePolicy>(),
+    row::<iam::policies::GetPolicy>(),
+    row::<iam::policies::ListPolicies>(),
+    row::<iam::policies::DeletePolicy>(),
+    row::<iam::policies::ListEntitiesForPolicy>(),
+    row::<iam::versions::CreatePolicyVersion>(),
+    row::<iam::versions::GetPolicyVersion>(),
+    row::<iam::versions::ListPolicyVersions>(),
+    row::<iam::versions::SetDefaultPolicyVersion>(),
+    row::<iam::versions::DeletePolicyVersion>(),
+    row::<iam::attach::Attach<User>>(),
+    row::<iam::attach::Detach<User>>(),
+    row::<iam::attach::ListAttached<User>>(),
+    row::<iam::inline::Put<User>>(),
+    row::<iam::inline::Get<User>>(),
+    row::<iam::inline::Delete<User>>(),
+    row::<iam::inline::List<User>>(),
+    row::<iam::attach::Attach<Group>>(),
+    row::<iam::attach::Detach<Group>>(),
+    row::<iam::attach::ListAttached<Group>>(),
+    row::<iam::inline::Put<Group>>(),
+    row::<iam::inline::Get<Group>>(),
+    row::<iam::inline::Delete<Group>>(),
+    row::<iam::inline::List<Group>>(),
+    row::<iam::attach::Attach<Role>>(),
+    row::<iam::attach::Detach<Role>>(),
+    row::<iam::attach::ListAttached<Role>>(),
+    row::<iam::inline::Put<Role>>(),
+    row::<iam::inline::Get<Role>>(),
+    row::<iam::inline::Delete<Role>>(),
+    row::<iam::inline::List<Role>>(),
+    row::<iam::boundary::Put<User>>(),
+    row::<iam::boundary::Delete<User>>(),
+    row::<iam::boundary::Put<Role>>(),
+    row::<iam::boundary::Delete<Role>>(),
+    row::<iam::tags::Put<User>>(),
+    row::<iam::tags::Take<User>>(),
+    row::<iam::tags::List<User>>(),
+    row::<iam::tags::Put<Role>>(),
+    row::<iam::tags::Take<Role>>(),
+    row::<iam::tags::List<Role>>(),
+    row::<iam::tags::Put<ManagedPolicy>>(),
+    row::<iam::tags::Take<ManagedPolicy>>(),
+    row::<iam::tags::List<ManagedPolicy>>(),
+    row::<iam::account::GetAccountSummary>(),
+    row::<iam::account::ListAccountAliases>(),
     row::<trail::lookup::LookupEvents>(),
     row::<trail::explain::ExplainRequest>(),
 ];
@@ -248,6 +329,7 @@ pub async fn keep_house(services: &Arc<Services>) {
         ("keys whose deletion is due", keys::purge::purge_due(services).await),
         ("keys whose rotation is due", keys::rotate::rotate_due(services).await),
         ("secrets whose deletion is due", secrets::purge::purge_due(services).await),
+        ("sessions that were ended", sts::session::forget_ended(services).await),
     ];
     for (what, done) in chores {
         match done {

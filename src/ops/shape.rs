@@ -75,6 +75,13 @@ pub fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     Ok(list.map(|list| list.into_iter().map(|Object(item)| item).collect()))
 }
 
+/// Reads a member that is a structure: a JSON object, not a list of its members' values.
+pub fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    d: D,
+) -> std::result::Result<Option<T>, D::Error> {
+    Ok(Option::<Object<T>>::deserialize(d)?.map(|Object(item)| item))
+}
+
 /// AWS's text for a value of another type than the member's.
 fn misfit(serde_text: &str) -> &'static str {
     let given = |what: &str| {

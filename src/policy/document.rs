@@ -6,17 +6,26 @@
 //! Nothing is skipped over, so the types below bound how deep a document may nest, and its length
 //! bounds how much of anything it can hold.
 
+use super::grammar::{self, Actions};
+use super::malformed::{fault, syntax};
 use super::operators::suits;
-use super::pattern::{has_early_variable, has_sound_variables};
+use super::quotas;
 use super::written::{self, Entries, Many, Scalar};
-use crate::name::{Arn, is_account};
 use std::collections::HashSet;
+
+pub use super::malformed::Malformed;
 
 /// What a policy is attached to; the grammar differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// To a user, group or role: no principals.
+    /// To a user, group or role, inline: no principals. Also every policy of IAM's that was stored.
     Identity,
+    /// To users, groups and roles, or as their boundary: the same, of version 2012-10-17.
+    Managed,
+    /// To a session: the same as inline.
+    Session,
+    /// To a role, saying who may assume it: principals, actions of STS, no resource.
+    Trust,
     /// To a secret: every statement names principals.
     Resource,
     /// To a KMS key: the same, and a statement without Action or Resource is taken and has no
@@ -25,13 +34,38 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The most bytes that a policy of this kind may have.
+    /// The most bytes, or characters without white space, that a policy of this kind may have. The
+    /// inline policies of one user, role or group count together, which is the caller's to see to:
+    /// this is the most that any of them may have.
     pub fn max_len(self) -> usize {
         match self {
-            Self::Identity => 6144,
-            Self::Resource => 20_480,
-            Self::Key => 32_768,
+            Self::Identity => quotas::INLINE_ROLE,
+            Self::Managed => quotas::MANAGED,
+            Self::Session => quotas::SESSION,
+            Self::Trust => quotas::TRUST,
+            Self::Resource => quotas::SECRET,
+            Self::Key => quotas::KEY,
         }
+    }
+
+    /// Whether it is a document of IAM's, of which white space does not count.
+    fn is_iam(self) -> bool {
+        !matches!(self, Self::Resource | Self::Key)
+    }
+
+    /// Whether its statements name principals.
+    fn names_principals(self) -> bool {
+        matches!(self, Self::Trust | Self::Resource | Self::Key)
+    }
+
+    /// Refuses a text that is too long.
+    fn check_len(self, text: &str) -> Result<(), Malformed> {
+        let most = self.max_len();
+        let fits = match self.is_iam() {
+            true => text.len() <= 2 * quotas::PARAMETER && quotas::size(text) <= most,
+            false => text.len() <= most,
+        };
+        if fits { Ok(()) } else { Err(Malformed::TooLong(most)) }
     }
 }
 
@@ -170,58 +204,55 @@ pub const OPERATORS: [&str; 27] = [
     "Null",
 ];
 
-/// Why a text is no policy.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Malformed {
-    /// More bytes than a policy of its kind may have.
-    #[error("the policy is longer than {0} bytes")]
-    TooLong(usize),
-    /// It breaks the grammar.
-    #[error("{0}")]
-    Syntax(String),
-    /// A statement of a resource's policy names nobody.
-    #[error("a statement names no principal")]
-    NoPrincipal,
-    /// Something that can't be a principal here.
-    #[error("`{0}` is not a principal")]
-    Principal(String),
-    /// Something that can't be a service's name.
-    #[error("`{0}` is not a service principal")]
-    ServicePrincipal(String),
-}
-
 /// Reads a policy.
 pub fn parse(text: &str, kind: Kind) -> Result<Document, Malformed> {
-    if text.len() > kind.max_len() {
-        return Err(Malformed::TooLong(kind.max_len()));
-    }
-    let written: written::Document =
-        serde_json::from_str(text).map_err(|e| Malformed::Syntax(e.to_string()))?;
+    kind.check_len(text)?;
+    let trust = kind == Kind::Trust;
+    let written: written::Document = serde_json::from_str(text).map_err(|e| {
+        if trust {
+            fault(e.to_string(), "This policy contains invalid Json")
+        } else {
+            syntax(e.to_string())
+        }
+    })?;
     let version = match written.version.as_deref() {
+        None | Some("2008-10-17") if kind == Kind::Managed => {
+            let aws = "Policy document must be version 2012-10-17 or greater.";
+            return Err(fault("a managed policy has the version 2012-10-17", aws));
+        }
         None | Some("2008-10-17") => Version::V2008,
         Some("2012-10-17") => Version::V2012,
-        Some(other) => return Err(syntax(format!("`{other}` is not a version"))),
+        Some(other) => {
+            let why = format!("`{other}` is not a version");
+            return Err(match trust {
+                true => fault(why, "The policy must contain a valid version string"),
+                false => syntax(why),
+            });
+        }
     };
     let statements = written.statement.0.into_iter();
     let statements =
         statements.map(|s| statement(s, kind, version)).collect::<Result<Vec<_>, _>>()?;
-    if kind == Kind::Identity {
-        unique_sids(&statements)?;
-    }
+    check_sids(&statements, kind)?;
     Ok(Document { version, id: written.id, statements })
 }
 
-fn syntax(why: impl Into<String>) -> Malformed {
-    Malformed::Syntax(why.into())
-}
-
-fn unique_sids(statements: &[Statement]) -> Result<(), Malformed> {
+/// The Sids of IAM's policies are unique, and those of all but trust policies of letters and digits.
+fn check_sids(statements: &[Statement], kind: Kind) -> Result<(), Malformed> {
     let mut seen = HashSet::new();
-    for sid in statements.iter().filter_map(|s| s.sid.as_deref()) {
-        if sid.is_empty() || !sid.bytes().all(|b| b.is_ascii_alphanumeric()) || !seen.insert(sid) {
-            return Err(syntax(format!(
-                "the Sid `{sid}` is not of letters and digits, or not unique"
-            )));
+    let sids = statements.iter().filter_map(|s| s.sid.as_deref()).filter(|sid| !sid.is_empty());
+    for sid in sids.filter(|_| kind.is_iam()) {
+        if kind != Kind::Trust && !sid.bytes().all(|b| b.is_ascii_alphanumeric()) {
+            let aws = "Statement IDs (SID) must be alpha-numeric. Check that your input satisfies \
+                       the regular expression [0-9A-Za-z]*";
+            return Err(fault(format!("the Sid `{sid}` is not of letters and digits"), aws));
+        }
+        if !seen.insert(sid) {
+            let aws = match kind {
+                Kind::Trust => "The Statement Ids in the policy are not unique",
+                _ => "Statement IDs (SID) in a single policy must be unique.",
+            };
+            return Err(fault(format!("the Sid `{sid}` stands twice"), aws));
         }
     }
     Ok(())
@@ -232,170 +263,88 @@ fn statement(
     kind: Kind,
     version: Version,
 ) -> Result<Statement, Malformed> {
-    let effect = match written.effect.as_str() {
-        "Allow" => Effect::Allow,
-        "Deny" => Effect::Deny,
-        other => return Err(syntax(format!("`{other}` is not an effect"))),
-    };
-    let principals = principals(written.principal, written.not_principal)?;
-    match (kind, &principals) {
-        (Kind::Identity, Some(_)) => return Err(syntax("an identity's policy names no principal")),
-        (Kind::Resource | Kind::Key, None) => return Err(Malformed::NoPrincipal),
+    let effect = grammar::effect(&written.effect, kind)?;
+    if kind == Kind::Trust && written.not_principal.is_some() {
+        let aws = match effect {
+            Effect::Allow => "Allow with NotPrincipal is not allowed.",
+            Effect::Deny => "AssumeRole policy must not contain NotPrincipal field.",
+        };
+        return Err(fault("a trust policy has no NotPrincipal", aws));
+    }
+    let principals = grammar::principals(written.principal, written.not_principal)?;
+    match (kind.names_principals(), &principals) {
+        (false, Some(_)) => {
+            let aws = "Policy document should not specify a principal.";
+            return Err(fault("an identity's policy names no principal", aws));
+        }
+        (true, None) => return Err(Malformed::NoPrincipal),
         _ => {}
     }
-    let may_lack = kind == Kind::Key;
     Ok(Statement {
         sid: written.sid,
         effect,
         principals,
-        actions: patterns("Action", written.action, written.not_action, may_lack, is_action)?,
-        resources: patterns(
-            "Resource",
-            written.resource,
-            written.not_resource,
-            may_lack,
-            match version {
-                Version::V2008 => is_resource,
-                Version::V2012 => is_resource_with_variables,
-            },
-        )?,
+        actions: actions(kind, written.action, written.not_action)?,
+        resources: resources(kind, version, written.resource, written.not_resource)?,
         conditions: conditions(written.condition, version)?,
     })
 }
 
-fn patterns(
+/// Either the element or its negation.
+fn one_of(
     element: &str,
     these: Option<Many<String>>,
     all_but: Option<Many<String>>,
-    may_lack: bool,
-    fits: fn(&str) -> bool,
+) -> Result<Option<Patterns>, Malformed> {
+    match (these, all_but) {
+        (Some(these), None) => Ok(Some(Patterns { negated: false, patterns: these.0 })),
+        (None, Some(all_but)) => Ok(Some(Patterns { negated: true, patterns: all_but.0 })),
+        (None, None) => Ok(None),
+        _ => Err(syntax(format!("a statement has either {element} or Not{element}"))),
+    }
+}
+
+fn actions(
+    kind: Kind,
+    these: Option<Many<String>>,
+    all_but: Option<Many<String>>,
 ) -> Result<Patterns, Malformed> {
-    let (negated, patterns) = match (these, all_but) {
-        (Some(these), None) => (false, these.0),
-        (None, Some(all_but)) => (true, all_but.0),
-        (None, None) if may_lack => return Ok(Patterns::default()),
-        _ => return Err(syntax(format!("a statement has either {element} or Not{element}"))),
+    let Some(found) = one_of("Action", these, all_but)? else {
+        return match kind {
+            Kind::Key => Ok(Patterns::default()),
+            Kind::Trust => Err(fault("a statement has no Action", "Missing required field Action")),
+            _ => Err(fault("a statement has no Action", "Policy statement must contain actions.")),
+        };
     };
-    match patterns.iter().find(|p| !fits(p)) {
-        Some(bad) => Err(syntax(format!("`{bad}` does not fit into {element}"))),
-        None => Ok(Patterns { negated, patterns }),
-    }
+    let of = if kind == Kind::Trust { Actions::OfSts } else { Actions::OfAll };
+    found.patterns.iter().try_for_each(|text| grammar::action(text, of))?;
+    Ok(found)
 }
 
-/// `*`, or a service's prefix, a colon and a pattern of letters, digits, `*` and `?`.
-fn is_action(text: &str) -> bool {
-    let Some((service, action)) = text.split_once(':') else { return text == "*" };
-    let in_prefix = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
-    let in_action = |b: u8| b.is_ascii_alphanumeric() || b == b'*' || b == b'?';
-    !service.is_empty()
-        && service.bytes().all(in_prefix)
-        && !action.is_empty()
-        && action.bytes().all(in_action)
-}
-
-/// `*`, or an ARN whose parts may hold wildcards and policy variables.
-fn is_resource(text: &str) -> bool {
-    let Some(rest) = text.strip_prefix("arn:") else { return text == "*" };
-    let parts = rest.splitn(5, ':').count();
-    (parts == 5 || rest.contains('*')) && !text.chars().any(char::is_control)
-}
-
-/// The same, and its variables are sound and stand behind the fifth colon.
-fn is_resource_with_variables(text: &str) -> bool {
-    is_resource(text) && has_sound_variables(text) && !has_early_variable(text)
-}
-
-fn principals(
-    these: Option<written::Principals>,
-    all_but: Option<written::Principals>,
-) -> Result<Option<Principals>, Malformed> {
-    let (negated, written) = match (these, all_but) {
-        (None, None) => return Ok(None),
-        (Some(these), None) => (false, these),
-        (None, Some(all_but)) => (true, all_but),
-        _ => return Err(syntax("a statement has either Principal or NotPrincipal")),
-    };
-    let list = match written {
-        written::Principals::Everyone => vec![Principal::Everyone],
-        written::Principals::Named(named) => named
-            .0
-            .into_iter()
-            .flat_map(|(class, names)| names.0.into_iter().map(move |n| (class.clone(), n)))
-            .map(|(class, name)| principal(&class, name))
-            .collect::<Result<_, _>>()?,
-    };
-    if list.is_empty() {
-        Err(Malformed::NoPrincipal)
-    } else {
-        Ok(Some(Principals { negated, list }))
-    }
-}
-
-fn principal(class: &str, name: String) -> Result<Principal, Malformed> {
-    match class {
-        "AWS" if name == "*" => Ok(Principal::Everyone),
-        "AWS" if is_account(&name) => Ok(Principal::Account(name)),
-        "AWS" => aws_principal(name),
-        "Service" if is_service(&name) => Ok(Principal::Service(name)),
-        "Service" => Err(Malformed::ServicePrincipal(name)),
-        "Federated" if is_provider(&name) => Ok(Principal::Federated(name)),
-        "Federated" | "CanonicalUser" => Err(Malformed::Principal(name)),
-        _ => Err(syntax(format!("`{class}` is not a class of principals"))),
-    }
-}
-
-/// A root, user, role or session by its ARN. A wildcard may not stand for a part of a name.
-fn aws_principal(name: String) -> Result<Principal, Malformed> {
-    let parsed = Arn::parse(&name).filter(|arn| {
-        arn.partition.starts_with("aws") && arn.region.is_empty() && is_account(arn.account)
-    });
-    let Some(arn) = parsed else { return Err(Malformed::Principal(name)) };
-    let classes: &[&str] = match arn.service {
-        "iam" if arn.resource == "root" => return Ok(Principal::Account(arn.account.to_owned())),
-        "iam" => &["user/", "role/"],
-        "sts" => &["assumed-role/", "federated-user/"],
-        _ => &[],
-    };
-    let named = |class| arn.resource.strip_prefix(class).is_some_and(is_principal_path);
-    if classes.iter().copied().any(named) {
-        Ok(Principal::Arn(name))
-    } else {
-        Err(Malformed::Principal(name))
-    }
-}
-
-/// A name with the path before it: the characters that IAM lets them have, and no empty part.
-fn is_principal_path(text: &str) -> bool {
-    text.split('/').all(|part| {
-        !part.is_empty()
-            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_+=,.@-:".contains(&b))
-    })
-}
-
-fn is_service(name: &str) -> bool {
-    let name = name.strip_suffix(".cn").unwrap_or(name);
-    let short = name.strip_suffix(".amazonaws.com");
-    short.is_some_and(|short| {
-        short.split('.').all(|label| {
-            !label.is_empty()
-                && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-        })
-    })
-}
-
-/// An identity provider: the ARN of a SAML or OpenID Connect provider, or a well-known domain.
-fn is_provider(name: &str) -> bool {
-    match Arn::parse(name) {
-        Some(arn) => {
-            arn.service == "iam"
-                && is_account(arn.account)
-                && ["saml-provider/", "oidc-provider/"]
-                    .iter()
-                    .any(|class| arn.resource.strip_prefix(class).is_some_and(is_principal_path))
+fn resources(
+    kind: Kind,
+    version: Version,
+    these: Option<Many<String>>,
+    all_but: Option<Many<String>>,
+) -> Result<Patterns, Malformed> {
+    let found = one_of("Resource", these, all_but)?;
+    match (kind, found) {
+        // The role itself is meant.
+        (Kind::Trust, None) => Ok(Patterns { negated: false, patterns: vec!["*".to_owned()] }),
+        (Kind::Trust, Some(Patterns { negated, .. })) => {
+            let aws = match negated {
+                false => "Has prohibited field Resource",
+                true => "AssumeRole policy must not contain resources.",
+            };
+            Err(fault("a trust policy names no resource", aws))
         }
-        None => {
-            name.contains('.')
-                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b))
+        (Kind::Key, None) => Ok(Patterns::default()),
+        (_, None) => {
+            Err(fault("a statement has no Resource", "Policy statement must contain resources."))
+        }
+        (_, Some(found)) => {
+            found.patterns.iter().try_for_each(|text| grammar::resource(text, version))?;
+            Ok(found)
         }
     }
 }
@@ -406,46 +355,19 @@ fn conditions(
 ) -> Result<Vec<Condition>, Malformed> {
     let mut found = Vec::new();
     for (name, keys) in written.map(|w| w.0).unwrap_or_default() {
-        let (quantifier, operator, if_exists) = operator(&name)
+        let (quantifier, operator, if_exists) = grammar::operator(&name)
             .ok_or_else(|| syntax(format!("`{name}` is not a condition operator")))?;
         for (key, values) in keys.0 {
-            if !is_condition_key(&key) {
-                return Err(syntax(format!("`{key}` is not a condition key")));
-            }
+            grammar::condition_key(&key)?;
             let values: Vec<String> = values.0.into_iter().map(|v| v.0).collect();
             if let Some(bad) = values.iter().find(|v| !suits(operator, v, version)) {
-                return Err(syntax(format!("{operator} can't compare with `{bad}`")));
+                let why = format!("{operator} can't compare with `{bad}`");
+                return Err(fault(why, super::malformed::LEGACY));
             }
             found.push(Condition { quantifier, operator, if_exists, key, values });
         }
     }
     Ok(found)
-}
-
-/// Takes `ForAnyValue:StringLikeIfExists` apart.
-fn operator(name: &str) -> Option<(Option<Quantifier>, &'static str, bool)> {
-    let (quantifier, rest) = match name.split_once(':') {
-        Some(("ForAllValues", rest)) => (Some(Quantifier::ForAllValues), rest),
-        Some(("ForAnyValue", rest)) => (Some(Quantifier::ForAnyValue), rest),
-        Some(_) => return None,
-        None => (None, name),
-    };
-    let (rest, if_exists) = match rest.strip_suffix("IfExists") {
-        Some(rest) if rest != "Null" => (rest, true),
-        Some(_) => return None,
-        None => (rest, false),
-    };
-    let known = OPERATORS.iter().find(|o| **o == rest)?;
-    Some((quantifier, known, if_exists))
-}
-
-/// `service:Name`, with a tag's key behind a slash where it has one.
-fn is_condition_key(key: &str) -> bool {
-    let Some((service, name)) = key.split_once(':') else { return false };
-    !service.is_empty()
-        && service.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b))
-        && !name.is_empty()
-        && !name.chars().any(char::is_control)
 }
 
 #[cfg(test)]
@@ -621,6 +543,150 @@ mod tests {
         assert!(is_syntax(parse(text, Kind::Resource)));
     }
 
+    /// What IAM says of a document whose one statement has these members.
+    fn iam(kind: Kind, members: &str) -> String {
+        let text = format!(r#"{{"Version":"2012-10-17","Statement":{{{members}}}}}"#);
+        parse(&text, kind).map_or_else(|e| e.aws_text(kind).into_owned(), |_| "taken".to_owned())
+    }
+
+    #[test]
+    fn iam_s_own_words_are_known() {
+        let to = r#""Resource":"*""#;
+        let of = |rest: &str| iam(Kind::Managed, &format!(r#""Effect":"Allow",{rest}"#));
+        for (members, expected) in [
+            (format!(r#""Action":"kms:Get*",{to}"#), "taken"),
+            (to.to_owned(), "Policy statement must contain actions."),
+            (r#""Action":"*""#.to_owned(), "Policy statement must contain resources."),
+            (
+                format!(r#""Principal":"*","Action":"*",{to}"#),
+                "Policy document should not specify a principal.",
+            ),
+            (
+                format!(r#""Action":"Decrypt",{to}"#),
+                "Actions/Conditions must be prefaced by a vendor, e.g., iam, sdb, ec2, etc.",
+            ),
+            (format!(r#""Action":"a a:b",{to}"#), "Vendor a a is not valid"),
+            (format!(r#""Action":"a:b:c",{to}"#), "Actions/Condition can contain only one colon."),
+            (format!(r#""Action":"*","NotAction":"*",{to}"#), "Syntax errors in policy."),
+            (
+                r#""Action":"*","Resource":"secret""#.to_owned(),
+                "Resource secret must be in ARN format or \"*\".",
+            ),
+            (
+                r#""Action":"*","Resource":"arn:x:kms:::k""#.to_owned(),
+                "Partition \"x\" is not valid for resource \"arn:x:kms:::k\".",
+            ),
+            (
+                r#""Action":"*","Resource":"arn:aws:s3::b""#.to_owned(),
+                "The policy failed legacy parsing",
+            ),
+            (
+                r#""Action":"*","Resource":"arn:aws:kms:*:${aws:PrincipalAccount}:key/*""#
+                    .to_owned(),
+                "The policy failed legacy parsing",
+            ),
+            (
+                format!(r#""Action":"*",{to},"Condition":{{"DateLessThan":{{"a:b":"soon"}}}}"#),
+                "The policy failed legacy parsing",
+            ),
+            (
+                format!(r#""Action":"*",{to},"Condition":{{"StringIs":{{"a:b":"c"}}}}"#),
+                "Syntax errors in policy.",
+            ),
+        ] {
+            assert_eq!(of(&members), expected, "{members}");
+        }
+        assert_eq!(
+            iam(Kind::Managed, r#""Effect":"allow","Action":"*","Resource":"*""#),
+            "The policy failed legacy parsing"
+        );
+        let old =
+            r#"{"Version":"2008-10-17","Statement":{"Effect":"Deny","Action":"*","Resource":"*"}}"#;
+        assert!(parse(old, Kind::Identity).is_ok());
+        let refused = parse(old, Kind::Managed).expect_err("an old version");
+        assert_eq!(
+            refused.aws_text(Kind::Managed),
+            "Policy document must be version 2012-10-17 or greater."
+        );
+    }
+
+    #[test]
+    fn a_trust_policy_names_who_may_assume_the_role_and_no_resource() {
+        let of = |rest: &str| iam(Kind::Trust, &format!(r#""Effect":"Allow",{rest}"#));
+        let who = r#""Principal":{"AWS":"111122223333"}"#;
+        let assume = r#""Action":"sts:AssumeRole""#;
+        for (members, expected) in [
+            (format!("{who},{assume}"), "taken"),
+            (format!(r#"{who},"Action":["sts:AssumeRole","sts:TagSession"],"Sid":"""#), "taken"),
+            (assume.to_owned(), "Missing required field Principal"),
+            (who.to_owned(), "Missing required field Action"),
+            (
+                format!(r#"{who},"Action":"*""#),
+                "AssumeRole policy may only specify STS AssumeRole actions.",
+            ),
+            (format!(r#"{who},{assume},"Resource":"*""#), "Has prohibited field Resource"),
+            (
+                format!(r#"{who},{assume},"NotResource":"*""#),
+                "AssumeRole policy must not contain resources.",
+            ),
+            (
+                format!(r#""NotPrincipal":{{"AWS":"111122223333"}},{assume}"#),
+                "Allow with NotPrincipal is not allowed.",
+            ),
+            (
+                format!(r#""Principal":{{"AWS":"ada"}},{assume}"#),
+                "Invalid principal in policy: \"AWS\":\"ada\"",
+            ),
+            (
+                format!(r#""Principal":{{"Service":"ec2"}},{assume}"#),
+                "Invalid principal in policy: \"SERVICE\":\"ec2\"",
+            ),
+            (
+                format!(r#""Principal":{{"Federated":"login.example.com/"}},{assume}"#),
+                "Invalid principal in policy: \"FEDERATED\":\"login.example.com/\"",
+            ),
+        ] {
+            assert_eq!(of(&members), expected, "{members}");
+        }
+        let read =
+            parse(&format!(r#"{{"Statement":{{"Effect":"Allow",{who},{assume}}}}}"#), Kind::Trust);
+        let resources = read.map(|d| d.statements[0].resources.patterns.clone());
+        assert_eq!(resources, Ok(vec!["*".to_owned()]), "the role itself");
+        let key = r#"{"StringEquals":{"oidc.example.com/id/1:sub":"system:serviceaccount:a:b"}}"#;
+        assert_eq!(of(&format!(r#"{who},{assume},"Condition":{key}"#)), "taken");
+    }
+
+    #[test]
+    fn white_space_does_not_count_in_iam_s_policies() {
+        let with = |filler: &str, count: usize| {
+            format!("{{\"Statement\":{{{ALLOW}}}{}}}", filler.repeat(count))
+        };
+        assert!(parse(&with(" ", 100_000), Kind::Session).is_ok());
+        assert!(matches!(parse(&with(" ", 300_000), Kind::Session), Err(Malformed::TooLong(2048))));
+        let long = parse(&with("x", 2048), Kind::Session);
+        assert_eq!(long, Err(Malformed::TooLong(2048)));
+        let text = |kind| Malformed::TooLong(8192).aws_text(kind).into_owned();
+        assert_eq!(text(Kind::Trust), "Cannot exceed quota for ACLSizePerRole: 8192");
+        assert_eq!(text(Kind::Managed), "Cannot exceed quota for PolicySize: 8192");
+    }
+
+    #[test]
+    fn values_that_an_operator_can_t_compare_with_are_refused() {
+        for bad in [
+            r#"{"IpAddress":{"aws:SourceIp":"10.0.0.0/33"}}"#,
+            r#"{"NotIpAddress":{"aws:SourceIp":["10.0.0.0/8","here"]}}"#,
+            r#"{"DateGreaterThan":{"aws:CurrentTime":"2026-02-30"}}"#,
+            r#"{"BinaryEquals":{"a:b":"*"}}"#,
+            r#"{"NumericEquals":{"a:b":"${aws:username}"}}"#,
+            r#"{"Null":{"a:b":"maybe"}}"#,
+            r#"{"StringEquals":{"a:b":"${aws:username"}}"#,
+        ] {
+            assert!(is_syntax(with_condition(bad)), "{bad}");
+        }
+        assert!(with_condition(r#"{"IpAddress":{"aws:SourceIp":"::ffff:10.0.0.0/104"}}"#).is_ok());
+        assert!(with_condition(r#"{"ArnLike":{"aws:PrincipalArn":"*"}}"#).is_ok());
+    }
+
     #[test]
     fn length_and_depth_are_bounded() {
         let long = " ".repeat(20_481);
@@ -635,7 +701,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_read_or_refused(text in "\\PC{0,200}") {
-            for kind in [Kind::Identity, Kind::Resource, Kind::Key] {
+            for kind in [Kind::Identity, Kind::Managed, Kind::Trust, Kind::Resource, Kind::Key] {
                 drop(parse(&text, kind));
             }
         }

@@ -10,9 +10,12 @@ mod decide;
 pub mod document;
 pub mod facts;
 mod glob;
+mod grammar;
+pub mod malformed;
 pub mod managed;
 mod operators;
 mod pattern;
+pub mod quotas;
 pub mod reach;
 mod written;
 

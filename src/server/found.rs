@@ -7,12 +7,12 @@ use crate::config::Config;
 use crate::custody::lane::Lane;
 use crate::custody::pkcs11::init_token;
 use crate::custody::profile::Profile;
+use crate::envelope::access_key::{self, Holder};
 use crate::envelope::store_key::StoreKey;
-use crate::identity::access_key;
 use crate::name::{BackingKeyId, Scheme, is_account, is_region};
 use crate::policy::managed;
 use crate::secret::Secret;
-use crate::store::identity::{AccessKey, Account, Principal};
+use crate::store::identity::{Account, Principal};
 use crate::store::meta::{Site, put_site};
 use crate::store::principals::User;
 use crate::store::{self, Store};
@@ -160,19 +160,13 @@ impl Plan {
         world: &World,
     ) -> Result<Administrator, Error> {
         let random = &*world.random;
-        let secret = access_key::random_secret(random)?;
-        let id = access_key::random_id(random, "AKIA")?;
         let arn = format!("arn:aws:iam::{}:user/administrator", self.account);
         let principal_id = access_key::random_id(random, "AIDA")?;
-        let principal = (arn.as_str(), principal_id.as_str(), Principal::User);
         let now = world.clock.now();
-        let key: AccessKey = appliance.authenticator.issue(
-            random,
-            now,
-            principal,
-            &self.account,
-            (id.clone(), &secret),
-        )?;
+        let holder =
+            Holder { account: &self.account, arn: &arn, id: &principal_id, kind: Principal::User };
+        let (key, secret) = appliance.services.mint.make(random, now, holder)?;
+        let id = key.id.clone();
         let account = Account { id: self.account.clone(), created: now };
         let user = User {
             account: self.account.clone(),

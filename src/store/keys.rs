@@ -219,11 +219,12 @@ impl Rows<'_> {
         Ok(())
     }
 
-    /// Takes a KMS key's row away, and the aliases that point to it.
+    /// Takes a KMS key's row away, the aliases that point to it and the grants on it.
     pub fn delete_key(&mut self, key: &Key) -> Result<()> {
         for alias in self.aliases_of(&key.account, &key.id)? {
             self.delete_alias(&alias.account, &alias.name)?;
         }
+        self.delete_grants_on(&key.id)?;
         self.touch::<Key>(&key.id);
         self.tx().execute("DELETE FROM kms_key WHERE id = ?1", &[(&key.id).into()])?;
         Ok(())

@@ -6,6 +6,8 @@
 //! A write closure may run again after a conflict, and many run inside one transaction
 //! (group commit), so it never calls hardware and never blocks: wrap first, write after.
 
+pub mod audit;
+pub mod grants;
 pub mod identity;
 pub mod keys;
 pub mod listing;
@@ -14,6 +16,7 @@ pub mod migrate;
 pub mod outbox;
 pub mod principals;
 pub mod records;
+pub mod revoked;
 pub mod secrets;
 pub mod sqlite;
 

@@ -5,7 +5,7 @@
 
 use super::keys::Tag;
 use super::records::{Document, Made, Records, Rows, belongs};
-use super::{Result, Value};
+use super::{Result, Value, one};
 use crate::clock::Time;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -202,6 +202,8 @@ pub trait Named: Document {
     const SAVE: &'static str;
     /// Deletes: `?1` account, `?2` folded.
     const DELETE: &'static str;
+    /// How many there are in account `?1`.
+    const COUNT: &'static str;
     /// Up to `?3` whose folded names come after `?2` in account `?1`, by name.
     const LIST: &'static str;
 }
@@ -234,6 +236,8 @@ macro_rules! named {
             );
             const DELETE: &'static str =
                 concat!("DELETE FROM ", $table, " WHERE account = ?1 AND folded = ?2");
+            const COUNT: &'static str =
+                concat!("SELECT count(*) FROM ", $table, " WHERE account = ?1");
             const LIST: &'static str = concat!(
                 "SELECT doc, mac FROM ",
                 $table,
@@ -282,6 +286,17 @@ impl Rows<'_> {
         let folded = name.to_ascii_lowercase();
         self.tx().execute(D::DELETE, &[account.into(), (&folded).into()])?;
         Ok(())
+    }
+
+    /// How many documents of this kind an account has.
+    pub fn count_named<D: Named>(&mut self, account: &str) -> Result<i64> {
+        let count = one(self.tx(), D::COUNT, &[account.into()], |row| row.int(0))?;
+        Ok(count.unwrap_or(0))
+    }
+
+    /// All of an account's documents of this kind, by name.
+    pub fn all_named<D: Named>(&mut self, account: &str) -> Result<Vec<D>> {
+        self.list_named(account, "", i64::MAX)
     }
 
     /// Up to `limit` of an account's documents of this kind whose names come after `after`, by name

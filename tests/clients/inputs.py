@@ -28,6 +28,9 @@ def meaningful(appliance):
     new = {"Name": name, "SecretString": "x", "ClientRequestToken": str(uuid.uuid4())}
     secret = appliance.raw("secretsmanager.CreateSecret", new).json
     sealed = appliance.raw("TrentService.Encrypt", {"KeyId": key, "Plaintext": PLANTED_BLOB})
+    root = f"arn:aws:iam::{appliance.account_id}:root"
+    grant = {"KeyId": key, "GranteePrincipal": root, "Operations": ["Decrypt"]}
+    granted = appliance.raw("TrentService.CreateGrant", grant).json
     policy = json.dumps(KEY_POLICY).replace("{account}", appliance.account_id)
     return {
         "KeyId": key,
@@ -39,6 +42,10 @@ def meaningful(appliance):
         "SecretIdList": [secret["ARN"]],
         "Name": f"{name}-2",
         "CiphertextBlob": sealed.json["CiphertextBlob"],
+        "GrantId": granted["GrantId"],
+        "GranteePrincipal": root,
+        "RetiringPrincipal": root,
+        "Operations": ["Decrypt"],
         "Plaintext": PLANTED_BLOB,
         "KeySpec": "AES_256",
         "Policy": policy,
@@ -60,12 +67,15 @@ def good_input(service, name, given):
     given = dict(given)
     more = {
         "BatchGetSecretValue": ["SecretIdList"],
+        "CreateGrant": ["GranteePrincipal"],
         "CreateSecret": ["ClientRequestToken"],
         "Decrypt": ["CiphertextBlob", "KeyId"],
         "GenerateDataKey": ["KeySpec"],
         "GenerateDataKeyWithoutPlaintext": ["KeySpec"],
         "GenerateRandom": ["NumberOfBytes"],
+        "ListRetirableGrants": ["RetiringPrincipal"],
         "ReEncrypt": ["CiphertextBlob"],
+        "RetireGrant": ["KeyId", "GrantId"],
         "PutSecretValue": ["ClientRequestToken", "SecretString"],
         "UpdateSecret": ["ClientRequestToken"],
         "UpdateSecretVersionStage": ["MoveToVersionId"],

@@ -8,12 +8,12 @@ SECRETS_MANAGER = """
 """.split()
 
 KMS = """
-    CancelKeyDeletion CreateAlias CreateKey Decrypt DeleteAlias DescribeKey DisableKey
+    CancelKeyDeletion CreateAlias CreateGrant CreateKey Decrypt DeleteAlias DescribeKey DisableKey
     DisableKeyRotation EnableKey EnableKeyRotation Encrypt GenerateDataKey
     GenerateDataKeyWithoutPlaintext GenerateRandom GetKeyPolicy GetKeyRotationStatus ListAliases
-    ListKeyPolicies ListKeyRotations ListKeys ListResourceTags PutKeyPolicy ReEncrypt
-    RotateKeyOnDemand ScheduleKeyDeletion TagResource UntagResource UpdateAlias
-    UpdateKeyDescription
+    ListGrants ListKeyPolicies ListKeyRotations ListKeys ListResourceTags ListRetirableGrants
+    PutKeyPolicy ReEncrypt RetireGrant RevokeGrant RotateKeyOnDemand ScheduleKeyDeletion
+    TagResource UntagResource UpdateAlias UpdateKeyDescription
 """.split()
 
 CLOUDTRAIL = """
@@ -25,10 +25,24 @@ OPERATIONS += [("cloudtrail", name) for name in CLOUDTRAIL]
 OPERATIONS += [("secretsmanager", name) for name in SECRETS_MANAGER]
 
 # These speak the Query protocol.
-IAM = []
+IAM = """
+    AddUserToGroup AttachGroupPolicy AttachRolePolicy AttachUserPolicy CreateAccessKey CreateGroup
+    CreatePolicy CreatePolicyVersion CreateRole CreateUser DeleteAccessKey DeleteGroup
+    DeleteGroupPolicy DeletePolicy DeletePolicyVersion DeleteRole DeleteRolePermissionsBoundary
+    DeleteRolePolicy DeleteUser DeleteUserPermissionsBoundary DeleteUserPolicy DetachGroupPolicy
+    DetachRolePolicy DetachUserPolicy GetAccessKeyLastUsed GetAccountSummary GetGroup GetGroupPolicy
+    GetPolicy GetPolicyVersion GetRole GetRolePolicy GetUser GetUserPolicy ListAccessKeys
+    ListAccountAliases ListAttachedGroupPolicies ListAttachedRolePolicies ListAttachedUserPolicies
+    ListEntitiesForPolicy ListGroupPolicies ListGroups ListGroupsForUser ListPolicies ListPolicyTags
+    ListPolicyVersions ListRolePolicies ListRoleTags ListRoles ListUserPolicies ListUserTags
+    ListUsers PutGroupPolicy PutRolePermissionsBoundary PutRolePolicy PutUserPermissionsBoundary
+    PutUserPolicy RemoveUserFromGroup SetDefaultPolicyVersion TagPolicy TagRole TagUser UntagPolicy
+    UntagRole UntagUser UpdateAccessKey UpdateAssumeRolePolicy UpdateGroup UpdateRole
+    UpdateRoleDescription UpdateUser
+""".split()
 
 STS = """
-    GetCallerIdentity
+    AssumeRole GetAccessKeyInfo GetCallerIdentity GetSessionToken
 """.split()
 
 QUERY_OPERATIONS = [("iam", name) for name in IAM]

@@ -291,6 +291,9 @@ def lists(target):
         for n in range(2):
             alias = {"AliasName": f"alias/{name}-{n}-{key}", "TargetKeyId": key}
             target.raw("TrentService.CreateAlias", alias)
+            root = f"arn:aws:iam::{target.account_id}:root"
+            grant = {"KeyId": key, "GranteePrincipal": root, "RetiringPrincipal": root}
+            target.raw("TrentService.CreateGrant", {**grant, "Operations": ["Decrypt"]})
             target.raw("TrentService.RotateKeyOnDemand", {"KeyId": key})
             time.sleep(0.01)
     secrets = []
@@ -307,6 +310,8 @@ def lists(target):
     return {
         "TrentService.ListKeys": ({"Limit": 1}, None),
         "TrentService.ListAliases": ({"Limit": 1}, one),
+        "TrentService.ListGrants": (one, another),
+        "TrentService.ListRetirableGrants": ({"Limit": 1, "RetiringPrincipal": root}, None),
         "TrentService.ListResourceTags": (one, another),
         "TrentService.ListKeyRotations": (one, another),
         "secretsmanager.ListSecrets": (

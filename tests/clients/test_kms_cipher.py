@@ -217,10 +217,6 @@ def test_bad_base64_is_a_serialization_error(appliance, key):
     assert appliance.raw("TrentService.Encrypt", body).code == "SerializationException"
 
 
-def test_grant_tokens_are_taken(kms, key):
-    kms.encrypt(KeyId=key["KeyId"], Plaintext=b"x", GrantTokens=["token"])
-
-
 # ---- Key states ------------------------------------------------------------------------------
 
 

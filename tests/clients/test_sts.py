@@ -1,5 +1,6 @@
 """STS and the Query protocol, as the AWS CLI, boto3 and a hand that types forms see them."""
 
+from email.utils import parsedate_to_datetime
 from urllib.parse import urlencode
 from xml.etree import ElementTree
 
@@ -136,3 +137,117 @@ def test_an_unknown_action_is_named_in_awss_words(appliance):
     answer = form(appliance, {"Action": "<b>&\x01", "Version": STS_VERSION})
     text = "Could not find operation <b>&\ufffd for version 2011-06-15"
     assert code(answer) == ("InvalidAction", text)
+
+
+def temporary(answer):
+    """The credentials of an answer, for botocore."""
+    given = answer["Credentials"]
+    return Credentials(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
+
+
+def error_of(call, **parameters):
+    """Code and text of the error that a boto3 call ends with."""
+    with pytest.raises(ClientError) as caught:
+        call(**parameters)
+    error = caught.value.response["Error"]
+    return error["Code"], error["Message"]
+
+
+def test_a_users_session_is_the_user_for_every_service_and_in_every_form(appliance, sts, name):
+    answer = sts.get_session_token(DurationSeconds=900)
+    given = answer["Credentials"]
+    assert given["AccessKeyId"].startswith("ASIA") and len(given["AccessKeyId"]) == 20
+    left = (given["Expiration"] - answer_time(answer)).total_seconds()
+    assert 895 <= left <= 905
+    credentials = temporary(answer)
+    who = appliance.client("sts", credentials=credentials).get_caller_identity()
+    assert who["Arn"] == sts.get_caller_identity()["Arn"]
+    secrets = appliance.client("secretsmanager", credentials=credentials)
+    secrets.create_secret(Name=name, SecretString="by a session")
+    assert secrets.get_secret_value(SecretId=name)["SecretString"] == "by a session"
+    request = AWSRequest("GET", f"{appliance.endpoint}/?{urlencode(caller_identity())}")
+    SigV4QueryAuth(credentials, "sts", appliance.region, expires=60).add_auth(request)
+    path = request.url.removeprefix(appliance.endpoint)
+    assert appliance.post(b"", {}, path=path, method="GET").status == 200
+
+
+def answer_time(answer):
+    """When the server says that it answered."""
+    return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+
+
+def test_a_session_asks_for_no_other_session_token(appliance, sts):
+    client = appliance.client("sts", credentials=temporary(sts.get_session_token()))
+    text = "Cannot call GetSessionToken with session credentials"
+    assert error_of(client.get_session_token) == ("AccessDenied", text)
+
+
+def test_a_session_without_a_second_factor_is_not_had_with_one(sts):
+    serial = "arn:aws:iam::000000000000:mfa/x"
+    code_, _ = error_of(sts.get_session_token, SerialNumber=serial, TokenCode="123456")
+    assert code_ == "AccessDenied"
+
+
+def test_a_token_that_is_forged_altered_or_missing_is_refused(appliance, sts):
+    one, two = (temporary(sts.get_session_token()) for _ in range(2))
+    first, last = one.token[:40], one.token[41:]
+    bad = {
+        "altered": Credentials(one.access_key, one.secret_key, f"{first}{'A' if one.token[40] != 'A' else 'B'}{last}"),
+        "of another session": Credentials(one.access_key, one.secret_key, two.token),
+        "none": Credentials(one.access_key, one.secret_key),
+        "no token": Credentials(one.access_key, one.secret_key, "x" * 20_000),
+        "invented": Credentials("ASIAIOSFODNN7EXAMPLE", one.secret_key, one.token),
+        "of a long-term key": Credentials(
+            appliance.credentials.access_key, appliance.credentials.secret_key, one.token
+        ),
+    }
+    for what, credentials in bad.items():
+        answer = form(appliance, caller_identity(), credentials=credentials)
+        text = "The security token included in the request is invalid."
+        assert (answer.status, code(answer)) == (403, ("InvalidClientTokenId", text)), what
+        answer = appliance.raw("TrentService.ListKeys", {}, credentials=credentials)
+        assert (answer.status, answer.code) == (400, "UnrecognizedClientException"), what
+    wrong = Credentials(one.access_key, two.secret_key, one.token)
+    answer = form(appliance, caller_identity(), credentials=wrong)
+    assert code(answer)[0] == "SignatureDoesNotMatch"
+
+
+def test_a_token_of_another_appliance_is_refused(appliance, sts, own_appliance):
+    other = own_appliance()
+    answer = form(other, caller_identity(), credentials=temporary(sts.get_session_token()))
+    assert code(answer)[0] == "InvalidClientTokenId"
+
+
+def test_a_session_outlives_a_restart(own_appliance):
+    appliance = own_appliance()
+    credentials = temporary(appliance.client("sts").get_session_token())
+    appliance.stop()
+    appliance.start()
+    assert form(appliance, caller_identity(), credentials=credentials).status == 200
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 899, 129_601, 2**31 - 1])
+def test_a_duration_out_of_bounds_is_refused(appliance, seconds):
+    client = appliance.client("sts", validate=False)
+    code_, text = error_of(client.get_session_token, DurationSeconds=seconds)
+    assert code_ == "ValidationError"
+    assert "durationSeconds" in text
+
+
+def test_an_access_key_tells_its_account(appliance, sts):
+    for id_ in (
+        appliance.credentials.access_key,
+        sts.get_session_token()["Credentials"]["AccessKeyId"],
+    ):
+        assert sts.get_access_key_info(AccessKeyId=id_)["Account"] == appliance.account_id
+    for id_ in ("AKIAIOSFODNN7EXAMPLE", "ASIA77777777AAAAAAAA", "ASIAAAAAAAABAAAAAAAA"):
+        assert error_of(sts.get_access_key_info, AccessKeyId=id_)[0] == "ValidationError"
+
+
+def test_no_credential_that_was_given_out_is_in_the_audit_log(appliance, sts):
+    given = sts.get_session_token()["Credentials"]
+    (path,) = appliance.directory.rglob("audit.jsonl")
+    log = path.read_text()
+    assert given["AccessKeyId"] in log
+    assert given["SecretAccessKey"] not in log
+    assert given["SessionToken"] not in log

@@ -1,5 +1,6 @@
 //! Encrypt, Decrypt, ReEncrypt.
 
+use super::grants::token;
 use super::source::{Need, Source};
 use super::terms::{
     EncryptionContext, Recipient, SYMMETRIC_DEFAULT, check_algorithm, no_recipient, symmetric,
@@ -67,6 +68,7 @@ impl Operation for Encrypt {
     type Output = EncryptOutput;
 
     async fn locate(call: &Call, input: &EncryptInput) -> Result<KeyTarget> {
+        token::check(call, input.grant_tokens.as_deref())?;
         EncryptionContext::pairs(input.encryption_context.as_ref())?;
         locate(call, given(&input.key_id, "keyId")?)
     }
@@ -150,6 +152,7 @@ impl Operation for Decrypt {
     type Output = DecryptOutput;
 
     async fn locate(call: &Call, input: &DecryptInput) -> Result<Source> {
+        token::check(call, input.grant_tokens.as_deref())?;
         EncryptionContext::pairs(input.encryption_context.as_ref())?;
         no_recipient(input.recipient.as_ref())?;
         Source::locate(call, input.key_id.as_deref(), input.ciphertext_blob.as_ref())
@@ -247,6 +250,7 @@ impl Operation for ReEncrypt {
     type Output = ReEncryptOutput;
 
     async fn locate(call: &Call, input: &ReEncryptInput) -> Result<Source> {
+        token::check(call, input.grant_tokens.as_deref())?;
         EncryptionContext::pairs(input.source_encryption_context.as_ref())?;
         EncryptionContext::pairs(input.destination_encryption_context.as_ref())?;
         Source::locate(call, input.source_key_id.as_deref(), input.ciphertext_blob.as_ref())

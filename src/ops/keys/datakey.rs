@@ -1,6 +1,7 @@
 //! GenerateDataKey, GenerateDataKeyWithoutPlaintext.
 
 use super::cipher::current_material;
+use super::grants::token;
 use super::terms::{EncryptionContext, Recipient, no_recipient, unless_dry};
 use super::{KeyTarget, check_grant_tokens, check_key_id, facts, locate};
 use crate::name::Service;
@@ -56,6 +57,7 @@ impl DataKeyInput {
     }
 
     fn locate(&self, call: &Call) -> Result<KeyTarget> {
+        token::check(call, self.grant_tokens.as_deref())?;
         self.length()?;
         EncryptionContext::pairs(self.encryption_context.as_ref())?;
         no_recipient(self.recipient.as_ref())?;

@@ -9,12 +9,20 @@ use crate::policy::Values;
 use crate::store::keys::Key;
 use std::borrow::Cow;
 
+/// What the constraints of grants ask for the encryption context by: name, value, name, value, ... No
+/// policy can name this key, since none may have a control character.
+pub(in crate::ops) const CONTEXT: &str = "kms:encryptioncontext\0";
+
 /// `kms:EncryptionContext:NAME` and `kms:EncryptionContextKeys`. Names of condition keys don't know
 /// letter case, so neither does NAME.
 pub(in crate::ops) fn of_context<'a>(context: &'a Context, key: &str) -> Option<Values<'a>> {
     if key == "kms:encryptioncontextkeys" {
         let names = context.keys().map(|name| Cow::Borrowed(name.as_str()));
         return Some(Values::Many(names.collect())).filter(|_| !context.is_empty());
+    }
+    if key == CONTEXT {
+        let pairs = context.iter().flat_map(|(name, value)| [name, value]);
+        return Some(Values::Many(pairs.map(|text| Cow::Borrowed(text.as_str())).collect()));
     }
     let wanted = key.strip_prefix("kms:encryptioncontext:")?;
     let found = context.iter().find(|(name, _)| name.to_lowercase() == wanted);

@@ -6,6 +6,7 @@ pub mod create;
 pub mod datakey;
 pub mod describe;
 pub(in crate::ops) mod facts;
+pub mod grants;
 pub mod list;
 pub mod material;
 pub mod policy;
@@ -24,8 +25,8 @@ use super::call::{Call, OwnPolicy, Target};
 use super::error::{Condition, Error, Result};
 use super::shape::Checks;
 use crate::name::{Arn, KeyRef, Service, alias_arn, is_account, is_key_id, key_arn};
-use crate::policy::Values;
 use crate::policy::document::Kind;
+use crate::policy::{Request, Values};
 use crate::store::keys::{Key, KeyManager, KeyState};
 use std::sync::Arc;
 
@@ -55,6 +56,10 @@ impl Target for KeyTarget {
             return self.alias.as_deref().map(Values::one);
         }
         facts::of_key(call, self.key.as_deref()?, key)
+    }
+    fn granted(&self, call: &Call, request: &Request<'_>) -> Result<Option<String>> {
+        let Some(key) = &self.key else { return Ok(None) };
+        grants::held::granted(call, &key.id, request, &|_| true)
     }
 }
 

@@ -6,7 +6,7 @@ use crate::envelope::context::Context;
 use crate::ops::call::{Call, NO_RESOURCE, OwnPolicy, Target};
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::shape::{Blob, Checks};
-use crate::policy::Values;
+use crate::policy::{Request, Values};
 use crate::secret::Secret;
 use crate::store::keys::Key;
 use std::sync::Arc;
@@ -34,6 +34,9 @@ impl Target for Source {
     }
     fn fact<'a>(&'a self, call: &'a Call, key: &str) -> Option<Values<'a>> {
         self.target.fact(call, key)
+    }
+    fn granted(&self, call: &Call, request: &Request<'_>) -> Result<Option<String>> {
+        self.target.granted(call, request)
     }
 }
 

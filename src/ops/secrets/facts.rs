@@ -2,9 +2,11 @@
 //! <https://docs.aws.amazon.com/service-authorization/latest/reference/list_awssecretsmanager.html>.
 
 use crate::name::Service;
+use crate::ops::keys::facts::CONTEXT;
 use crate::ops::scene::tag;
 use crate::policy::{Facts, Values};
 use crate::store::secrets::Secret;
+use std::borrow::Cow;
 
 /// `secretsmanager:SecretId`: what the request names the secret by.
 pub(super) fn secret_id<'a>(key: &str, named: Option<&'a String>) -> Option<Values<'a>> {
@@ -69,6 +71,10 @@ impl Facts for Through<'_> {
             "aws:viaawsservice" => Some(Values::truth(true)),
             "kms:encryptioncontext:secretarn" => Some(Values::one(self.arn)),
             "kms:encryptioncontext:secretversionid" => Some(Values::one(self.version)),
+            CONTEXT => {
+                let pairs = ["SecretARN", self.arn, "SecretVersionId", self.version];
+                Some(Values::Many(pairs.map(Cow::Borrowed).to_vec()))
+            }
             "kms:encryptioncontextkeys" => {
                 Some(Values::Many(vec!["SecretARN".into(), "SecretVersionId".into()]))
             }

@@ -32,10 +32,13 @@ CREATE TABLE revoked_session (
 CREATE INDEX revoked_session_account ON revoked_session (account, id);
 CREATE INDEX revoked_session_expires ON revoked_session (expires);
 
--- Grants on KMS keys.
+-- Grants on KMS keys. grantee, retiring: the unique ids of the principals (`AIDA...`), which are never
+-- used again; an account's number for the account.
 CREATE TABLE kms_grant (
-    id TEXT PRIMARY KEY, key TEXT NOT NULL, account TEXT NOT NULL, retiring TEXT,
+    id TEXT PRIMARY KEY, key TEXT NOT NULL, grantee TEXT NOT NULL, retiring TEXT, name TEXT,
     doc BLOB NOT NULL, mac BLOB NOT NULL
 ) STRICT;
 CREATE INDEX kms_grant_key ON kms_grant (key, id);
+CREATE INDEX kms_grant_grantee ON kms_grant (key, grantee, id);
 CREATE INDEX kms_grant_retiring ON kms_grant (retiring, id) WHERE retiring IS NOT NULL;
+CREATE INDEX kms_grant_name ON kms_grant (key, name, id) WHERE name IS NOT NULL;

@@ -1,7 +1,7 @@
 //! Access keys: made here, their secrets sealed under a key of the store key's.
 
+use super::{Error, store_key};
 use crate::clock::{NoRandomness, Random, Time, random_bytes};
-use crate::envelope::{self, store_key};
 use crate::secret::{Key, Secret};
 use crate::store::identity::{AccessKey, Principal};
 
@@ -31,31 +31,56 @@ pub fn random_secret(random: &dyn Random) -> Result<Secret, NoRandomness> {
     Ok(secret)
 }
 
-/// A new access key for a principal.
-pub fn make(
-    sealing: &Key,
-    random: &dyn Random,
-    now: Time,
-    principal: (&str, &str, Principal),
-    account: &str,
-    (id, secret): (String, &Secret),
-) -> Result<AccessKey, envelope::Error> {
-    let (arn, principal_id, kind) = principal;
-    let sealed_secret = store_key::seal_small(sealing, random, &id, secret)?;
-    Ok(AccessKey {
-        id,
-        account: account.to_owned(),
-        principal: arn.to_owned(),
-        principal_id: principal_id.to_owned(),
-        kind,
-        active: true,
-        created: now,
-        sealed_secret,
-    })
+/// Who an access key is made for.
+#[derive(Clone, Copy)]
+pub struct Holder<'a> {
+    /// The account.
+    pub account: &'a str,
+    /// The principal's ARN.
+    pub arn: &'a str,
+    /// Its unique id.
+    pub id: &'a str,
+    /// Whether it is the root or a user.
+    pub kind: Principal,
+}
+
+/// Makes access keys.
+pub struct Mint(Key);
+
+impl Mint {
+    /// Sealing under this key, derived from the store key by [`SEALING`].
+    pub fn new(sealing: Key) -> Self {
+        Self(sealing)
+    }
+
+    /// A new access key and its secret, which is told once. Whoever asked for it stores it.
+    ///
+    /// # Errors
+    /// Without randomness, and if a primitive fails.
+    pub fn make(
+        &self,
+        random: &dyn Random,
+        now: Time,
+        holder: Holder<'_>,
+    ) -> Result<(AccessKey, Secret), Error> {
+        let (id, secret) = (random_id(random, "AKIA")?, random_secret(random)?);
+        let sealed_secret = store_key::seal_small(&self.0, random, &id, &secret)?;
+        let key = AccessKey {
+            id,
+            account: holder.account.to_owned(),
+            principal: holder.arn.to_owned(),
+            principal_id: holder.id.to_owned(),
+            kind: holder.kind,
+            active: true,
+            created: now,
+            sealed_secret,
+        };
+        Ok((key, secret))
+    }
 }
 
 /// An access key's secret.
-pub fn open(sealing: &Key, key: &AccessKey) -> Result<Secret, envelope::Error> {
+pub fn open(sealing: &Key, key: &AccessKey) -> Result<Secret, Error> {
     store_key::open_small(sealing, &key.id, &key.sealed_secret)
 }
 
@@ -74,14 +99,12 @@ mod tests {
 
     #[test]
     fn a_sealed_secret_opens_for_its_own_access_key_only() {
+        let mint = Mint::new(Key::take(&mut [3; 32]));
+        let holder =
+            Holder { account: "111111111111", arn: "arn", id: "AIDA", kind: Principal::User };
+        let make = || mint.make(&SystemRandom, Time(0), holder).expect("seals");
+        let ((mut one, secret), (two, _)) = (make(), make());
         let sealing = Key::take(&mut [3; 32]);
-        let secret = Secret::copy_of(b"secret");
-        let principal = ("arn", "AIDA", Principal::User);
-        let make = |id: &str| {
-            let key = (id.to_owned(), &secret);
-            make(&sealing, &SystemRandom, Time(0), principal, "111111111111", key).expect("seals")
-        };
-        let (mut one, two) = (make("AKIA1"), make("AKIA2"));
         assert!(open(&sealing, &one).is_ok_and(|s| s == secret));
         one.sealed_secret = two.sealed_secret;
         assert!(open(&sealing, &one).is_err());

@@ -1,0 +1,214 @@
+//! What IAM's operations act on: users, groups, roles and managed policies, and what they have in
+//! common.
+
+use super::name::{GroupName, Naming, RoleName, UserName};
+use super::{Called, called, no_such_entity};
+use crate::ops::call::{Call, Target};
+use crate::ops::error::{Error, Result};
+use crate::ops::scene::tag;
+use crate::policy::Values;
+use crate::store::keys::Tag;
+use crate::store::principals::{Group, Inline, ManagedPolicy, Named, Role, User, arn};
+use crate::store::records::Rows;
+use std::sync::Arc;
+
+/// A user, group, role or customer managed policy.
+pub trait Entity: Named + Clone {
+    /// What it is called in messages and ARNs.
+    const NOUN: &'static str;
+    /// Its path.
+    fn path(&self) -> &str;
+    /// Its tags.
+    fn tags(&self) -> &[Tag];
+    /// Its permissions boundary.
+    fn boundary(&self) -> Option<&str>;
+    /// Says that it has changed.
+    fn revise(&mut self);
+
+    /// Its ARN.
+    fn arn(&self) -> String {
+        arn(Self::NOUN, self.account(), self.path(), self.name())
+    }
+
+    /// AWS's answer that there is none of this name.
+    fn missing(name: &str) -> Error {
+        no_such_entity(format!("The {} with name {name} cannot be found.", Self::NOUN))
+    }
+}
+
+/// What policies hang on.
+pub trait Holder: Entity {
+    /// The member that names it.
+    type Naming: Naming;
+    /// What the operations on its policies are called.
+    const WORDS: Words;
+    /// Characters that its inline policies may have together, white space aside.
+    const INLINE_SIZE: usize;
+    /// Its inline policies, by name.
+    fn inline(&self) -> &[Inline];
+    /// The same, to be changed.
+    fn inline_mut(&mut self) -> &mut Vec<Inline>;
+    /// ARNs of attached policies.
+    fn attached(&self) -> &[String];
+    /// The same, to be changed.
+    fn attached_mut(&mut self) -> &mut Vec<String>;
+}
+
+/// The operations on the policies of a user, a group or a role.
+pub struct Words {
+    pub(super) attach: Called,
+    pub(super) detach: Called,
+    pub(super) list_attached: Called,
+    pub(super) put: Called,
+    pub(super) get: Called,
+    pub(super) delete: Called,
+    pub(super) list: Called,
+    pub(super) quota: &'static str,
+}
+
+macro_rules! words {
+    ($kind:literal) => {
+        Words {
+            attach: called!("Attach", $kind, "Policy"),
+            detach: called!("Detach", $kind, "Policy"),
+            list_attached: called!("ListAttached", $kind, "Policies"),
+            put: called!("Put", $kind, "Policy"),
+            get: called!("Get", $kind, "Policy"),
+            delete: called!("Delete", $kind, "Policy"),
+            list: called!("List", $kind, "Policies"),
+            quota: concat!("PoliciesPer", $kind),
+        }
+    };
+}
+
+macro_rules! entity {
+    ($document:ty, $noun:literal, |$this:ident| $tags:expr, |$bounded:ident| $boundary:expr) => {
+        impl Entity for $document {
+            const NOUN: &'static str = $noun;
+            fn path(&self) -> &str {
+                &self.path
+            }
+            fn tags(&self) -> &[Tag] {
+                let $this = self;
+                $tags
+            }
+            fn boundary(&self) -> Option<&str> {
+                let $bounded = self;
+                $boundary
+            }
+            fn revise(&mut self) {
+                self.revision += 1;
+            }
+        }
+    };
+}
+
+macro_rules! holder {
+    ($document:ty, $naming:ty, $kind:literal, $size:literal) => {
+        impl Holder for $document {
+            type Naming = $naming;
+            const WORDS: Words = words!($kind);
+            const INLINE_SIZE: usize = $size;
+            fn inline(&self) -> &[Inline] {
+                &self.inline
+            }
+            fn inline_mut(&mut self) -> &mut Vec<Inline> {
+                &mut self.inline
+            }
+            fn attached(&self) -> &[String] {
+                &self.attached
+            }
+            fn attached_mut(&mut self) -> &mut Vec<String> {
+                &mut self.attached
+            }
+        }
+    };
+}
+
+entity!(User, "user", |user| &user.tags, |user| user.boundary.as_deref());
+entity!(Group, "group", |_group| &[], |_group| None);
+entity!(Role, "role", |role| &role.tags, |role| role.boundary.as_deref());
+entity!(ManagedPolicy, "policy", |policy| &policy.tags, |_policy| None);
+holder!(User, UserName, "User", 2048);
+holder!(Group, GroupName, "Group", 5120);
+holder!(Role, RoleName, "Role", 10_240);
+
+/// A user, group, role or policy that a request names, there or not; of the caller's own account.
+pub struct Of<D> {
+    arn: String,
+    account: String,
+    name: String,
+    found: Option<Arc<D>>,
+}
+
+impl<D: Entity> Target for Of<D> {
+    fn arn(&self) -> &str {
+        &self.arn
+    }
+    fn owner(&self) -> &str {
+        &self.account
+    }
+    fn fact<'a>(&'a self, _: &'a Call, key: &str) -> Option<Values<'a>> {
+        attribute(&**self.found.as_ref()?, key)
+    }
+}
+
+/// The condition keys that an entity answers.
+pub(super) fn attribute<'a, D: Entity>(entity: &'a D, key: &str) -> Option<Values<'a>> {
+    if key == "iam:permissionsboundary" {
+        return entity.boundary().map(Values::one);
+    }
+    let wanted = ["aws:resourcetag/", "iam:resourcetag/"];
+    wanted.iter().find_map(|start| key.strip_prefix(start)).and_then(|k| tag(entity.tags(), k))
+}
+
+impl<D: Entity> Of<D> {
+    /// The one of this name, or the place where it would be.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub(super) fn named(call: &Call, name: &str) -> Result<Self> {
+        let account = call.caller.account.clone();
+        let found = call.records.named::<D>(&account, name)?;
+        let arn = match &found {
+            Some(entity) => entity.arn(),
+            None => arn(D::NOUN, &account, "/", name),
+        };
+        Ok(Self { arn, account, name: name.to_owned(), found })
+    }
+
+    /// The place of a new one.
+    pub(super) fn new(call: &Call, path: &str, name: &str) -> Self {
+        let account = call.caller.account.clone();
+        let arn = arn(D::NOUN, &account, path, name);
+        Self { arn, account, name: name.to_owned(), found: None }
+    }
+
+    /// It, or AWS's answer that there is none.
+    pub(super) fn there(&self) -> Result<&Arc<D>> {
+        self.found.as_ref().ok_or_else(|| D::missing(&self.name))
+    }
+}
+
+/// It as it is now, inside a transaction: the same one, not another of its name.
+pub(super) fn again<D: Entity>(rows: &mut Rows<'_>, known: &D) -> Result<D> {
+    let now = rows.named::<D>(known.account(), known.name())?;
+    now.filter(|d| d.id() == known.id()).ok_or_else(|| D::missing(known.name()))
+}
+
+/// Changes it, audited. `f` may run several times.
+pub(super) async fn change<D: Entity, T: Send + 'static>(
+    call: &Call,
+    target: &Of<D>,
+    mut f: impl FnMut(&mut D, &mut Rows<'_>) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let known = Arc::clone(target.there()?);
+    call.commit(move |rows| {
+        let mut entity = again(rows, &*known)?;
+        let done = f(&mut entity, rows)?;
+        entity.revise();
+        rows.put_named(&entity)?;
+        Ok(done)
+    })
+    .await
+}

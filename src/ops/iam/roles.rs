@@ -1,0 +1,417 @@
+//! CreateRole, GetRole, ListRoles, UpdateRole, UpdateRoleDescription, UpdateAssumeRolePolicy,
+//! DeleteRole.
+
+use super::account::Everything;
+use super::boundary::{self, BoundaryOut, OneInput};
+use super::entity::{Of, again, change};
+use super::list::{BelowInput, Next};
+use super::name::{self, Naming, RoleName, check_path};
+use super::tags::{self, TagPair};
+use super::users::bare;
+use super::{documents, encoded, exceeded, quota, route};
+use crate::envelope::access_key::random_id;
+use crate::name::Service;
+use crate::ops::call::{Allowed, Call};
+use crate::ops::error::{Condition, Error, Result};
+use crate::ops::scene::iso;
+use crate::ops::shape::{Checks, Empty, given};
+use crate::ops::{Access, Input, Operation, Route};
+use crate::policy::Values;
+use crate::store::principals::Role;
+use crate::store::records::Made;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The shortest of longest sessions, and what holds if nothing is said: an hour.
+const SHORTEST: i64 = 3600;
+/// The longest that a role's sessions may be: 12 hours.
+const LONGEST: i64 = 43_200;
+
+/// A role in an answer.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct RoleOut {
+    path: String,
+    role_name: String,
+    role_id: String,
+    arn: String,
+    create_date: String,
+    assume_role_policy_document: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<String>,
+    max_session_duration: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    permissions_boundary: Option<BoundaryOut>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tags: Option<Vec<TagPair>>,
+}
+
+impl RoleOut {
+    /// Without its boundary and tags, as lists have it.
+    pub(super) fn short(role: &Role) -> Self {
+        Self {
+            path: role.path.clone(),
+            role_name: role.name.clone(),
+            role_id: role.id.clone(),
+            arn: role.arn(),
+            create_date: iso(role.created),
+            assume_role_policy_document: encoded(&role.trust),
+            description: role.description.clone(),
+            max_session_duration: role.max_session,
+            permissions_boundary: None,
+            tags: None,
+        }
+    }
+
+    /// With everything.
+    pub(super) fn of(role: &Role) -> Self {
+        Self {
+            permissions_boundary: BoundaryOut::of(role.boundary.as_deref()),
+            tags: tags::shown(&role.tags),
+            ..Self::short(role)
+        }
+    }
+}
+
+/// What operations answer with a role.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct RoleOutput {
+    role: RoleOut,
+}
+
+fn check_description(checks: &mut Checks, description: Option<&str>) {
+    checks.length("description", description, 0, 1000);
+    let fits = |text: &str| {
+        text.chars()
+            .all(|c| matches!(c, '\t' | '\n' | '\r' | '\u{20}'..='\u{7e}' | '\u{a1}'..='\u{ff}'))
+    };
+    let pattern = "[\\u0009\\u000A\\u000D\\u0020-\\u007E\\u00A1-\\u00FF]*";
+    checks.pattern("description", description, pattern, fits);
+}
+
+fn check_duration(checks: &mut Checks, duration: Option<i64>) {
+    checks.range("maxSessionDuration", duration, SHORTEST, LONGEST);
+}
+
+/// A trust policy, if it is one and not too long.
+fn trust(text: &str) -> Result<String> {
+    documents::trust(text)?;
+    if documents::size(text) > quota::TRUST_SIZE {
+        return Err(exceeded("ACLSizePerRole", quota::TRUST_SIZE));
+    }
+    Ok(text.to_owned())
+}
+
+/// CreateRole: <https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateRole.html>.
+pub struct CreateRole;
+
+/// What [`CreateRole`] takes.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct CreateRoleInput {
+    #[serde(flatten)]
+    naming: RoleName,
+    path: Option<String>,
+    assume_role_policy_document: Option<String>,
+    description: Option<String>,
+    max_session_duration: Option<i64>,
+    permissions_boundary: Option<String>,
+    #[serde(default, deserialize_with = "crate::ops::shape::objects")]
+    tags: Option<Vec<TagPair>>,
+}
+
+impl Input for CreateRoleInput {
+    fn check(&self, checks: &mut Checks) {
+        self.naming.check(checks);
+        check_path(checks, "path", self.path.as_deref());
+        checks.required("assumeRolePolicyDocument", &self.assume_role_policy_document);
+        let document = self.assume_role_policy_document.as_deref();
+        documents::check(checks, "assumeRolePolicyDocument", document);
+        check_description(checks, self.description.as_deref());
+        check_duration(checks, self.max_session_duration);
+        boundary::check(checks, self.permissions_boundary.as_deref());
+        tags::check(checks, self.tags.as_deref());
+    }
+    fn fact(&self, key: &str) -> Option<Values<'_>> {
+        boundary::fact(self.permissions_boundary.as_deref(), key)
+            .or_else(|| tags::brought(self.tags.as_deref(), key))
+    }
+}
+
+impl Operation for CreateRole {
+    const SERVICE: Service = Service::Iam;
+    const NAME: &'static str = "CreateRole";
+    const ACCESS: Access = Access::Write;
+    const ROUTE: Route = route("/iam/CreateRole");
+    type Input = CreateRoleInput;
+    type Target = Of<Role>;
+    type Output = RoleOutput;
+
+    async fn locate(call: &Call, input: &CreateRoleInput) -> Result<Of<Role>> {
+        Ok(Of::new(call, name::path(input.path.as_deref())?, input.naming.name()?))
+    }
+
+    async fn run(
+        call: &Call,
+        target: Allowed<Of<Role>>,
+        input: CreateRoleInput,
+    ) -> Result<RoleOutput> {
+        let tags = tags::allowed(call, "TagRole", target.into_inner(), input.tags.as_deref())?;
+        let document = given(&input.assume_role_policy_document, "assumeRolePolicyDocument")?;
+        let role = Role {
+            account: call.caller.account.clone(),
+            name: input.naming.name()?.to_owned(),
+            path: name::path(input.path.as_deref())?.to_owned(),
+            id: random_id(&*call.world.random, "AROA")?,
+            description: input.description,
+            created: call.now,
+            max_session: input.max_session_duration.unwrap_or(SHORTEST),
+            trust: trust(document)?,
+            tags,
+            inline: Vec::new(),
+            attached: Vec::new(),
+            boundary: input.permissions_boundary,
+            revision: 1,
+            made: Made::default(),
+        };
+        let output = RoleOutput { role: RoleOut::of(&role) };
+        call.answering(&output)?;
+        call.commit(move |rows| {
+            if rows.named::<Role>(&role.account, &role.name)?.is_some() {
+                let text = format!("Role with name {} already exists.", role.name);
+                return Err(Error::new(Condition::AlreadyExists, text));
+            }
+            if rows.count_named::<Role>(&role.account)? >= quota::ROLES {
+                return Err(exceeded("RolesPerAccount", quota::ROLES));
+            }
+            boundary::there(rows, &role.account, role.boundary.as_deref())?;
+            Ok(rows.put_named(&role)?)
+        })
+        .await?;
+        Ok(output)
+    }
+}
+
+/// GetRole: <https://docs.aws.amazon.com/IAM/latest/APIReference/API_GetRole.html>.
+pub struct GetRole;
+
+impl Operation for GetRole {
+    const SERVICE: Service = Service::Iam;
+    const NAME: &'static str = "GetRole";
+    const ACCESS: Access = Access::Read;
+    const ROUTE: Route = route("/iam/GetRole");
+    type Input = OneInput<RoleName>;
+    type Target = Of<Role>;
+    type Output = RoleOutput;
+
+    async fn locate(call: &Call, input: &Self::Input) -> Result<Of<Role>> {
+        Of::named(call, input.naming.name()?)
+    }
+
+    async fn run(_: &Call, target: Allowed<Of<Role>>, _: Self::Input) -> Result<RoleOutput> {
+        Ok(RoleOutput { role: RoleOut::of(target.there()?) })
+    }
+}
+
+/// ListRoles: <https://docs.aws.amazon.com/IAM/latest/APIReference/API_ListRoles.html>.
+pub struct ListRoles;
+
+/// What [`ListRoles`] answers.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct ListRolesOutput {
+    roles: Vec<RoleOut>,
+    #[serde(flatten)]
+    next: Next,
+}
+
+impl Operation for ListRoles {
+    const SERVICE: Service = Service::Iam;
+    const NAME: &'static str = "ListRoles";
+    const ACCESS: Access = Access::Read;
+    const ROUTE: Route = route("/iam/ListRoles");
+    type Input = BelowInput;
+    type Target = Everything;
+    type Output = ListRolesOutput;
+
+    async fn locate(call: &Call, input: &BelowInput) -> Result<Everything> {
+        Ok(Everything::below(call, "role", input))
+    }
+
+    async fn run(
+        call: &Call,
+        _: Allowed<Everything>,
+        input: BelowInput,
+    ) -> Result<ListRolesOutput> {
+        let below = input.path_prefix.as_deref();
+        let (roles, next) = input.paging.documents::<Role>(call, below).await?;
+        Ok(ListRolesOutput { roles: roles.iter().map(RoleOut::short).collect(), next })
+    }
+}
+
+/// UpdateRole: <https://docs.aws.amazon.com/IAM/latest/APIReference/API_UpdateRole.html>.
+pub struct UpdateRole;
+
+/// What [`UpdateRole`] takes.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct UpdateRoleInput {
+    #[serde(flatten)]
+    naming: RoleName,
+    description: Option<String>,
+    max_session_duration: Option<i64>,
+}
+
+impl Input for UpdateRoleInput {
+    fn check(&self, checks: &mut Checks) {
+        self.naming.check(checks);
+        check_description(checks, self.description.as_deref());
+        check_duration(checks, self.max_session_duration);
+    }
+}
+
+impl Operation for UpdateRole {
+    const SERVICE: Service = Service::Iam;
+    const NAME: &'static str = "UpdateRole";
+    const ACCESS: Access = Access::Write;
+    const ROUTE: Route = route("/iam/UpdateRole");
+    type Input = UpdateRoleInput;
+    type Target = Of<Role>;
+    type Output = Empty;
+
+    async fn locate(call: &Call, input: &UpdateRoleInput) -> Result<Of<Role>> {
+        Of::named(call, input.naming.name()?)
+    }
+
+    async fn run(call: &Call, target: Allowed<Of<Role>>, input: UpdateRoleInput) -> Result<Empty> {
+        change(call, &target, move |role, _| {
+            if let Some(description) = &input.description {
+                role.description = Some(description.clone());
+            }
+            // As in AWS: what is not said is set back.
+            role.max_session = input.max_session_duration.unwrap_or(SHORTEST);
+            Ok(())
+        })
+        .await?;
+        Ok(Empty {})
+    }
+}
+
+/// UpdateRoleDescription:
+/// <https://docs.aws.amazon.com/IAM/latest/APIReference/API_UpdateRoleDescription.html>.
+pub struct UpdateRoleDescription;
+
+/// What [`UpdateRoleDescription`] takes.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct UpdateRoleDescriptionInput {
+    #[serde(flatten)]
+    naming: RoleName,
+    description: Option<String>,
+}
+
+impl Input for UpdateRoleDescriptionInput {
+    fn check(&self, checks: &mut Checks) {
+        self.naming.check(checks);
+        checks.required("description", &self.description);
+        check_description(checks, self.description.as_deref());
+    }
+}
+
+impl Operation for UpdateRoleDescription {
+    const SERVICE: Service = Service::Iam;
+    const NAME: &'static str = "UpdateRoleDescription";
+    const ACCESS: Access = Access::Write;
+    const ROUTE: Route = route("/iam/UpdateRoleDescription");
+    type Input = UpdateRoleDescriptionInput;
+    type Target = Of<Role>;
+    type Output = RoleOutput;
+
+    async fn locate(call: &Call, input: &Self::Input) -> Result<Of<Role>> {
+        Of::named(call, input.naming.name()?)
+    }
+
+    async fn run(call: &Call, target: Allowed<Of<Role>>, input: Self::Input) -> Result<RoleOutput> {
+        let role = change(call, &target, move |role, _| {
+            role.description.clone_from(&input.description);
+            Ok(RoleOut::of(role))
+        })
+        .await?;
+        Ok(RoleOutput { role })
+    }
+}
+
+/// UpdateAssumeRolePolicy:
+/// <https://docs.aws.amazon.com/IAM/latest/APIReference/API_UpdateAssumeRolePolicy.html>.
+pub struct UpdateAssumeRolePolicy;
+
+/// What [`UpdateAssumeRolePolicy`] takes.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct UpdateAssumeRolePolicyInput {
+    #[serde(flatten)]
+    naming: RoleName,
+    policy_document: Option<String>,
+}
+
+impl Input for UpdateAssumeRolePolicyInput {
+    fn check(&self, checks: &mut Checks) {
+        self.naming.check(checks);
+        checks.required("policyDocument", &self.policy_document);
+        documents::check(checks, "policyDocument", self.policy_document.as_deref());
+    }
+}
+
+impl Operation for UpdateAssumeRolePolicy {
+    const SERVICE: Service = Service::Iam;
+    const NAME: &'static str = "UpdateAssumeRolePolicy";
+    const ACCESS: Access = Access::Write;
+    const ROUTE: Route = route("/iam/UpdateAssumeRolePolicy");
+    type Input = UpdateAssumeRolePolicyInput;
+    type Target = Of<Role>;
+    type Output = Empty;
+
+    async fn locate(call: &Call, input: &Self::Input) -> Result<Of<Role>> {
+        Of::named(call, input.naming.name()?)
+    }
+
+    async fn run(call: &Call, target: Allowed<Of<Role>>, input: Self::Input) -> Result<Empty> {
+        target.there()?;
+        let trust = trust(given(&input.policy_document, "policyDocument")?)?;
+        change(call, &target, move |role, _| {
+            role.trust.clone_from(&trust);
+            Ok(())
+        })
+        .await?;
+        Ok(Empty {})
+    }
+}
+
+/// DeleteRole: <https://docs.aws.amazon.com/IAM/latest/APIReference/API_DeleteRole.html>.
+pub struct DeleteRole;
+
+impl Operation for DeleteRole {
+    const SERVICE: Service = Service::Iam;
+    const NAME: &'static str = "DeleteRole";
+    const ACCESS: Access = Access::Write;
+    const ROUTE: Route = route("/iam/DeleteRole");
+    type Input = OneInput<RoleName>;
+    type Target = Of<Role>;
+    type Output = Empty;
+
+    async fn locate(call: &Call, input: &Self::Input) -> Result<Of<Role>> {
+        Of::named(call, input.naming.name()?)
+    }
+
+    async fn run(call: &Call, target: Allowed<Of<Role>>, _: Self::Input) -> Result<Empty> {
+        let known = target.there()?.clone();
+        call.commit(move |rows| {
+            let role = again(rows, &*known)?;
+            bare(&role.attached, &role.inline)?;
+            Ok(rows.delete_named::<Role>(&role.account, &role.name)?)
+        })
+        .await?;
+        Ok(Empty {})
+    }
+}

@@ -1,0 +1,527 @@
+"""IAM, as boto3 and the AWS CLI see it."""
+
+import json
+import uuid
+
+import pytest
+from botocore.credentials import Credentials
+from botocore.exceptions import ClientError
+
+ADMINISTRATOR = "arn:aws:iam::aws:policy/AdministratorAccess"
+READ = {"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": "*"}
+
+
+def document(*statements, **more):
+    """A policy."""
+    return json.dumps({"Version": "2012-10-17", "Statement": list(statements or [READ]), **more})
+
+
+def trust(principal):
+    """A trust policy."""
+    statement = {"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole"}
+    return document(statement)
+
+
+def error(call, **parameters):
+    """Code and text of the error that a call must end in."""
+    with pytest.raises(ClientError) as caught:
+        call(**parameters)
+    answer = caught.value.response["Error"]
+    return answer["Code"], answer["Message"]
+
+
+@pytest.fixture(scope="session")
+def iam(appliance):
+    """A checked boto3 client for IAM."""
+    return appliance.client("iam")
+
+
+@pytest.fixture(scope="session")
+def careless(appliance):
+    """A checked boto3 client for IAM that sends what it is given."""
+    return appliance.client("iam", validate=False)
+
+
+@pytest.fixture
+def user(iam, name):
+    """A user of this test's own."""
+    iam.create_user(UserName=name)
+    return name
+
+
+@pytest.fixture
+def role(iam, appliance):
+    """A role of this test's own."""
+    name = f"role-{uuid.uuid4()}"
+    principal = {"AWS": appliance.account_id}
+    iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust(principal))
+    return name
+
+
+@pytest.fixture
+def group(iam):
+    """A group of this test's own."""
+    name = f"group-{uuid.uuid4()}"
+    iam.create_group(GroupName=name)
+    return name
+
+
+@pytest.fixture
+def policy(iam):
+    """A managed policy of this test's own: its ARN."""
+    made = iam.create_policy(PolicyName=f"policy-{uuid.uuid4()}", PolicyDocument=document())
+    return made["Policy"]["Arn"]
+
+
+class Kind:
+    """The operations on users, groups or roles, by what they do."""
+
+    def __init__(self, iam, kind, name):
+        self.iam, self.kind, self.name = iam, kind, name
+        self.naming = {f"{kind.capitalize()}Name": name}
+
+    def __call__(self, operation, **parameters):
+        call = getattr(self.iam, operation.format(self.kind))
+        return call(**self.naming, **parameters)
+
+
+@pytest.fixture(params=["user", "group", "role"])
+def holder(request, iam):
+    """One of each kind that policies hang on."""
+    return Kind(iam, request.param, request.getfixturevalue(request.param))
+
+
+@pytest.fixture(params=["user", "role"])
+def principal(request, iam):
+    """One of each kind that acts."""
+    return Kind(iam, request.param, request.getfixturevalue(request.param))
+
+
+def test_a_user_lives_from_creation_to_deletion(iam, appliance, name):
+    made = iam.create_user(UserName=name, Path="/a/b/", Tags=[{"Key": "Team", "Value": "x y"}])["User"]
+    assert made["Arn"] == f"arn:aws:iam::{appliance.account_id}:user/a/b/{name}"
+    assert made["UserId"].startswith("AIDA") and len(made["UserId"]) == 20
+    assert made["Tags"] == [{"Key": "Team", "Value": "x y"}]
+    assert iam.get_user(UserName=name)["User"] == made
+    assert iam.get_user(UserName=name.upper())["User"] == made, "letter case makes no other name"
+    assert error(iam.create_user, UserName=name.upper()) == (
+        "EntityAlreadyExists",
+        f"User with name {name.upper()} already exists.",
+    )
+    listed = iam.list_users(PathPrefix="/a/b/")["Users"]
+    assert [one["UserId"] for one in listed if one["UserName"] == name] == [made["UserId"]]
+    assert all("Tags" not in one for one in listed)
+    iam.update_user(UserName=name, NewUserName=f"{name}-2", NewPath="/c/")
+    moved = iam.get_user(UserName=f"{name}-2")["User"]
+    assert moved["UserId"] == made["UserId"] and moved["Path"] == "/c/"
+    missing = ("NoSuchEntity", f"The user with name {name} cannot be found.")
+    assert error(iam.get_user, UserName=name) == missing
+    iam.delete_user(UserName=f"{name}-2")
+    assert error(iam.delete_user, UserName=name) == missing
+
+
+def test_the_caller_is_the_user_where_none_is_named(iam, appliance):
+    user = iam.get_user()["User"]
+    assert user["UserName"] == "administrator"
+    keys = iam.list_access_keys()["AccessKeyMetadata"]
+    assert appliance.credentials.access_key in [key["AccessKeyId"] for key in keys]
+
+
+def test_a_user_is_renamed_onto_no_other(iam, user):
+    other = f"other-{uuid.uuid4()}"
+    iam.create_user(UserName=other)
+    code, _ = error(iam.update_user, UserName=user, NewUserName=other.upper())
+    assert code == "EntityAlreadyExists"
+    iam.update_user(UserName=user, NewUserName=user.upper())
+    assert iam.get_user(UserName=user)["User"]["UserName"] == user.upper()
+
+
+def test_a_user_is_deleted_only_when_nothing_hangs_on_it(iam, user, group, policy):
+    iam.add_user_to_group(UserName=user, GroupName=group)
+    iam.attach_user_policy(UserName=user, PolicyArn=policy)
+    iam.put_user_policy(UserName=user, PolicyName="inline", PolicyDocument=document())
+    key = iam.create_access_key(UserName=user)["AccessKey"]["AccessKeyId"]
+
+    def refused():
+        code, text = error(iam.delete_user, UserName=user)
+        assert code == "DeleteConflict"
+        return text.removeprefix("Cannot delete entity, must ")
+
+    assert refused() == "delete access keys first."
+    iam.delete_access_key(UserName=user, AccessKeyId=key)
+    assert refused() == "detach all policies first."
+    iam.detach_user_policy(UserName=user, PolicyArn=policy)
+    assert refused() == "delete policies first."
+    iam.delete_user_policy(UserName=user, PolicyName="inline")
+    assert refused() == "remove users from group first."
+    iam.remove_user_from_group(UserName=user, GroupName=group)
+    iam.delete_user(UserName=user)
+
+
+def test_names_and_paths_are_refused_in_aws_s_words(careless):
+    code, text = error(careless.create_user, UserName="a b")
+    assert code == "ValidationError"
+    assert text == (
+        "The specified value for userName is invalid. It must contain only alphanumeric characters "
+        "and/or the following: +=,.@_-"
+    )
+    code, text = error(careless.create_user, UserName="a" * 65, Path="x" * 513)
+    assert code == "ValidationError" and text.startswith("2 validation errors detected: ")
+    assert "at 'userName' failed to satisfy constraint: Member must have length less" in text
+    code, text = error(careless.create_user)
+    assert text.endswith("Value null at 'userName' failed to satisfy constraint: Member must not be null")
+    code, text = error(careless.create_role, RoleName="x", Path="a", AssumeRolePolicyDocument="{}")
+    assert text.startswith("The specified value for path is invalid. It must begin and end with /")
+    code, _ = error(careless.list_users, MaxItems=1001)
+    assert code == "ValidationError"
+    code, text = error(careless.list_users, Marker="forged")
+    assert (code, text) == ("ValidationError", "Invalid Marker.")
+    code, text = error(careless.get_policy, PolicyArn="x" * 20)
+    assert code == "InvalidInput" and text.endswith("is not valid.")
+
+
+def test_lists_go_page_by_page(iam, name):
+    path = f"/{name}/"
+    names = {f"{name}-{n}" for n in range(5)}
+    for one in names:
+        iam.create_user(UserName=one, Path=path)
+    pages = list(iam.get_paginator("list_users").paginate(
+        PathPrefix=path, PaginationConfig={"PageSize": 2}))
+    assert [len(page["Users"]) for page in pages] == [2, 2, 1]
+    assert [page["IsTruncated"] for page in pages] == [True, True, False]
+    assert {user["UserName"] for page in pages for user in page["Users"]} == names
+    marker = pages[0]["Marker"]
+    assert error(iam.list_users, PathPrefix="/", Marker=marker)[0] == "ValidationError"
+    assert error(iam.list_roles, PathPrefix=path, Marker=marker)[0] == "ValidationError"
+
+
+def test_access_keys_are_two_and_tell_their_secret_once(iam, user):
+    one = iam.create_access_key(UserName=user)["AccessKey"]
+    assert len(one["SecretAccessKey"]) == 40 and one["Status"] == "Active"
+    two = iam.create_access_key(UserName=user)["AccessKey"]
+    assert error(iam.create_access_key, UserName=user) == (
+        "LimitExceeded",
+        "Cannot exceed quota for AccessKeysPerUser: 2",
+    )
+    listed = iam.list_access_keys(UserName=user)["AccessKeyMetadata"]
+    assert {key["AccessKeyId"] for key in listed} == {one["AccessKeyId"], two["AccessKeyId"]}
+    assert not any("SecretAccessKey" in key for key in listed)
+    iam.update_access_key(UserName=user, AccessKeyId=two["AccessKeyId"], Status="Inactive")
+    by_id = {key["AccessKeyId"]: key for key in iam.list_access_keys(UserName=user)["AccessKeyMetadata"]}
+    assert by_id[two["AccessKeyId"]]["Status"] == "Inactive"
+    iam.delete_access_key(UserName=user, AccessKeyId=two["AccessKeyId"])
+    assert error(iam.delete_access_key, UserName=user, AccessKeyId=two["AccessKeyId"]) == (
+        "NoSuchEntity",
+        f"The Access Key with id {two['AccessKeyId']} cannot be found.",
+    )
+    assert error(iam.update_access_key, UserName="administrator", AccessKeyId=one["AccessKeyId"],
+                 Status="Inactive")[0] == "NoSuchEntity", "another user's key"
+
+
+def credentials_of(iam, user):
+    """A new access key of a user."""
+    key = iam.create_access_key(UserName=user)["AccessKey"]
+    return Credentials(key["AccessKeyId"], key["SecretAccessKey"])
+
+
+def test_an_access_key_works_until_it_is_inactive_and_follows_its_user(iam, appliance, user):
+    credentials = credentials_of(iam, user)
+    sts = appliance.client("sts", credentials=credentials)
+    before = sts.get_caller_identity()
+    assert before["Arn"].endswith(f":user/{user}")
+    used = iam.get_access_key_last_used(AccessKeyId=credentials.access_key)
+    assert used["UserName"] == user
+    assert used["AccessKeyLastUsed"]["ServiceName"] == "sts"
+    assert used["AccessKeyLastUsed"]["Region"] == appliance.region
+    iam.update_user(UserName=user, NewUserName=f"{user}-2", NewPath="/p/")
+    after = sts.get_caller_identity()
+    assert after["Arn"].endswith(f":user/p/{user}-2") and after["UserId"] == before["UserId"]
+    naming = {"UserName": f"{user}-2", "AccessKeyId": credentials.access_key}
+    iam.update_access_key(**naming, Status="Inactive")
+    assert error(sts.get_caller_identity)[0] == "InvalidClientTokenId"
+    iam.update_access_key(**naming, Status="Active")
+    assert sts.get_caller_identity() ["Arn"] == after["Arn"]
+    iam.delete_access_key(**naming)
+    assert error(sts.get_caller_identity)[0] == "InvalidClientTokenId"
+
+
+def test_an_unused_key_was_never_used(iam, user):
+    key = iam.create_access_key(UserName=user)["AccessKey"]["AccessKeyId"]
+    used = iam.get_access_key_last_used(AccessKeyId=key)["AccessKeyLastUsed"]
+    assert used == {"ServiceName": "N/A", "Region": "N/A"}
+    assert error(iam.get_access_key_last_used, AccessKeyId="AKIA" + "Z" * 16)[0] == "NoSuchEntity"
+
+
+def test_a_group_lives_from_creation_to_deletion(iam, appliance, user):
+    name = f"group-{uuid.uuid4()}"
+    made = iam.create_group(GroupName=name, Path="/g/")["Group"]
+    assert made["Arn"] == f"arn:aws:iam::{appliance.account_id}:group/g/{name}"
+    assert error(iam.create_group, GroupName=name)[0] == "EntityAlreadyExists"
+    iam.add_user_to_group(GroupName=name, UserName=user)
+    iam.add_user_to_group(GroupName=name, UserName=user)
+    got = iam.get_group(GroupName=name)
+    assert got["Group"] == made and [one["UserName"] for one in got["Users"]] == [user]
+    assert iam.list_groups_for_user(UserName=user)["Groups"] == [made]
+    assert made in iam.list_groups(PathPrefix="/g/")["Groups"]
+    iam.update_group(GroupName=name, NewGroupName=f"{name}-2", NewPath="/h/")
+    assert error(iam.get_group, GroupName=name) == (
+        "NoSuchEntity", f"The group with name {name} cannot be found.")
+    (renamed,) = iam.list_groups_for_user(UserName=user)["Groups"]
+    assert renamed["GroupName"] == f"{name}-2" and renamed["GroupId"] == made["GroupId"]
+    assert error(iam.delete_group, GroupName=f"{name}-2")[0] == "DeleteConflict"
+    iam.update_user(UserName=user, NewUserName=f"{user}-2")
+    iam.remove_user_from_group(GroupName=f"{name}-2", UserName=f"{user}-2")
+    assert error(iam.remove_user_from_group, GroupName=f"{name}-2", UserName=f"{user}-2")[0] == (
+        "NoSuchEntity")
+    assert error(iam.add_user_to_group, GroupName=f"{name}-2", UserName="no-such")[0] == "NoSuchEntity"
+    iam.delete_group(GroupName=f"{name}-2")
+
+
+def test_a_user_is_in_ten_groups_at_most(iam, user, name):
+    for n in range(11):
+        iam.create_group(GroupName=f"{name}-{n}")
+    for n in range(10):
+        iam.add_user_to_group(GroupName=f"{name}-{n}", UserName=user)
+    assert error(iam.add_user_to_group, GroupName=f"{name}-10", UserName=user) == (
+        "LimitExceeded", "Cannot exceed quota for GroupsPerUser: 10")
+    assert len(iam.list_groups_for_user(UserName=user)["Groups"]) == 10
+
+
+def test_a_role_lives_from_creation_to_deletion(iam, appliance, name):
+    account = appliance.account_id
+    trusting = trust({"AWS": f"arn:aws:iam::{account}:root"})
+    made = iam.create_role(
+        RoleName=name, AssumeRolePolicyDocument=trusting, Description="d", MaxSessionDuration=7200,
+        Path="/r/", Tags=[{"Key": "a", "Value": ""}],
+    )["Role"]
+    assert made["Arn"] == f"arn:aws:iam::{account}:role/r/{name}"
+    assert made["RoleId"].startswith("AROA")
+    assert made["AssumeRolePolicyDocument"] == json.loads(trusting)
+    assert iam.get_role(RoleName=name)["Role"] == made
+    assert name in [role["RoleName"] for role in iam.list_roles(PathPrefix="/r/")["Roles"]]
+    iam.update_role(RoleName=name, Description="e")
+    changed = iam.get_role(RoleName=name)["Role"]
+    assert (changed["Description"], changed["MaxSessionDuration"]) == ("e", 3600)
+    assert iam.update_role_description(RoleName=name, Description="f")["Role"]["Description"] == "f"
+    other = trust({"Service": "ec2.amazonaws.com"})
+    iam.update_assume_role_policy(RoleName=name, PolicyDocument=other)
+    assert iam.get_role(RoleName=name)["Role"]["AssumeRolePolicyDocument"] == json.loads(other)
+    assert error(iam.create_role, RoleName=name, AssumeRolePolicyDocument=other) == (
+        "EntityAlreadyExists", f"Role with name {name} already exists.")
+    iam.delete_role(RoleName=name)
+    assert error(iam.get_role, RoleName=name) == (
+        "NoSuchEntity", f"The role with name {name} cannot be found.")
+
+
+def test_a_trust_policy_must_be_one(iam, careless, role):
+    broken = [
+        "{",
+        document(),
+        document({**READ, "Principal": "*"}),
+        trust({"AWS": "nobody"}),
+        document({"Effect": "Allow", "Principal": "*", "Action": "kms:Decrypt"}),
+        document({"Effect": "Allow", "Action": "sts:AssumeRole"}),
+    ]
+    for text in broken:
+        code, _ = error(iam.update_assume_role_policy, RoleName=role, PolicyDocument=text)
+        assert code == "MalformedPolicyDocument", text
+    long = document({"Sid": "x" * 2048, "Effect": "Allow", "Principal": "*", "Action": "sts:AssumeRole"})
+    assert error(iam.update_assume_role_policy, RoleName=role, PolicyDocument=long) == (
+        "LimitExceeded", "Cannot exceed quota for ACLSizePerRole: 2048")
+    code, _ = error(careless.create_role, RoleName="x", AssumeRolePolicyDocument=trust("*"),
+                    MaxSessionDuration=60)
+    assert code == "ValidationError"
+
+
+def test_a_managed_policy_has_versions(iam, appliance, name):
+    made = iam.create_policy(PolicyName=name, PolicyDocument=document(), Path="/p/", Description="d",
+                             Tags=[{"Key": "a", "Value": "b"}])["Policy"]
+    arn = made["Arn"]
+    assert arn == f"arn:aws:iam::{appliance.account_id}:policy/p/{name}"
+    assert made["PolicyId"].startswith("ANPA") and made["DefaultVersionId"] == "v1"
+    got = iam.get_policy(PolicyArn=arn)["Policy"]
+    assert got == made and got["Description"] == "d" and got["IsAttachable"]
+    assert error(iam.create_policy, PolicyName=name, PolicyDocument=document())[0] == "EntityAlreadyExists"
+    second = document(READ, READ)
+    version = iam.create_policy_version(PolicyArn=arn, PolicyDocument=second)["PolicyVersion"]
+    assert (version["VersionId"], version["IsDefaultVersion"]) == ("v2", False)
+    got = iam.get_policy_version(PolicyArn=arn, VersionId="v2")["PolicyVersion"]
+    assert got["Document"] == json.loads(second)
+    iam.set_default_policy_version(PolicyArn=arn, VersionId="v2")
+    for _ in range(3):
+        iam.create_policy_version(PolicyArn=arn, PolicyDocument=second, SetAsDefault=True)
+    assert error(iam.create_policy_version, PolicyArn=arn, PolicyDocument=second)[0] == "LimitExceeded"
+    listed = iam.list_policy_versions(PolicyArn=arn)["Versions"]
+    assert [v["VersionId"] for v in listed] == ["v5", "v4", "v3", "v2", "v1"]
+    assert [v["IsDefaultVersion"] for v in listed] == [True, False, False, False, False]
+    assert error(iam.delete_policy_version, PolicyArn=arn, VersionId="v5") == (
+        "DeleteConflict", "Cannot delete the default version of a policy.")
+    assert error(iam.delete_policy, PolicyArn=arn)[1].startswith("This policy has more than one version.")
+    for number in (1, 2, 3, 4):
+        iam.delete_policy_version(PolicyArn=arn, VersionId=f"v{number}")
+    assert error(iam.get_policy_version, PolicyArn=arn, VersionId="v1")[0] == "NoSuchEntity"
+    assert iam.create_policy_version(PolicyArn=arn, PolicyDocument=second)["PolicyVersion"]["VersionId"] == "v6"
+    iam.delete_policy_version(PolicyArn=arn, VersionId="v6")
+    iam.delete_policy(PolicyArn=arn)
+    assert error(iam.get_policy, PolicyArn=arn) == ("NoSuchEntity", f"Policy {arn} was not found.")
+
+
+def test_a_policy_must_be_one(iam, name):
+    def refusal(text):
+        code, message = error(iam.create_policy, PolicyName=name, PolicyDocument=text)
+        assert code == "MalformedPolicyDocument", text
+        return message
+
+    assert refusal("{").startswith("Syntax errors in policy")
+    assert refusal(json.dumps({"Statement": [READ]})) == (
+        "Policy document must be version 2012-10-17 or greater.")
+    refusal(document({**READ, "Principal": "*"}))
+    refusal(document({**READ, "Action": "nothing"}))
+    refusal(document({**READ, "Condition": {"StringLooksLike": {"aws:username": "x"}}}))
+    refusal(document({**READ, "Condition": {"IpAddress": {"aws:SourceIp": "10.0.0.0/99"}}}))
+    long = document({**READ, "Resource": ["arn:aws:secretsmanager:*:*:secret:" + "x" * 6200]})
+    assert error(iam.create_policy, PolicyName=name, PolicyDocument=long) == (
+        "LimitExceeded", "Cannot exceed quota for PolicySize: 6144")
+    spaced = document().replace(":", ":" + " " * 1000)
+    iam.create_policy(PolicyName=name, PolicyDocument=spaced)
+
+
+def test_policies_of_ours_are_there_and_nobody_changes_them(iam, careless):
+    policy = iam.get_policy(PolicyArn=ADMINISTRATOR)["Policy"]
+    assert policy["PolicyName"] == "AdministratorAccess" and policy["AttachmentCount"] >= 1
+    (version,) = iam.list_policy_versions(PolicyArn=ADMINISTRATOR)["Versions"]
+    got = iam.get_policy_version(PolicyArn=ADMINISTRATOR, VersionId=version["VersionId"])
+    assert got["PolicyVersion"]["Document"]["Statement"][0]["Action"] == "*"
+    arns = {p["Arn"] for p in iam.list_policies(Scope="AWS")["Policies"]}
+    assert ADMINISTRATOR in arns
+    local = {p["Arn"] for p in iam.list_policies(Scope="Local", MaxItems=1000)["Policies"]}
+    assert not local & arns
+    for call, more in [
+        (iam.delete_policy, {}),
+        (iam.create_policy_version, {"PolicyDocument": document()}),
+        (iam.set_default_policy_version, {"VersionId": "v1"}),
+        (iam.tag_policy, {"Tags": [{"Key": "a", "Value": "b"}]}),
+    ]:
+        assert error(call, PolicyArn=ADMINISTRATOR, **more)[0] == "AccessDenied"
+
+
+def test_policies_are_attached_and_detached(iam, holder, policy):
+    holder("attach_{}_policy", PolicyArn=policy)
+    holder("attach_{}_policy", PolicyArn=policy)
+    holder("attach_{}_policy", PolicyArn=ADMINISTRATOR)
+    listed = holder("list_attached_{}_policies")["AttachedPolicies"]
+    assert {one["PolicyArn"] for one in listed} == {policy, ADMINISTRATOR}
+    assert {one["PolicyName"] for one in listed} == {policy.rpartition("/")[2], "AdministratorAccess"}
+    assert holder("list_attached_{}_policies", PathPrefix="/none/")["AttachedPolicies"] == []
+    page = holder("list_attached_{}_policies", MaxItems=1)
+    rest = holder("list_attached_{}_policies", MaxItems=1, Marker=page["Marker"])
+    assert page["IsTruncated"] and not rest["IsTruncated"]
+    assert page["AttachedPolicies"] + rest["AttachedPolicies"] == listed
+    assert iam.get_policy(PolicyArn=policy)["Policy"]["AttachmentCount"] == 1
+    entities = iam.list_entities_for_policy(PolicyArn=policy)
+    (entity,) = entities["PolicyGroups"] + entities["PolicyUsers"] + entities["PolicyRoles"]
+    assert holder.name in entity.values()
+    kind = {"user": "Role"}.get(holder.kind, "User")
+    none = iam.list_entities_for_policy(PolicyArn=policy, EntityFilter=kind)
+    assert none["PolicyGroups"] + none["PolicyUsers"] + none["PolicyRoles"] == []
+    assert error(iam.delete_policy, PolicyArn=policy) == (
+        "DeleteConflict", "Cannot delete a policy attached to entities.")
+    holder("detach_{}_policy", PolicyArn=policy)
+    assert error(lambda: holder("detach_{}_policy", PolicyArn=policy)) == (
+        "NoSuchEntity", f"Policy {policy} was not found.")
+    missing = policy + "-missing"
+    assert error(lambda: holder("attach_{}_policy", PolicyArn=missing)) == (
+        "NoSuchEntity", f"Policy {missing} does not exist or is not attachable.")
+    iam.delete_policy(PolicyArn=policy)
+
+
+def test_ten_policies_are_attached_at_most(iam, holder, name):
+    arns = [iam.create_policy(PolicyName=f"{name}-{n}", PolicyDocument=document())["Policy"]["Arn"]
+            for n in range(11)]
+    for arn in arns[:10]:
+        holder("attach_{}_policy", PolicyArn=arn)
+    assert error(lambda: holder("attach_{}_policy", PolicyArn=arns[10])) == (
+        "LimitExceeded", f"Cannot exceed quota for PoliciesPer{holder.kind.capitalize()}: 10")
+
+
+def test_inline_policies_are_put_read_and_deleted(holder):
+    policy = document({**READ, "Resource": "arn:aws:secretsmanager:*:*:secret:a b%2F\u00e9*"})
+    holder("put_{}_policy", PolicyName="b", PolicyDocument=document())
+    holder("put_{}_policy", PolicyName="a", PolicyDocument=document())
+    holder("put_{}_policy", PolicyName="b", PolicyDocument=policy)
+    got = holder("get_{}_policy", PolicyName="b")
+    assert got["PolicyDocument"] == json.loads(policy)
+    assert got[f"{holder.kind.capitalize()}Name"] == holder.name
+    assert holder("list_{}_policies")["PolicyNames"] == ["a", "b"]
+    assert holder("list_{}_policies", MaxItems=1)["IsTruncated"]
+    holder("delete_{}_policy", PolicyName="b")
+    missing = ("NoSuchEntity", f"The {holder.kind} policy with name b cannot be found.")
+    assert error(lambda: holder("get_{}_policy", PolicyName="b")) == missing
+    assert error(lambda: holder("delete_{}_policy", PolicyName="b")) == missing
+    code, _ = error(lambda: holder("put_{}_policy", PolicyName="c", PolicyDocument="[]"))
+    assert code == "MalformedPolicyDocument"
+    sizes = {"user": 2048, "group": 5120, "role": 10240}
+    long = document({**READ, "Resource": "arn:aws:secretsmanager:*:*:secret:" + "x" * sizes[holder.kind]})
+    code, text = error(lambda: holder("put_{}_policy", PolicyName="c", PolicyDocument=long))
+    assert (code, text) == (
+        "LimitExceeded",
+        f"Maximum policy size of {sizes[holder.kind]} bytes exceeded for {holder.kind} {holder.name}",
+    )
+
+
+def test_permissions_boundaries_are_put_and_deleted(iam, principal, policy):
+    principal("put_{}_permissions_boundary", PermissionsBoundary=policy)
+    shown = principal("get_{}")[principal.kind.capitalize()]["PermissionsBoundary"]
+    assert shown == {"PermissionsBoundaryType": "PermissionsBoundaryPolicy", "PermissionsBoundaryArn": policy}
+    assert iam.get_policy(PolicyArn=policy)["Policy"]["PermissionsBoundaryUsageCount"] == 1
+    assert error(iam.delete_policy, PolicyArn=policy)[0] == "DeleteConflict"
+    entities = iam.list_entities_for_policy(PolicyArn=policy, PolicyUsageFilter="PermissionsBoundary")
+    assert len(entities["PolicyUsers"] + entities["PolicyRoles"]) == 1
+    principal("delete_{}_permissions_boundary")
+    assert "PermissionsBoundary" not in principal("get_{}")[principal.kind.capitalize()]
+    assert error(lambda: principal("delete_{}_permissions_boundary"))[0] == "NoSuchEntity"
+    missing = policy + "-missing"
+    code, _ = error(lambda: principal("put_{}_permissions_boundary", PermissionsBoundary=missing))
+    assert code == "NoSuchEntity"
+
+
+@pytest.mark.parametrize("kind", ["user", "role", "policy"])
+def test_tags_are_put_over_each_other_and_taken_away(iam, request, kind):
+    thing = request.getfixturevalue(kind)
+    naming = {"PolicyArn": thing} if kind == "policy" else {f"{kind.capitalize()}Name": thing}
+    tag, untag = getattr(iam, f"tag_{kind}"), getattr(iam, f"untag_{kind}")
+    listed = getattr(iam, f"list_{kind}_tags")
+    tag(**naming, Tags=[{"Key": "Team", "Value": "a"}, {"Key": "cost", "Value": ""}])
+    tag(**naming, Tags=[{"Key": "team", "Value": "b"}])
+    assert sorted(listed(**naming)["Tags"], key=lambda t: t["Key"]) == [
+        {"Key": "cost", "Value": ""}, {"Key": "team", "Value": "b"}]
+    assert listed(**naming, MaxItems=1)["IsTruncated"]
+    untag(**naming, TagKeys=["TEAM", "none"])
+    assert listed(**naming)["Tags"] == [{"Key": "cost", "Value": ""}]
+    assert error(tag, **naming, Tags=[{"Key": "a", "Value": ""}, {"Key": "A", "Value": ""}])[0] == (
+        "InvalidInput")
+    many = [{"Key": str(n), "Value": ""} for n in range(50)]
+    assert error(tag, **naming, Tags=many)[0] == "LimitExceeded"
+    assert error(tag, **naming, Tags=[{"Key": "a*", "Value": ""}])[0] == "ValidationError"
+
+
+def test_the_account_is_summed_up(iam, user, group, role, policy):
+    summary = iam.get_account_summary()["SummaryMap"]
+    assert min(summary[kind] for kind in ("Users", "Groups", "Roles", "Policies")) >= 1
+    assert summary["UsersQuota"] == 5000 and summary["AccessKeysPerUserQuota"] == 2
+    assert iam.list_account_aliases()["AccountAliases"] == []
+
+
+def test_the_command_line_does_it_too(appliance, name):
+    ran = appliance.aws("iam", "create-user", "--user-name", name, "--tags", "Key=a,Value=b")
+    assert ran.code == 0, ran.err
+    assert ran.out["User"]["UserName"] == name
+    ran = appliance.aws("iam", "attach-user-policy", "--user-name", name, "--policy-arn", ADMINISTRATOR)
+    assert (ran.code, ran.out) == (0, None), ran.err
+    ran = appliance.aws("iam", "list-attached-user-policies", "--user-name", name)
+    assert ran.out["AttachedPolicies"] == [
+        {"PolicyName": "AdministratorAccess", "PolicyArn": ADMINISTRATOR}]
+    ran = appliance.aws("iam", "delete-user", "--user-name", name)
+    assert ran.code != 0 and "(DeleteConflict)" in ran.err
+    ran = appliance.aws("iam", "get-user", "--user-name", f"{name}-2")
+    assert ran.code != 0 and "(NoSuchEntity)" in ran.err
