@@ -16,7 +16,12 @@ KMS = """
     TagResource UntagResource UpdateAlias UpdateKeyDescription
 """.split()
 
+CLOUDTRAIL = """
+    LookupEvents
+""".split()
+
 OPERATIONS = [("kms", name) for name in KMS]
+OPERATIONS += [("cloudtrail", name) for name in CLOUDTRAIL]
 OPERATIONS += [("secretsmanager", name) for name in SECRETS_MANAGER]
 
 # These speak the Query protocol.
@@ -45,7 +50,14 @@ STS = """
 QUERY_OPERATIONS = [("iam", name) for name in IAM]
 QUERY_OPERATIONS += [("sts", name) for name in STS]
 
-PREFIXES = {"kms": "TrentService", "secretsmanager": "secretsmanager"}
+# Strongroom's own, in no model of AWS's.
+OWN_OPERATIONS = [("iam", "ExplainRequest")]
+
+PREFIXES = {
+    "kms": "TrentService",
+    "secretsmanager": "secretsmanager",
+    "cloudtrail": "CloudTrail_20131101",
+}
 
 
 def target_of(service, operation):
