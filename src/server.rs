@@ -79,6 +79,9 @@ pub enum Error {
         /// What the system said.
         why: std::io::Error,
     },
+    /// A running appliance that can't be reached, or refuses.
+    #[error("{0}")]
+    Remote(String),
     /// A set-up that is not served.
     #[error("{0}")]
     Refused(String),
