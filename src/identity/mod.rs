@@ -1,8 +1,10 @@
 //! Who is calling: proves it or fails. By SigV4 with a long-term access key or with temporary
 //! credentials.
 
+pub mod oidc;
 mod session;
 pub mod sigv4;
+pub mod x509;
 
 pub use crate::envelope::access_key;
 

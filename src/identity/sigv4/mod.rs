@@ -31,6 +31,8 @@ mod signer;
 #[cfg(test)]
 mod tests;
 
+pub(in crate::identity) use parse::only;
+
 pub use error::AuthError;
 pub use key::{DerivationFailed, SigningKey, SigningKeys};
 pub use parse::Presented;

@@ -18,8 +18,10 @@ pub struct Presented<'r> {
     /// Whether the claims stand in the query.
     pub(super) presigned: bool,
     pub(super) signed_headers: Cow<'r, str>,
-    /// `None` if what was presented is not 64 lower-case hex digits, which no signature equals.
-    pub(super) signature: Option<[u8; 32]>,
+    /// What the claims are said to be signed with: one of those that the reader asked for.
+    pub(super) algorithm: &'static str,
+    /// The signature as it was presented: hex, unchecked.
+    signature: &'r str,
     pub(super) signed_at: Time,
     /// `signed_at` as it stands in the string to sign.
     pub(super) timestamp: Cow<'r, str>,
@@ -35,6 +37,14 @@ impl<'r> Presented<'r> {
     /// Reports what AWS calls `MissingAuthenticationTokenException` and
     /// `IncompleteSignatureException`, and anything beyond the limits of [`super`].
     pub fn parse(request: &Request<'r>) -> Result<Self, AuthError> {
+        Self::parse_as(request, &[ALGORITHM])
+    }
+
+    /// As [`Self::parse`], for the algorithms of another scheme with the same claims.
+    pub(in crate::identity) fn parse_as(
+        request: &Request<'r>,
+        algorithms: &[&'static str],
+    ) -> Result<Self, AuthError> {
         within("path", request.path.len(), MAX_PATH)?;
         within("query string", request.query.len(), MAX_QUERY)?;
         let header = only(request.headers, &AUTHORIZATION, "Authorization")?;
@@ -42,12 +52,16 @@ impl<'r> Presented<'r> {
         match (header, algorithm) {
             (None, None) => Err(AuthError::MissingToken),
             (Some(_), Some(_)) => Err(AuthError::BothForms),
-            (Some(header), None) => Self::from_header(request, header),
-            (None, Some(claims)) => Self::from_query(request, claims),
+            (Some(header), None) => Self::from_header(request, header, algorithms),
+            (None, Some(claims)) => Self::from_query(request, claims, algorithms),
         }
     }
 
-    fn from_header(request: &Request<'r>, header: &'r HeaderValue) -> Result<Self, AuthError> {
+    fn from_header(
+        request: &Request<'r>,
+        header: &'r HeaderValue,
+        algorithms: &[&'static str],
+    ) -> Result<Self, AuthError> {
         within("Authorization header", header.len(), MAX_AUTHORIZATION)?;
         let text = header.to_str().map_err(|_| not_a_pair(header))?.trim_ascii();
         let (algorithm, rest) = text.split_once([' ', '\t']).unwrap_or((text, ""));
@@ -64,12 +78,13 @@ impl<'r> Presented<'r> {
         };
         let date = date.to_str().map_err(|_| AuthError::DateFormat(lossy(date.as_bytes())))?;
         let (signed_at, timestamp) = timestamp(Cow::Borrowed(date), amz_date.is_none())?;
-        supported(algorithm)?;
+        let algorithm = supported(algorithm, algorithms)?;
         Ok(Self {
             request: *request,
             presigned: false,
             signed_headers: Cow::Borrowed(signed_headers),
-            signature: unhex(signature),
+            algorithm,
+            signature,
             signed_at,
             timestamp,
             expires: None,
@@ -78,14 +93,18 @@ impl<'r> Presented<'r> {
         })
     }
 
-    fn from_query(request: &Request<'r>, claims: QueryClaims<'r>) -> Result<Self, AuthError> {
+    fn from_query(
+        request: &Request<'r>,
+        claims: QueryClaims<'r>,
+        algorithms: &[&'static str],
+    ) -> Result<Self, AuthError> {
         let (Some(credential), Some(signature), Some(signed_headers), Some(date)) =
             (claims.credential, claims.signature, claims.signed_headers, claims.date)
         else {
             return Err(claims.missing());
         };
         let (signed_at, timestamp) = timestamp(decoded(date)?, false)?;
-        supported(&decoded(claims.algorithm)?)?;
+        let algorithm = supported(&decoded(claims.algorithm)?, algorithms)?;
         let header_token = header_token(request.headers)?;
         let session_token = match (claims.token, header_token) {
             (Some(_), Some(_)) => return Err(AuthError::Repeated("X-Amz-Security-Token")),
@@ -96,7 +115,8 @@ impl<'r> Presented<'r> {
             request: *request,
             presigned: true,
             signed_headers: decoded(signed_headers)?,
-            signature: unhex(signature),
+            algorithm,
+            signature,
             signed_at,
             timestamp,
             expires: claims.expires.map(expires).transpose()?,
@@ -139,6 +159,16 @@ impl<'r> Presented<'r> {
     /// Whether this is the presigned URL form.
     pub fn is_presigned(&self) -> bool {
         self.presigned
+    }
+
+    /// What the claims are said to be signed with.
+    pub(in crate::identity) fn algorithm(&self) -> &'static str {
+        self.algorithm
+    }
+
+    /// The signature as it was presented: hex, unchecked.
+    pub(in crate::identity) fn signature(&self) -> &'r str {
+        self.signature
     }
 
     pub(super) fn terminator(&self) -> &str {
@@ -201,7 +231,7 @@ impl<'r> Credential<'r> {
 }
 
 /// The one value of a header, if it is there.
-pub(super) fn only<'r>(
+pub(in crate::identity) fn only<'r>(
     headers: &'r HeaderMap,
     name: &HeaderName,
     shown: &'static str,
@@ -226,8 +256,9 @@ pub(super) fn within(what: &'static str, value: usize, limit: usize) -> Result<(
     if value > limit { Err(AuthError::TooLarge { what, limit }) } else { Ok(()) }
 }
 
-fn supported(algorithm: &str) -> Result<(), AuthError> {
-    if algorithm == ALGORITHM { Ok(()) } else { Err(AuthError::Algorithm(algorithm.to_owned())) }
+fn supported(algorithm: &str, accepted: &[&'static str]) -> Result<&'static str, AuthError> {
+    let known = accepted.iter().find(|known| **known == algorithm);
+    known.copied().ok_or_else(|| AuthError::Algorithm(algorithm.to_owned()))
 }
 
 /// The percent-decoded text of a query value. What is no text can be no claim.

@@ -2,7 +2,7 @@
 
 use super::canonical::canonical_request;
 use super::parse::{Presented, only, unhex, within};
-use super::{ALGORITHM, AuthError, DerivationFailed, MAX_SIGNED_HEADERS, SKEW, SigningKey};
+use super::{AuthError, DerivationFailed, MAX_SIGNED_HEADERS, SKEW, SigningKey};
 use crate::clock::Time;
 use crate::secret::Secret;
 use aws_lc_rs::digest;
@@ -119,13 +119,14 @@ impl<'r> Presented<'r> {
         Ok(hex(digest.as_ref()))
     }
 
-    fn string_to_sign(&self) -> Result<Vec<u8>, AuthError> {
+    /// What the signature is made over. Neither the time nor the scope is checked by this.
+    pub(in crate::identity) fn string_to_sign(&self) -> Result<Vec<u8>, AuthError> {
         let payload = self.payload()?;
         let mut buffer = Vec::with_capacity(1024);
         canonical_request(self, &payload, &mut buffer)?;
         let digest = hex(digest::digest(&digest::SHA256, &buffer).as_ref());
         buffer.clear();
-        for part in [ALGORITHM, &self.timestamp, self.scope()] {
+        for part in [self.algorithm, &self.timestamp, self.scope()] {
             buffer.extend_from_slice(part.as_bytes());
             buffer.push(b'\n');
         }
@@ -149,7 +150,8 @@ impl<'p, 'r> Checked<'p, 'r> {
     ///
     /// The session token is not proven by this: see [`Presented::session_token`].
     pub fn verify(&self, key: &SigningKey) -> Result<(), AuthError> {
-        let signature = self.0.signature.ok_or(AuthError::Mismatch)?;
+        // What is not 64 lower-case hex digits is the signature of nothing.
+        let signature = unhex(self.0.signature()).ok_or(AuthError::Mismatch)?;
         let message = self.0.string_to_sign()?;
         if key.verifies(&message, &signature) { Ok(()) } else { Err(AuthError::Mismatch) }
     }

@@ -1,0 +1,150 @@
+//! Anchors, profiles and rules together, checked against one another.
+
+use super::{AnchorOptions, Profile, ProfileOptions, Rule, RuleOptions, TrustAnchor};
+use crate::name::{Arn, is_key_id};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// The most trust anchors, profiles and rules.
+const MOST: usize = 250;
+
+/// Everything that the configuration says of certificates as identities.
+pub struct Trust {
+    /// The trust anchors; ids are distinct.
+    pub anchors: Vec<TrustAnchor>,
+    /// The profiles; ids are distinct.
+    pub profiles: Vec<Profile>,
+    /// The rules for mutual TLS; the first that fits counts.
+    pub rules: Vec<Rule>,
+}
+
+/// What is wrong with an anchor, a profile or a rule.
+#[derive(Debug, thiserror::Error)]
+pub enum OptionsError {
+    /// An id.
+    #[error("`{0}` is no UUID in lower case")]
+    Id(String),
+    /// An id that is there twice.
+    #[error("the id `{0}` is there twice")]
+    Twice(String),
+    /// More than are looked through.
+    #[error("more than {MOST} trust anchors, profiles or rules")]
+    TooMany,
+    /// An account.
+    #[error("`{0}` is no account")]
+    Account(String),
+    /// A role.
+    #[error("`{role}` is no role of the account {account}")]
+    Role {
+        /// What is written there.
+        role: String,
+        /// The account that it should be of.
+        account: String,
+    },
+    /// A file of certificates or revocation lists.
+    #[error("`{path}`: {why}")]
+    File {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Something of a profile.
+    #[error("profile `{id}`: {why}")]
+    Profile {
+        /// Its id.
+        id: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A rule's trust anchor.
+    #[error("a rule names the trust anchor `{0}`, which is not there")]
+    NoAnchor(String),
+    /// A rule's conditions.
+    #[error(
+        "the rule for `{0}` needs conditions: names like `x509Subject/CN` or `x509SAN/URI`, values \
+         of 1 to 256 bytes"
+    )]
+    Match(String),
+    /// A rule's template.
+    #[error(
+        "`{0}` is no session name: a text of at most 256 bytes with `{{serial}}`, \
+         `{{x509Subject/CN}}` and the like in it is needed"
+    )]
+    Template(String),
+}
+
+impl OptionsError {
+    pub(super) fn file(path: &Path, why: impl ToString) -> Self {
+        Self::File { path: path.display().to_string(), why: why.to_string() }
+    }
+}
+
+impl Trust {
+    /// Checks what is written; reads the anchors' files.
+    pub fn check(
+        anchors: Vec<AnchorOptions>,
+        profiles: Vec<ProfileOptions>,
+        rules: Vec<RuleOptions>,
+    ) -> Result<Self, OptionsError> {
+        if [anchors.len(), profiles.len(), rules.len()].iter().any(|count| *count > MOST) {
+            return Err(OptionsError::TooMany);
+        }
+        let anchors: Vec<TrustAnchor> =
+            anchors.into_iter().map(AnchorOptions::check).collect::<Result<_, _>>()?;
+        distinct(anchors.iter().map(|anchor| &anchor.id))?;
+        let profiles: Vec<Profile> =
+            profiles.into_iter().map(ProfileOptions::check).collect::<Result<_, _>>()?;
+        distinct(profiles.iter().map(|profile| &profile.id))?;
+        let account = |id: &str| {
+            anchors.iter().find(|anchor| anchor.id == id).map(|anchor| anchor.account.clone())
+        };
+        let rules = rules.into_iter().map(|rule| rule.check(account)).collect::<Result<_, _>>()?;
+        Ok(Self { anchors, profiles, rules })
+    }
+
+    /// The trust anchor of this id.
+    pub fn anchor(&self, id: &str) -> Option<&TrustAnchor> {
+        self.anchors.iter().find(|anchor| anchor.id == id)
+    }
+
+    /// The profile of this id.
+    pub fn profile(&self, id: &str) -> Option<&Profile> {
+        self.profiles.iter().find(|profile| profile.id == id)
+    }
+}
+
+fn distinct<'i>(ids: impl Iterator<Item = &'i String>) -> Result<(), OptionsError> {
+    let mut ids: Vec<&String> = ids.collect();
+    ids.sort();
+    let twice = ids.windows(2).find_map(|pair| match pair {
+        [one, other] if one == other => Some((*one).clone()),
+        _ => None,
+    });
+    twice.map_or(Ok(()), |id| Err(OptionsError::Twice(id)))
+}
+
+pub(super) fn is_uuid(text: &str) -> bool {
+    is_key_id(text) && !text.starts_with("mrk-")
+}
+
+/// The account of a role's ARN.
+pub(super) fn role_account(text: &str) -> Option<&str> {
+    let arn = Arn::parse(text)?;
+    let name = arn.resource.strip_prefix("role/")?;
+    let fits = arn.partition == "aws" && arn.service == "iam" && arn.region.is_empty();
+    (fits && !name.is_empty() && !name.ends_with('/')).then_some(arn.account)
+}
+
+/// A file's bytes; an error if there are more than `most`.
+pub(super) fn bounded(path: &Path, most: u64) -> Result<Vec<u8>, OptionsError> {
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(|why| OptionsError::file(path, why))?;
+    let read = file.take(most.saturating_add(1)).read_to_end(&mut bytes);
+    read.map_err(|why| OptionsError::file(path, why))?;
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > most {
+        return Err(OptionsError::file(path, format!("it has more than {most} bytes")));
+    }
+    Ok(bytes)
+}
