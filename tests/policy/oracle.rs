@@ -10,7 +10,7 @@ use iam_rs::{
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use serde_json::{Map, Value, json};
-use strongroom::policy::document::Kind;
+use strongroom::policy::document::{Kind, parse};
 use strongroom::policy::{OfResource, Policies, Request, decide};
 
 const USER: &str = "arn:aws:iam::111122223333:user/ada";
@@ -367,5 +367,26 @@ proptest! {
         prop_assume!(!differs(&document, &context));
         let theirs = theirs(&document, action, resource, &context);
         prop_assert_eq!(ours(&document, action, resource, &context), theirs);
+    }
+
+    #[test]
+    fn a_document_means_the_same_however_it_is_written(document in document()) {
+        let read = |text: &str| parse(text, Kind::Identity).expect("a policy");
+        let pretty = serde_json::to_string_pretty(&document).expect("JSON");
+        let bare = bare(&document).to_string();
+        prop_assert_eq!(read(&document.to_string()), read(&pretty));
+        prop_assert_eq!(read(&document.to_string()), read(&bare));
+    }
+}
+
+/// The same document without brackets around single things.
+fn bare(value: &Value) -> Value {
+    match value {
+        Value::Array(all) if all.len() == 1 => bare(&all[0]),
+        Value::Array(all) => Value::Array(all.iter().map(bare).collect()),
+        Value::Object(members) => {
+            Value::Object(members.iter().map(|(k, v)| (k.clone(), bare(v))).collect())
+        }
+        other => other.clone(),
     }
 }
