@@ -3,6 +3,9 @@
 pub mod audit;
 pub mod dev;
 pub mod init;
+mod policy;
+mod policy_explain;
+mod remote;
 mod seed;
 pub mod serve;
 
@@ -31,6 +34,8 @@ enum Command {
     Dev(dev::Dev),
     /// Verify an audit log offline, or prove that a record is in it.
     Audit(audit::Audit),
+    /// Ask which statement decided a request.
+    Policy(policy::Policy),
 }
 
 /// Runs a command.
@@ -44,6 +49,7 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
         Command::Serve(serve) => serve.run(),
         Command::Dev(dev) => dev.run(),
         Command::Audit(audit) => audit.run(),
+        Command::Policy(policy) => policy.run(),
     }
 }
 

@@ -28,7 +28,11 @@ START_SECONDS = 60
 STOP_SECONDS = 30
 CALL_SECONDS = 30
 
-TARGETS = {"TrentService": "kms", "secretsmanager": "secretsmanager"}
+TARGETS = {
+    "TrentService": "kms",
+    "secretsmanager": "secretsmanager",
+    "CloudTrail_20131101": "cloudtrail",
+}
 MODELS = {service: Model(service) for service in TARGETS.values()}
 QUERY_MODELS = {service: QueryModel(service) for service in ("iam", "sts")}
 

@@ -100,7 +100,9 @@ class Model:
         if code in modelled:
             shape = modelled[code]
             at_server = code in self.server_errors
-            faults += shape_faults(shape, value, "$")
+            # An old model may know an error and not that it has a text.
+            known = shape.members
+            faults += shape_faults(shape, value, "$") if known else common_error_faults(value)
         elif code in COMMON_ERRORS:
             at_server = COMMON_ERRORS[code] == "server"
             faults += common_error_faults(value)

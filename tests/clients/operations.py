@@ -16,7 +16,12 @@ KMS = """
     TagResource UntagResource UpdateAlias UpdateKeyDescription
 """.split()
 
+CLOUDTRAIL = """
+    LookupEvents
+""".split()
+
 OPERATIONS = [("kms", name) for name in KMS]
+OPERATIONS += [("cloudtrail", name) for name in CLOUDTRAIL]
 OPERATIONS += [("secretsmanager", name) for name in SECRETS_MANAGER]
 
 # These speak the Query protocol.
@@ -25,13 +30,15 @@ IAM = """
     CreatePolicy CreatePolicyVersion CreateRole CreateUser DeleteAccessKey DeleteGroup
     DeleteGroupPolicy DeletePolicy DeletePolicyVersion DeleteRole DeleteRolePermissionsBoundary
     DeleteRolePolicy DeleteUser DeleteUserPermissionsBoundary DeleteUserPolicy DetachGroupPolicy
-    DetachRolePolicy DetachUserPolicy GetAccessKeyLastUsed GetAccountSummary GetGroup GetGroupPolicy
+    DetachRolePolicy DetachUserPolicy GetAccessKeyLastUsed
+    GetAccountAuthorizationDetails GetAccountSummary GetGroup GetGroupPolicy
     GetPolicy GetPolicyVersion GetRole GetRolePolicy GetUser GetUserPolicy ListAccessKeys
     ListAccountAliases ListAttachedGroupPolicies ListAttachedRolePolicies ListAttachedUserPolicies
     ListEntitiesForPolicy ListGroupPolicies ListGroups ListGroupsForUser ListPolicies ListPolicyTags
     ListPolicyVersions ListRolePolicies ListRoleTags ListRoles ListUserPolicies ListUserTags
     ListUsers PutGroupPolicy PutRolePermissionsBoundary PutRolePolicy PutUserPermissionsBoundary
-    PutUserPolicy RemoveUserFromGroup SetDefaultPolicyVersion TagPolicy TagRole TagUser UntagPolicy
+    PutUserPolicy RemoveUserFromGroup SetDefaultPolicyVersion SimulateCustomPolicy
+    SimulatePrincipalPolicy TagPolicy TagRole TagUser UntagPolicy
     UntagRole UntagUser UpdateAccessKey UpdateAssumeRolePolicy UpdateGroup UpdateRole
     UpdateRoleDescription UpdateUser
 """.split()
@@ -43,7 +50,14 @@ STS = """
 QUERY_OPERATIONS = [("iam", name) for name in IAM]
 QUERY_OPERATIONS += [("sts", name) for name in STS]
 
-PREFIXES = {"kms": "TrentService", "secretsmanager": "secretsmanager"}
+# Strongroom's own, in no model of AWS's.
+OWN_OPERATIONS = [("iam", "ExplainRequest")]
+
+PREFIXES = {
+    "kms": "TrentService",
+    "secretsmanager": "secretsmanager",
+    "cloudtrail": "CloudTrail_20131101",
+}
 
 
 def target_of(service, operation):

@@ -14,10 +14,11 @@ pub use lines::whole_lines;
 
 use super::log::Log;
 use crate::clock::{Clock, Time};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use lines::Lines;
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tables::{Progress, Reader, Writer};
 use tokio::sync::watch;
@@ -84,7 +85,11 @@ pub struct Query<'a> {
 }
 
 /// The index of a log.
-pub struct Index(Arc<Inner>);
+pub struct Index {
+    inner: Arc<Inner>,
+    /// Its end is what the thread stops for.
+    _held: Sender<Infallible>,
+}
 
 struct Inner {
     path: PathBuf,
@@ -92,7 +97,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     /// Bytes of the log that are in the index.
     indexed: watch::Sender<u64>,
-    stopped: AtomicBool,
+    held: Receiver<Infallible>,
 }
 
 impl Index {
@@ -101,26 +106,27 @@ impl Index {
     /// # Errors
     /// If there is no thread for it.
     pub fn start(path: &Path, log: Log, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+        let (holding, held) = crossbeam_channel::bounded(0);
         let inner = Arc::new(Inner {
             path: path.to_owned(),
             log,
             clock,
             indexed: watch::Sender::new(0),
-            stopped: AtomicBool::new(false),
+            held,
         });
         let keeping = inner.clone();
         std::thread::Builder::new()
             .name("audit-index".to_owned())
             .spawn(move || keeping.keep_up())
             .map_err(|e| Error::io(path, e))?;
-        Ok(Self(inner))
+        Ok(Self { inner, _held: holding })
     }
 
     /// Waits until all that is in the log now is in the index, for at most so long; answers whether
     /// it is.
     pub async fn caught_up(&self, patience: Duration) -> bool {
-        let end = self.0.log.size();
-        let mut indexed = self.0.indexed.subscribe();
+        let end = self.inner.log.size();
+        let mut indexed = self.inner.indexed.subscribe();
         matches!(
             tokio::time::timeout(patience, indexed.wait_for(|position| *position >= end)).await,
             Ok(Ok(_))
@@ -129,7 +135,7 @@ impl Index {
 
     /// Bytes of the log that are not in the index yet.
     pub fn behind(&self) -> u64 {
-        self.0.log.size().saturating_sub(*self.0.indexed.borrow())
+        self.inner.log.size().saturating_sub(*self.inner.indexed.borrow())
     }
 
     /// The places of records, newest first. Blocks.
@@ -137,7 +143,7 @@ impl Index {
     /// # Errors
     /// Those of the database.
     pub fn places(&self, query: &Query<'_>) -> Result<Vec<Place>, Error> {
-        Reader::open(&self.0.path)?.places(query)
+        Reader::open(&self.inner.path)?.places(query)
     }
 
     /// Records that may have this id, as an event's or as a request's, newest first. Blocks.
@@ -145,7 +151,7 @@ impl Index {
     /// # Errors
     /// Those of the database and of the log.
     pub fn of_id(&self, id: &str) -> Result<Vec<Vec<u8>>, Error> {
-        let places = Reader::open(&self.0.path)?.of_id(id, self.0.clock.now())?;
+        let places = Reader::open(&self.inner.path)?.of_id(id, self.inner.clock.now())?;
         self.records(places)
     }
 
@@ -154,14 +160,8 @@ impl Index {
     /// # Errors
     /// Those of the log.
     pub fn records(&self, places: impl IntoIterator<Item = u64>) -> Result<Vec<Vec<u8>>, Error> {
-        let lines = Lines::open(self.0.log.path())?;
+        let lines = Lines::open(self.inner.log.path())?;
         places.into_iter().map(|place| lines.at(place)).collect()
-    }
-}
-
-impl Drop for Index {
-    fn drop(&mut self) {
-        self.0.stopped.store(true, Ordering::Release);
     }
 }
 
@@ -171,33 +171,35 @@ impl Inner {
         {
             tracing::debug!(%why, "the look-up index works at the priority of requests");
         }
-        while !self.stopped() {
-            if let Err(error) = self.follow() {
-                tracing::warn!(%error, "look-ups in the audit log lag behind; trying again");
-                std::thread::sleep(RETRY);
+        while let Err(error) = self.follow() {
+            tracing::warn!(%error, "look-ups in the audit log lag behind; trying again");
+            if self.stopped_within(RETRY) {
+                break;
             }
         }
     }
 
-    fn stopped(&self) -> bool {
-        self.stopped.load(Ordering::Acquire)
+    /// Waits, unless nobody holds the index any more.
+    fn stopped_within(&self, pause: Duration) -> bool {
+        self.held.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected)
     }
 
-    /// Follows the log until it is told to stop.
+    /// Follows the log until nobody holds the index any more.
     fn follow(&self) -> Result<(), Error> {
         let lines = Lines::open(self.log.path())?;
         let mut writer = self.writer(&lines)?;
         let mut position = writer.progress()?.position;
         self.indexed.send_replace(position);
         let mut pruned: Option<Instant> = None;
-        while !self.stopped() {
+        let mut pause = Duration::ZERO;
+        while !self.stopped_within(pause) {
             if pruned.is_none_or(|at| at.elapsed() >= PRUNING) {
                 writer.prune(self.clock.now())?;
                 pruned = Some(Instant::now());
             }
             let end = self.log.size();
+            pause = if position >= end { PAUSE } else { Duration::ZERO };
             if position >= end {
-                std::thread::sleep(PAUSE);
                 continue;
             }
             let batch = lines.batch(position, end)?;

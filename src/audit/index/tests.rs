@@ -111,7 +111,7 @@ async fn an_index_that_is_damaged_or_of_another_log_is_made_anew() {
             settled(&index).await;
         }
         // The thread lets go of its files when it looks next.
-        std::thread::sleep(PAUSE * 3);
+        tokio::time::sleep(PAUSE * 3).await;
         spoil(&path);
         let (_log, index) = start(dir.path());
         settled(&index).await;

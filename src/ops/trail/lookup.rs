@@ -109,7 +109,7 @@ impl Operation for LookupEvents {
     ) -> Result<LookupEventsOutput> {
         let limit = limit(input.max_results)?;
         let wanted = Wanted::of(&input, call.now)?;
-        let scope = wanted.scope(call);
+        let scope = wanted.scope(call, &input);
         let before = input.next_token.as_deref().map(|t| position(call, &scope, t)).transpose()?;
         if wanted.nothing {
             return Ok(LookupEventsOutput { events: Vec::new(), next_token: None });
@@ -184,12 +184,13 @@ impl Wanted {
         Ok(())
     }
 
-    /// What a page token is good for: this account and this question.
-    fn scope(&self, call: &Call) -> String {
-        let Self { kind, value, id, from, .. } = self;
+    /// What a page token is good for: this account and this question, as it was put.
+    fn scope(&self, call: &Call, input: &LookupEventsInput) -> String {
+        let Self { kind, value, id, .. } = self;
         let (account, name) = (&call.caller.account, call.row.name);
+        let (from, until) = (input.start_time, input.end_time);
         let id = id.as_deref().unwrap_or_default();
-        format!("{account}/{name}/{} {} {id} {value}", *kind as u8, from.0)
+        format!("{account}/{name}/{} {from:?} {until:?} {id} {value}", *kind as u8)
     }
 
     fn query<'a>(&'a self, account: &'a str, before: Option<Place>, limit: usize) -> Query<'a> {

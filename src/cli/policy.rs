@@ -1,0 +1,26 @@
+//! `strongroom policy`.
+
+use super::policy_explain::Explain;
+use crate::server::Error;
+use clap::{Args, Subcommand};
+
+/// Ask what policies decide.
+#[derive(Args)]
+pub(super) struct Policy {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Say which statement of which policy decided a request.
+    Explain(Explain),
+}
+
+impl Policy {
+    pub(super) fn run(self) -> Result<(), Error> {
+        match self.command {
+            Command::Explain(explain) => explain.run(),
+        }
+    }
+}
