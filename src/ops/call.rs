@@ -304,6 +304,23 @@ impl Call {
         }
     }
 
+    /// Asks something of the caller's request for `action` (with its service) on a target, as
+    /// policies would see it: whether a policy that is about to be put would let it, say.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn foresee<T>(
+        &self,
+        action: &str,
+        target: &dyn Target,
+        question: impl FnOnce(&policy::Request<'_>) -> T,
+    ) -> Result<T> {
+        let standing = standing(&self.records, &self.caller)?;
+        let facts = Scene { call: self, standing: &standing, input: &NoFacts, target };
+        let (caller, resource, owner) = (&*self.caller, target.arn(), target.owner());
+        Ok(question(&policy::Request { caller, action, resource, owner, facts: &facts }))
+    }
+
     fn denied(&self, action: &str, target: &dyn Target, why: &str) -> Error {
         let what = if self.row.service == Service::Sts && !why.contains("explicit deny") {
             // STS does not say what is missing.
