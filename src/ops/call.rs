@@ -263,9 +263,10 @@ impl Call {
             return Ok(Allowed(target));
         }
         // A role is IAM's; what is done with it here is not.
-        let own = self.row.service;
-        let of_target = service_of(target.arn()).filter(|_| own != Service::Sts);
-        let service = of_target.unwrap_or(own.prefix());
+        let service = match self.row.service {
+            Service::Sts | Service::RolesAnywhere => Service::Sts.prefix(),
+            own => service_of(target.arn()).unwrap_or(own.prefix()),
+        };
         let action = [service, ":", action].concat();
         self.decide(&action, &target, input)?;
         Ok(Allowed(target))
@@ -302,7 +303,8 @@ impl Call {
     }
 
     fn denied(&self, action: &str, target: &dyn Target, why: &str) -> Error {
-        let what = if self.row.service == Service::Sts && !why.contains("explicit deny") {
+        let of_sts = matches!(self.row.service, Service::Sts | Service::RolesAnywhere);
+        let what = if of_sts && !why.contains("explicit deny") {
             // STS does not say what is missing.
             format!("resource: {}", target.arn())
         } else if target.hidden() {

@@ -1,5 +1,6 @@
 //! The Security Token Service: who somebody is, and credentials that end by themselves.
 
+pub mod anywhere;
 pub mod assume;
 pub mod identity;
 pub mod key_info;
