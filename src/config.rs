@@ -3,7 +3,7 @@
 //! `strongroom init` writes a commented file; every setting but the region and the token has a
 //! default. Relative paths count from the folder of the configuration file.
 
-use crate::audit::log::Sync;
+use crate::audit;
 use crate::custody::lane;
 use crate::envelope::cache;
 use crate::front::options;
@@ -28,7 +28,7 @@ pub struct Config {
     pub store: Store,
     /// The audit log.
     #[serde(default)]
-    pub audit: Audit,
+    pub audit: audit::Options,
     /// Who besides the accounts' own users is believed.
     #[serde(default)]
     pub identity: identity::options::Options,
@@ -72,22 +72,6 @@ pub struct Store {
 impl Default for Store {
     fn default() -> Self {
         Self { dir: "store".into(), max_bytes: None, cached_documents: 10_000 }
-    }
-}
-
-/// The audit log.
-#[derive(Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Audit {
-    /// The file.
-    pub path: PathBuf,
-    /// `interval`: reads are on disk within 100 ms; `always`: before the answer.
-    pub sync: Sync,
-}
-
-impl Default for Audit {
-    fn default() -> Self {
-        Self { path: "audit.jsonl".into(), sync: Sync::default() }
     }
 }
 
@@ -142,7 +126,7 @@ impl Config {
         let base = std::path::absolute(base).unwrap_or_else(|_| base.to_owned());
         let whole = |path: &mut PathBuf| *path = base.join(&*path);
         whole(&mut self.store.dir);
-        whole(&mut self.audit.path);
+        self.audit.resolve(&base);
         self.identity.resolve(&base);
         self.token.pin_file.as_mut().map(whole);
         self.token.configuration.as_mut().map(whole);
@@ -171,7 +155,7 @@ mod tests {
     fn region_token_and_an_address_are_enough() {
         let config = read(LEAST).expect("enough");
         assert!(config.store.dir.is_absolute());
-        assert_eq!(config.audit.sync, Sync::Interval);
+        assert_eq!(config.audit.sync, audit::log::Sync::Interval);
     }
 
     #[test]

@@ -292,6 +292,17 @@ impl KeyCheck {
     pub const LABEL: &[u8] = b"strongroom key check v1";
 }
 
+/// What a signing key in a token does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SigningScheme {
+    /// Ed25519 (RFC 8032), pure: public keys of 32 bytes, signatures of 64.
+    Ed25519,
+    /// ECDSA over P-256 with SHA-256: public keys are uncompressed points of 65 bytes, signatures
+    /// are r || s of 64.
+    EcdsaP256,
+}
+
 /// A text that is not 32 hex digits.
 #[derive(Debug, thiserror::Error)]
 #[error("a backing key id is 32 hex digits")]

@@ -4,7 +4,8 @@ pub mod found;
 pub mod harden;
 pub mod pin;
 
-use crate::audit::Recorder;
+use crate::audit::index::{self, Index};
+use crate::audit::{self, Recorder};
 use crate::clock::World;
 use crate::config::Config;
 use crate::custody::{self, Locator, lane::Lane, profile::Profile};
@@ -57,7 +58,10 @@ pub enum Error {
     StoreKey(#[from] envelope::Error),
     /// The audit log.
     #[error(transparent)]
-    Audit(#[from] crate::audit::Error),
+    Audit(#[from] audit::Error),
+    /// The audit log's look-up index.
+    #[error(transparent)]
+    Index(#[from] index::Error),
     /// Addresses or TLS.
     #[error(transparent)]
     Listen(#[from] listen::ListenError),
@@ -78,6 +82,12 @@ pub enum Error {
     /// A set-up that is not served.
     #[error("{0}")]
     Refused(String),
+    /// A log that a verification has found wanting.
+    #[error("{0}")]
+    Tampered(String),
+    /// A verification that came to nothing.
+    #[error("{0}")]
+    Unknown(String),
     /// Randomness.
     #[error(transparent)]
     Randomness(#[from] crate::clock::NoRandomness),
@@ -85,7 +95,8 @@ pub enum Error {
 
 impl Error {
     /// 78 (sysexits' EX_CONFIG) for what trying again can't mend, a refused PIN above all: a service
-    /// manager that restarts on failure must not try it until the token locks. Else 1.
+    /// manager that restarts on failure must not try it until the token locks. 2 for a verification
+    /// that came to nothing. Else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Custody(custody::Error::Pin { .. })
@@ -94,6 +105,7 @@ impl Error {
             | Self::Profile(_)
             | Self::Identity(_)
             | Self::Refused(_) => 78,
+            Self::Unknown(_) => 2,
             _ => 1,
         }
     }
@@ -161,8 +173,15 @@ impl Appliance {
         let mac = RowMac::new(store_key.derive(ROW_MACS)?.expose());
         let records = Records::new(store, mac, config.store.cached_documents);
         let world = World::system();
-        let recorder =
-            Recorder::start(&config.audit.path, config.audit.sync, records.clone()).await?;
+        let parts = audit::Parts {
+            options: &config.audit,
+            region: &config.region,
+            lane: &lane,
+            records: records.clone(),
+            world: &world,
+        };
+        let recorder = Recorder::start(parts).await?;
+        let index = open_index(&config, &recorder, &world)?;
         let probe = (wrapped.backing, wrapped.check);
         let federation = Arc::new(config.identity.clone().check()?);
         let sessions = Sessions::new(store_key.derive(envelope::session::LABEL)?);
@@ -172,6 +191,7 @@ impl Appliance {
             envelopes: Envelopes::new(lane.clone(), world.random.clone(), &config.region, probe),
             data_keys: DataKeys::new(config.data_key_cache.clone()),
             lane,
+            index,
             recorder,
             accesses: Accesses::default(),
             pages: Pages::new(&store_key.derive(PAGE_TOKENS)?),
@@ -233,6 +253,22 @@ impl Appliance {
         let account = &self.site.account;
         Ok(self.services.note("StartAppliance", account, particulars.as_bytes()).await?)
     }
+}
+
+/// The look-up index beside the audit log: `audit-index.sqlite` of `audit.jsonl`.
+fn open_index(
+    config: &Config,
+    recorder: &Recorder,
+    world: &World,
+) -> Result<Option<Arc<Index>>, Error> {
+    if !config.audit.lookup {
+        return Ok(None);
+    }
+    let log = recorder.log().clone();
+    let mut name = log.path().file_stem().unwrap_or_default().to_owned();
+    name.push("-index.sqlite");
+    let path = log.path().with_file_name(name);
+    Ok(Some(Arc::new(Index::start(&path, log, world.clock.clone())?)))
 }
 
 /// What the database says that it is; refuses a database of another region.

@@ -12,6 +12,7 @@
 )]
 
 use aws_lc_rs::hmac;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, UnparsedPublicKey};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, AttributeInfo, AttributeType, KeyType, ObjectClass};
@@ -23,7 +24,9 @@ use std::time::{Duration, Instant};
 use strongroom::custody::lane::{Lane, Options};
 use strongroom::custody::pkcs11::init_token;
 use strongroom::custody::profile::Profile;
-use strongroom::custody::{self, Access, BackingKeyId, Error, KeyCheck, Locator, Scheme};
+use strongroom::custody::{
+    self, Access, BackingKeyId, Error, KeyCheck, Locator, Scheme, SigningScheme,
+};
 use strongroom::secret::{Key, Secret};
 
 const DIRECTORY: &str = "STRONGROOM_TEST_DIRECTORY";
@@ -242,6 +245,14 @@ fn under_load_a_flapping_token_gives_right_answers_or_clear_errors() {
 #[test]
 fn random_bytes_come_in_bounds() {
     alone("random");
+}
+#[test]
+fn a_signer_signs_survives_an_absence_and_is_closed() {
+    alone("signers");
+}
+#[test]
+fn a_signer_that_was_swapped_or_loosened_is_refused() {
+    alone("swapped_signer");
 }
 
 /// Not tests of their own: each is run by the test above that names it.
@@ -712,5 +723,131 @@ mod scenarios {
                 assert!(matches!(refusal(lane.random(len).await), Error::BadRequest(_)));
             }
         });
+    }
+
+    fn right(scheme: SigningScheme, public: &[u8], message: &[u8], signature: &[u8]) -> bool {
+        match scheme {
+            SigningScheme::Ed25519 => {
+                UnparsedPublicKey::new(&ED25519, public).verify(message, signature).is_ok()
+            }
+            SigningScheme::EcdsaP256 => {
+                let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, public);
+                key.verify(message, signature).is_ok()
+            }
+        }
+    }
+
+    const OTHER: BackingKeyId = BackingKeyId([2; 16]);
+    const MESSAGE: &[u8] = b"strongroom/eu-central-1/1";
+
+    #[test]
+    #[ignore = "run in its own process"]
+    fn signers() {
+        let lane = lane();
+        assert_eq!(lane.signing(), [SigningScheme::Ed25519, SigningScheme::EcdsaP256]);
+        runtime().block_on(async {
+            for (id, scheme) in [(ID, SigningScheme::Ed25519), (OTHER, SigningScheme::EcdsaP256)] {
+                let public = lane.generate_signer(id, scheme).await.expect("made");
+                let again = refusal(lane.generate_signer(id, scheme).await);
+                assert!(matches!(again, Error::KeyRejected { .. }), "{again}");
+                let sign = || lane.sign(id, scheme, public.clone(), MESSAGE.to_vec());
+                assert!(right(scheme, &public, MESSAGE, &sign().await.expect("signed")));
+                assert!(lane.derive(id, KeyCheck([0; 8]), b"x".to_vec()).await.is_err());
+
+                take_away();
+                assert!(sign().await.is_err());
+                bring_back();
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                let signed = sign().await;
+                let signed = if signed.is_err() { sign().await } else { signed };
+                assert!(right(scheme, &public, MESSAGE, &signed.expect("signed again")));
+
+                let long = lane.sign(id, scheme, public.clone(), vec![0; 4097]).await;
+                assert!(matches!(refusal(long), Error::BadRequest(_)));
+            }
+        });
+        drop(lane);
+        another_process("look_at_the_signers");
+        let lane = open_with(PIN, &Options::default()).expect("a lane");
+        runtime().block_on(async {
+            for id in [ID, OTHER] {
+                lane.destroy(id).await.expect("destroyed");
+                let gone = lane.sign(id, SigningScheme::Ed25519, vec![], MESSAGE.to_vec()).await;
+                assert_eq!(refusal(gone), Error::KeyNotFound(id));
+            }
+        });
+    }
+
+    #[test]
+    #[ignore = "run by signers"]
+    fn look_at_the_signers() {
+        with_session(|session| {
+            for id in [ID, OTHER] {
+                let found = session.find_objects(&[Attribute::Id(id.0.to_vec())]).expect("found");
+                assert_eq!(found.len(), 1, "the private key alone");
+                for attribute in [AttributeType::Value, AttributeType::Extractable] {
+                    let info = session.get_attribute_info(found[0], &[attribute]).expect("told");
+                    let hidden = matches!(info[0], AttributeInfo::Sensitive);
+                    assert_eq!(hidden, attribute == AttributeType::Value, "{attribute}");
+                }
+                let asked = [AttributeType::NeverExtractable, AttributeType::Local];
+                let told = session.get_attributes(found[0], &asked).expect("told");
+                assert!(told.contains(&Attribute::NeverExtractable(true)));
+                assert!(told.contains(&Attribute::Local(true)));
+                let changed = session.update_attributes(found[0], &[Attribute::Derive(true)]);
+                assert!(changed.is_err(), "it can't be loosened");
+            }
+        });
+    }
+
+    #[test]
+    #[ignore = "run in its own process"]
+    fn swapped_signer() {
+        let scheme = SigningScheme::EcdsaP256;
+        let lane = lane();
+        let public = runtime().block_on(lane.generate_signer(ID, scheme)).expect("made");
+        drop(lane);
+        for (loosen, what) in [(None, "signatures"), (Some(true), "not as it was made")] {
+            another_process(if loosen.is_none() { "swap_the_signer" } else { "loosen_the_signer" });
+            let lane = open_with(PIN, &Options::default()).expect("a lane");
+            let signed =
+                runtime().block_on(lane.sign(ID, scheme, public.clone(), MESSAGE.to_vec()));
+            let why = refusal(signed).to_string();
+            assert!(why.contains("not to be trusted") && why.contains(what), "{why}");
+            drop(lane);
+        }
+    }
+
+    /// Another pair in the place of ours.
+    fn put_another(session: &Session, derive: bool) {
+        delete_key(session);
+        let p256 = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+        let public = [Attribute::Token(false), Attribute::EcParams(p256.to_vec())];
+        let private = [
+            Attribute::Id(ID.0.to_vec()),
+            Attribute::Token(true),
+            Attribute::Private(true),
+            Attribute::Sensitive(true),
+            Attribute::Extractable(false),
+            Attribute::Modifiable(false),
+            Attribute::Sign(true),
+            Attribute::Decrypt(false),
+            Attribute::Unwrap(false),
+            Attribute::Derive(derive),
+            Attribute::AllowedMechanisms(vec![MechanismType::ECDSA]),
+        ];
+        session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private).expect("made");
+    }
+
+    #[test]
+    #[ignore = "run by swapped_signer"]
+    fn swap_the_signer() {
+        with_session(|session| put_another(session, false));
+    }
+
+    #[test]
+    #[ignore = "run by swapped_signer"]
+    fn loosen_the_signer() {
+        with_session(|session| put_another(session, true));
     }
 }

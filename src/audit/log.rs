@@ -3,15 +3,21 @@
 //! An append is one write(2). A short or failed one (a full disk) is cut off again, so the log holds
 //! whole lines only and none of a request that failed. The lock around it keeps the length known; it
 //! is held for a copy into the page cache, never for the disk.
+//!
+//! The log is the journal of the tree ([`super::tree`]): what a record hashes to is noted while the
+//! record is still in memory, and what is read back from the file later must hash to the same.
 
 use super::Error;
+use super::merkle::{self, Hash};
+use super::tiles::MAX_ENTRY;
 use parking_lot::Mutex;
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
@@ -29,6 +35,9 @@ pub enum Sync {
 /// How long a record may wait for the disk under [`Sync::Interval`].
 const INTERVAL: Duration = Duration::from_millis(100);
 
+/// Records that may wait for the tree; one more is refused.
+const MAX_WAITING: usize = 65_536;
+
 /// The log.
 #[derive(Clone)]
 pub struct Log(Arc<Inner>);
@@ -37,64 +46,98 @@ struct Inner {
     path: PathBuf,
     file: File,
     sync: Sync,
-    /// Records appended so far.
-    appended: AtomicU64,
-    /// Records that are on disk; an error text once the disk has failed to sync.
+    tail: Mutex<Tail>,
+    /// How many records are on disk.
     synced: watch::Sender<u64>,
-    /// How long the log is, in bytes: every line of it whole.
-    end: Mutex<u64>,
+    /// How many records are in the file.
+    appended: watch::Sender<u64>,
     /// Half a line stands behind the end.
     uncut: AtomicBool,
     /// Something waits for the disk.
     wanted: Notify,
 }
 
+/// The end of the log.
+#[derive(Default)]
+struct Tail {
+    /// How long the log is, in bytes: every line of it whole.
+    end: u64,
+    /// How many records the tree will have when it has all that are in the log.
+    records: u64,
+    /// The leaf hashes of those that the tree does not have yet.
+    waiting: VecDeque<Hash>,
+    /// Why nothing is appended any more: the file is not what was written.
+    broken: Option<Error>,
+}
+
 impl Log {
-    /// Opens the log, mode 0600, making it if need be; starts the task that syncs it.
+    /// Opens the log, mode 0600, making it if need be. What is in it is on disk then.
     pub fn open(path: &Path, sync: Sync) -> Result<Self, Error> {
-        let fail = |e: std::io::Error| failed(path, &e);
+        let fail = |e: std::io::Error| Error::io(path, &e);
         let mut options = OpenOptions::new();
         let file =
             options.append(true).read(true).create(true).mode(0o600).open(path).map_err(fail)?;
         let end = whole_lines(&file).map_err(fail)?;
-        let log = Self(Arc::new(Inner {
+        Ok(Self(Arc::new(Inner {
             path: path.to_owned(),
             file,
             sync,
-            appended: AtomicU64::new(0),
+            tail: Mutex::new(Tail { end, ..Tail::default() }),
             synced: watch::Sender::new(0),
-            end: Mutex::new(end),
+            appended: watch::Sender::new(0),
             uncut: AtomicBool::new(false),
             wanted: Notify::new(),
-        }));
-        tokio::spawn(keep_synced(log.clone()));
-        Ok(log)
+        })))
     }
 
-    /// Appends one line; on disk as [`Sync`] says.
-    pub async fn append(&self, line: &[u8]) -> Result<(), Error> {
+    /// Says that the tree has everything that is in the log: `size` records. Starts the task that
+    /// syncs the log.
+    pub fn begin(&self, size: u64) {
+        self.0.tail.lock().records = size;
+        self.0.synced.send_replace(size);
+        self.0.appended.send_replace(size);
+        tokio::spawn(keep_synced(self.clone()));
+    }
+
+    /// Appends one line; on disk as [`Sync`] says. Answers how many records there are with it.
+    pub async fn append(&self, line: &[u8]) -> Result<u64, Error> {
         let number = self.append_lines(line)?;
         if self.0.sync == Sync::Always {
             self.durable(number).await?;
         }
-        Ok(())
+        Ok(number)
     }
 
-    /// Appends whole lines, all or none; answers a number to wait for with [`Self::durable`].
+    /// Appends whole lines, all or none; answers a number to wait for with [`Self::durable`]: how
+    /// many records there are with these.
     pub fn append_lines(&self, lines: &[u8]) -> Result<u64, Error> {
-        let mut end = self.0.end.lock();
+        let leaves = leaves(lines)?;
+        let mut tail = self.0.tail.lock();
+        if let Some(error) = &tail.broken {
+            return Err(error.clone());
+        }
+        if tail.waiting.len() + leaves.len() > MAX_WAITING {
+            return Err(Error::Unsealed);
+        }
         if self.0.uncut.swap(false, Ordering::AcqRel) {
-            self.cut(*end)?;
+            self.cut(tail.end)?;
         }
         let appended = (&self.0.file).write(lines);
         if !matches!(appended, Ok(n) if n == lines.len()) {
             let why = appended.err().unwrap_or_else(|| std::io::ErrorKind::StorageFull.into());
-            self.cut(*end)?;
-            return Err(failed(&self.0.path, &why));
+            self.cut(tail.end)?;
+            return Err(Error::io(&self.0.path, &why));
         }
-        *end += lines.len() as u64;
-        let number = self.0.appended.fetch_add(1, Ordering::AcqRel) + 1;
-        drop(end);
+        tail.end += lines.len() as u64;
+        tail.records += leaves.len() as u64;
+        let number = tail.records;
+        tail.waiting.extend(leaves);
+        drop(tail);
+        self.0.appended.send_if_modified(|last| {
+            let later = number > *last;
+            *last = number.max(*last);
+            later
+        });
         self.0.wanted.notify_one();
         Ok(number)
     }
@@ -104,8 +147,18 @@ impl Log {
     fn cut(&self, end: u64) -> Result<(), Error> {
         self.0.file.set_len(end).map_err(|e| {
             self.0.uncut.store(true, Ordering::Release);
-            failed(&self.0.path, &e)
+            Error::io(&self.0.path, &e)
         })
+    }
+
+    /// Fails if nothing is appended any more.
+    pub fn ready(&self) -> Result<(), Error> {
+        self.0.tail.lock().broken.clone().map_or(Ok(()), Err)
+    }
+
+    /// Appends nothing any more: the file is not what was written.
+    pub(super) fn stop(&self, why: Error) {
+        self.0.tail.lock().broken = Some(why);
     }
 
     /// Waits until everything up to `number` is on disk.
@@ -115,23 +168,53 @@ impl Log {
             tokio::time::timeout(Duration::from_secs(10), synced.wait_for(|done| *done >= number));
         match reached.await {
             Ok(Ok(_)) => Ok(()),
-            _ => Err(failed(&self.0.path, &std::io::ErrorKind::TimedOut.into())),
+            _ => Err(Error::io(&self.0.path, &std::io::ErrorKind::TimedOut.into())),
         }
     }
 
     /// Waits until everything so far is on disk.
     pub async fn flush(&self) -> Result<(), Error> {
-        self.durable(self.0.appended.load(Ordering::Acquire)).await
+        self.durable(self.records()).await
     }
 
     /// Bytes of the log.
     pub fn size(&self) -> u64 {
-        *self.0.end.lock()
+        self.0.tail.lock().end
+    }
+
+    /// How many records there are.
+    pub fn records(&self) -> u64 {
+        self.0.tail.lock().records
+    }
+
+    /// Tells how many records are on disk whenever there are more.
+    pub(super) fn synced(&self) -> watch::Receiver<u64> {
+        self.0.synced.subscribe()
+    }
+
+    /// Tells how many records are in the file whenever there are more.
+    pub(super) fn appended(&self) -> watch::Receiver<u64> {
+        self.0.appended.subscribe()
+    }
+
+    /// The leaf hashes of the next records for the tree: those on disk, at most `most`.
+    pub(super) fn waiting(&self, most: usize) -> Vec<Hash> {
+        let tail = self.0.tail.lock();
+        let sealed = tail.records - tail.waiting.len() as u64;
+        let ready = self.0.synced.borrow().saturating_sub(sealed);
+        let ready = usize::try_from(ready).unwrap_or(usize::MAX).min(most);
+        tail.waiting.iter().take(ready).copied().collect()
+    }
+
+    /// Says that the tree has so many more of them.
+    pub(super) fn sealed(&self, count: usize) {
+        let waiting = &mut self.0.tail.lock().waiting;
+        waiting.drain(..count.min(waiting.len()));
     }
 
     fn sync_now(&self) -> Result<(), Error> {
-        let number = self.0.appended.load(Ordering::Acquire);
-        self.0.file.sync_data().map_err(|e| failed(&self.0.path, &e))?;
+        let number = self.records();
+        self.0.file.sync_data().map_err(|e| Error::io(&self.0.path, &e))?;
         self.0.synced.send_replace(number);
         Ok(())
     }
@@ -140,6 +223,19 @@ impl Log {
     pub fn path(&self) -> &Path {
         &self.0.path
     }
+}
+
+/// What each of these lines hashes to, without its line feed.
+fn leaves(lines: &[u8]) -> Result<Vec<Hash>, Error> {
+    let lines = lines.strip_suffix(b"\n").unwrap_or(lines);
+    lines
+        .split(|byte| *byte == b'\n')
+        .map(
+            |line| {
+                if line.len() > MAX_ENTRY { Err(Error::TooLong) } else { Ok(merkle::leaf(line)) }
+            },
+        )
+        .collect()
 }
 
 async fn keep_synced(log: Log) {
@@ -160,7 +256,7 @@ async fn keep_synced(log: Log) {
 }
 
 /// Ends the line that a crash may have left torn, so that the next record starts on one of its own;
-/// answers the length.
+/// answers the length, all of it on disk.
 fn whole_lines(mut file: &File) -> std::io::Result<u64> {
     let len = file.metadata()?.len();
     if len == 0 {
@@ -168,13 +264,10 @@ fn whole_lines(mut file: &File) -> std::io::Result<u64> {
     }
     let mut last = [0];
     file.read_exact_at(&mut last, len - 1)?;
-    if last == *b"\n" {
-        return Ok(len);
+    let torn = last != *b"\n";
+    if torn {
+        file.write_all(b"\n")?;
     }
-    file.write_all(b"\n")?;
-    Ok(len + 1)
-}
-
-fn failed(path: &Path, why: &std::io::Error) -> Error {
-    Error::Io { path: path.display().to_string(), why: why.to_string() }
+    file.sync_all()?;
+    Ok(len + u64::from(torn))
 }

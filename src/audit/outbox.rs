@@ -3,6 +3,7 @@
 //! the event ids at the end of the log tell which ones are there already.
 
 use super::Error;
+use super::fit::fit;
 use super::log::Log;
 use crate::store::records::Records;
 use std::collections::HashSet;
@@ -32,7 +33,7 @@ impl Progress {
 /// Starts the mover. What an earlier process left behind is in the log when this returns.
 pub async fn start(records: Records, log: Log) -> Result<Progress, Error> {
     let mut last = 0;
-    let waiting = records.read(|rows| rows.records_after(0, 1)).map_err(|e| store(&e))?;
+    let waiting = records.read(|rows| rows.records_after(0, 1)).map_err(|e| Error::database(&e))?;
     let mut known = HashSet::new();
     if !waiting.is_empty() {
         known = event_ids_from(&log, log.size().saturating_sub(TAIL))?;
@@ -72,13 +73,14 @@ async fn move_batch(
     known: &HashSet<String>,
 ) -> Result<bool, Error> {
     let after = *last;
-    let batch = records.read(|rows| rows.records_after(after, BATCH)).map_err(|e| store(&e))?;
+    let batch =
+        records.read(|rows| rows.records_after(after, BATCH)).map_err(|e| Error::database(&e))?;
     let Some((up_to, _)) = batch.last() else { return Ok(false) };
     let up_to = *up_to;
     let mut lines = Vec::new();
     for (_, record) in &batch {
         if event_id(record).is_none_or(|id| !known.contains(&id)) {
-            lines.extend_from_slice(record);
+            lines.extend_from_slice(&fit(record));
         }
     }
     if !lines.is_empty() {
@@ -87,11 +89,11 @@ async fn move_batch(
         log.durable(number).await?;
     }
     *last = up_to;
-    records.write(move |rows| rows.delete_records(up_to)).await.map_err(|e| store(&e))?;
+    records.write(move |rows| rows.delete_records(up_to)).await.map_err(|e| Error::database(&e))?;
     Ok(batch.len() == usize::try_from(BATCH).unwrap_or(usize::MAX))
 }
 
-fn event_id(record: &[u8]) -> Option<String> {
+pub(super) fn event_id(record: &[u8]) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct Id {
         #[serde(rename = "eventID")]
@@ -102,8 +104,7 @@ fn event_id(record: &[u8]) -> Option<String> {
 
 /// The ids of the records that begin after byte `from` of the log.
 fn event_ids_from(log: &Log, from: u64) -> Result<HashSet<String>, Error> {
-    let end = read_from(log.path(), from)
-        .map_err(|e| Error::Io { path: log.path().display().to_string(), why: e.to_string() })?;
+    let end = read_from(log.path(), from).map_err(|e| Error::io(log.path(), &e))?;
     Ok(end.split(|b| *b == b'\n').filter_map(event_id).collect())
 }
 
@@ -113,8 +114,4 @@ fn read_from(path: &std::path::Path, from: u64) -> std::io::Result<Vec<u8>> {
     let mut end = Vec::new();
     file.read_to_end(&mut end)?;
     Ok(end)
-}
-
-fn store(error: &crate::store::Error) -> Error {
-    Error::Io { path: "the database".into(), why: error.to_string() }
 }

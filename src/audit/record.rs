@@ -212,7 +212,7 @@ fn name(arn: &str) -> &str {
 
 /// A moment as `2026-01-31T12:00:00.000Z`. The text of the second is kept from one record to the
 /// next.
-fn rfc3339(time: Time) -> String {
+pub(super) fn rfc3339(time: Time) -> String {
     thread_local! {
         static SECOND: RefCell<(i64, String)> = const { RefCell::new((i64::MIN, String::new())) };
     }

@@ -1,5 +1,6 @@
 //! The command line: one file per command.
 
+pub mod audit;
 pub mod dev;
 pub mod init;
 mod seed;
@@ -28,6 +29,8 @@ enum Command {
     Serve(serve::Serve),
     /// Make or reopen a throw-away appliance with its own SoftHSM token, for tests and CI.
     Dev(dev::Dev),
+    /// Verify an audit log offline, or prove that a record is in it.
+    Audit(audit::Audit),
 }
 
 /// Runs a command.
@@ -40,6 +43,7 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
         Command::Init(init) => init.run(),
         Command::Serve(serve) => serve.run(),
         Command::Dev(dev) => dev.run(),
+        Command::Audit(audit) => audit.run(),
     }
 }
 

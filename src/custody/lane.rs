@@ -6,8 +6,8 @@
 
 use super::profile::{MAX_RANDOM, Profile};
 use super::{
-    BackingKeyId, Error, Evidence, Health, KeyCheck, Request, Response, Result, Scheme, Token,
-    TokenInfo, Worker,
+    BackingKeyId, Error, Evidence, Health, KeyCheck, Request, Response, Result, Scheme,
+    SigningScheme, Token, TokenInfo, Worker,
 };
 use crate::secret::{Key, Secret};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
@@ -18,6 +18,9 @@ use tokio::sync::oneshot;
 
 /// The longest input to [`Request::Derive`], in bytes: what the weakest token takes in one call.
 pub const MAX_DERIVE_INPUT: usize = 1024;
+
+/// The longest message of [`Request::Sign`], in bytes.
+pub const MAX_MESSAGE: usize = 4096;
 
 const MAX_QUEUE: usize = 65_536;
 const DEADLINE_MS: std::ops::RangeInclusive<u64> = 1..=120_000;
@@ -44,6 +47,7 @@ impl Default for Options {
 /// Options that were checked against a profile.
 pub(crate) struct Settings {
     profile: Arc<str>,
+    signing: Arc<[SigningScheme]>,
     workers: usize,
     queue: usize,
     deadline: Duration,
@@ -64,8 +68,9 @@ impl Options {
             return Err(Error::BadRequest("a deadline is from 1 to 120000 milliseconds"));
         }
         let deadline = Duration::from_millis(self.deadline_ms);
+        let signing = profile.signing.as_slice().into();
         let profile = profile.name.as_str().into();
-        Ok(Settings { profile, workers, queue: self.queue, deadline })
+        Ok(Settings { profile, signing, workers, queue: self.queue, deadline })
     }
 }
 
@@ -79,6 +84,7 @@ pub struct Lane {
     queue: Sender<Job>,
     token: Arc<dyn Token>,
     profile: Arc<str>,
+    signing: Arc<[SigningScheme]>,
     deadline: Duration,
     /// Dropped after the queue and the token: the order of these fields matters.
     _threads: Arc<Threads>,
@@ -123,9 +129,9 @@ impl Lane {
                     why: format!("no thread: {e}"),
                 })?;
         }
-        let (profile, deadline) = (settings.profile, settings.deadline);
+        let Settings { profile, signing, deadline, .. } = settings;
         let threads = Threads { ended, token: Some(Arc::clone(&token)), patience: deadline };
-        Ok(Self { queue, token, profile, deadline, _threads: Arc::new(threads) })
+        Ok(Self { queue, token, profile, signing, deadline, _threads: Arc::new(threads) })
     }
 
     /// Asks the token and waits for the answer, at most until the deadline. Runs on a tokio runtime
@@ -213,6 +219,43 @@ impl Lane {
         }
     }
 
+    /// Makes a pair that signs: [`Request::GenerateSigner`]; answers the public key.
+    ///
+    /// # Errors
+    /// As [`Lane::call`].
+    pub async fn generate_signer(
+        &self,
+        id: BackingKeyId,
+        scheme: SigningScheme,
+    ) -> Result<Vec<u8>> {
+        match self.call(Request::GenerateSigner { id, scheme }).await? {
+            Response::PublicKey(public) => Ok(public),
+            _ => Err(self.confused()),
+        }
+    }
+
+    /// A signature of 64 bytes: [`Request::Sign`].
+    ///
+    /// # Errors
+    /// As [`Lane::call`].
+    pub async fn sign(
+        &self,
+        id: BackingKeyId,
+        scheme: SigningScheme,
+        public: Vec<u8>,
+        message: Vec<u8>,
+    ) -> Result<Vec<u8>> {
+        match self.call(Request::Sign { id, scheme, public, message }).await? {
+            Response::Signature(signature) => Ok(signature),
+            _ => Err(self.confused()),
+        }
+    }
+
+    /// The signing schemes that this token can do, the preferred one first.
+    pub fn signing(&self) -> &[SigningScheme] {
+        &self.signing
+    }
+
     /// Which token this is.
     pub fn info(&self) -> &TokenInfo {
         self.token.info()
@@ -260,6 +303,9 @@ fn within_bounds(request: &Request) -> Result<()> {
         }
         Request::Random { len } if !(1..=MAX_RANDOM).contains(len) => {
             Err(Error::BadRequest("random bytes come 1 to 4096 at a time"))
+        }
+        Request::Sign { message, .. } if message.len() > MAX_MESSAGE => {
+            Err(Error::BadRequest("a message to sign is at most 4096 bytes"))
         }
         _ => Ok(()),
     }

@@ -8,7 +8,7 @@ pub mod lane;
 pub mod pkcs11;
 pub mod profile;
 
-pub use crate::name::{BackingKeyId, KeyCheck, Scheme};
+pub use crate::name::{BackingKeyId, KeyCheck, Scheme, SigningScheme};
 use crate::secret::{Key, Secret};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -53,6 +53,13 @@ pub enum Request {
     Derive { id: BackingKeyId, check: KeyCheck, input: Vec<u8> },
     /// Random bytes of the token's own generator, at most 4,096.
     Random { len: usize },
+    /// Make a pair of keys that signs and does nothing else; the private one never existed outside.
+    /// An id that is taken already is [`Error::KeyRejected`].
+    GenerateSigner { id: BackingKeyId, scheme: SigningScheme },
+    /// Sign a message of at most 4,096 bytes. The key's attributes must be as they were made, which
+    /// is checked at its first use after every login, and each signature must be one of `public`: a
+    /// key put in its place is [`Error::KeyRejected`].
+    Sign { id: BackingKeyId, scheme: SigningScheme, public: Vec<u8>, message: Vec<u8> },
 }
 
 /// What a token answers; the variant fits the request's.
@@ -61,6 +68,9 @@ pub enum Response {
     Destroyed,
     MessageSecret(Key),
     Random(Secret),
+    /// The public half of a new pair, in the form that its [`SigningScheme`] says.
+    PublicKey(Vec<u8>),
+    Signature(Vec<u8>),
 }
 
 /// Which token this is; known by serial number, never by slot number.

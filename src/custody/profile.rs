@@ -2,7 +2,7 @@
 //!
 //! The same file is read by the code, the tests, the documentation and operators.
 
-use super::Scheme;
+use super::{Scheme, SigningScheme};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -32,6 +32,9 @@ pub struct Profile {
     pub statement: String,
     /// The schemes that it can do, the preferred one first.
     pub schemes: Vec<Scheme>,
+    /// The signing schemes that it can do, the preferred one first; none if it can't sign.
+    #[serde(default)]
+    pub signing: Vec<SigningScheme>,
     /// The mechanisms that it is relied on for, by their standard names.
     pub mechanisms: Vec<String>,
     /// The library that speaks to it.
@@ -152,6 +155,12 @@ impl Profile {
         variable.map(|name| (name.clone(), file.to_owned())).collect()
     }
 
+    /// The mechanisms that its schemes take.
+    pub fn needed(&self) -> impl Iterator<Item = &'static str> {
+        let signing = self.signing.iter().flat_map(|scheme| scheme.mechanisms());
+        self.schemes.iter().flat_map(|scheme| scheme.mechanisms()).chain(signing).copied()
+    }
+
     fn fault(&self) -> Option<String> {
         self.name_fault().or_else(|| self.module_fault()).or_else(|| self.ability_fault())
     }
@@ -178,9 +187,8 @@ impl Profile {
         if self.schemes.is_empty() {
             return Some("it names no scheme".into());
         }
-        let needed = self.schemes.iter().flat_map(|scheme| scheme.mechanisms());
-        for mechanism in needed {
-            if !self.mechanisms.iter().any(|have| have == mechanism) {
+        for mechanism in self.needed() {
+            if !self.mechanisms.iter().any(|have| *have == mechanism) {
                 return Some(format!("its schemes need {mechanism}"));
             }
         }
@@ -197,6 +205,17 @@ impl Scheme {
     pub fn mechanisms(self) -> &'static [&'static str] {
         match self {
             Self::HmacKdf => &["CKM_GENERIC_SECRET_KEY_GEN", "CKM_SHA256_HMAC"],
+        }
+    }
+}
+
+impl SigningScheme {
+    /// The PKCS#11 mechanisms that this scheme takes, by their standard names: the one that makes a
+    /// pair, and the one that signs.
+    pub fn mechanisms(self) -> &'static [&'static str; 2] {
+        match self {
+            Self::Ed25519 => &["CKM_EC_EDWARDS_KEY_PAIR_GEN", "CKM_EDDSA"],
+            Self::EcdsaP256 => &["CKM_EC_KEY_PAIR_GEN", "CKM_ECDSA"],
         }
     }
 }
@@ -256,8 +275,10 @@ mod tests {
 
     #[test]
     fn a_scheme_without_its_mechanism_is_refused() {
-        let text = softhsm2().replace(", \"CKM_SHA256_HMAC\"]", "]");
+        let text = softhsm2().replace("\"CKM_SHA256_HMAC\",", "");
         assert!(refusal(&text).contains("need CKM_SHA256_HMAC"));
+        let text = softhsm2().replace("\"CKM_EDDSA\",", "");
+        assert!(refusal(&text).contains("need CKM_EDDSA"));
         let text = softhsm2().replace("schemes = [\"hmac-kdf\"]", "schemes = []");
         assert!(refusal(&text).contains("names no scheme"));
     }

@@ -55,7 +55,10 @@ fn secrets_manager(condition: Condition) -> (&'static str, StatusCode) {
         | C::RejectedClaim
         | C::ExpiredIdentityToken
         | C::PackedPolicyTooLarge
-        | C::InvalidAuthorizationMessage => ("InvalidParameterException", BAD),
+        | C::InvalidAuthorizationMessage
+        | C::InvalidTimeRange
+        | C::InvalidMaxResults
+        | C::InvalidEventCategory => ("InvalidParameterException", BAD),
         C::KeyUnavailable
         | C::ProviderUnreachable
         | C::DependencyTimeout
@@ -99,7 +102,10 @@ fn kms(row: &Row, condition: Condition) -> (&'static str, StatusCode) {
         | C::RejectedClaim
         | C::ExpiredIdentityToken
         | C::PackedPolicyTooLarge
-        | C::InvalidAuthorizationMessage => ("ValidationException", BAD),
+        | C::InvalidAuthorizationMessage
+        | C::InvalidTimeRange
+        | C::InvalidMaxResults
+        | C::InvalidEventCategory => ("ValidationException", BAD),
         C::KeyUnavailable if row.cryptographic => ("KeyUnavailableException", BROKEN),
         C::DependencyTimeout => ("DependencyTimeoutException", ABSENT),
         C::KeyUnavailable | C::ProviderUnreachable | C::Unavailable | C::Internal => {
@@ -147,6 +153,9 @@ fn identity(service: Service, condition: Condition) -> (&'static str, StatusCode
         | C::InvalidGrantId
         | C::InvalidGrantToken
         | C::Disabled
+        | C::InvalidTimeRange
+        | C::InvalidMaxResults
+        | C::InvalidEventCategory
         | C::DecryptionFailure
         | C::EncryptionFailure => ("ValidationError", BAD),
         C::KeyUnavailable | C::DependencyTimeout | C::Unavailable | C::Internal => {
@@ -165,8 +174,11 @@ fn cloud_trail(condition: Condition) -> (&'static str, StatusCode) {
         C::Throttled => ("ThrottlingException", BAD),
         C::InvalidNextToken => ("InvalidNextTokenException", BAD),
         C::Unsupported => ("UnsupportedOperationException", BAD),
-        C::InvalidParameter
-        | C::InvalidRequest
+        C::InvalidParameter => ("InvalidLookupAttributesException", BAD),
+        C::InvalidTimeRange => ("InvalidTimeRangeException", BAD),
+        C::InvalidMaxResults => ("InvalidMaxResultsException", BAD),
+        C::InvalidEventCategory => ("InvalidEventCategoryException", BAD),
+        C::InvalidRequest
         | C::NotFound
         | C::AlreadyExists
         | C::LimitExceeded
@@ -213,6 +225,9 @@ fn roles_anywhere(condition: Condition) -> (&'static str, StatusCode) {
         C::Serialization
         | C::Validation
         | C::InvalidNextToken
+        | C::InvalidTimeRange
+        | C::InvalidMaxResults
+        | C::InvalidEventCategory
         | C::Unsupported
         | C::InvalidParameter
         | C::InvalidRequest

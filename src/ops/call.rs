@@ -7,6 +7,7 @@ use super::error::{Condition, Error, Result};
 use super::scene::Scene;
 use super::shape::{self, Body, Checks, decode};
 use super::{Access, Input, Operation, Row};
+use crate::audit::index::Index;
 use crate::audit::{self, Record, Recorder, Source};
 use crate::clock::{Time, World, quick_uuid};
 use crate::custody::lane::Lane;
@@ -37,6 +38,8 @@ pub struct Services {
     pub lane: Lane,
     /// Records of what was done.
     pub recorder: Recorder,
+    /// Where in the log they stand; none if it is switched off.
+    pub index: Option<Arc<Index>>,
     /// Reads whose day is to be noted.
     pub accesses: super::secrets::accesses::Accesses,
     /// Page tokens.

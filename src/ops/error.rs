@@ -72,6 +72,12 @@ pub enum Condition {
     PackedPolicyTooLarge,
     /// An encoded authorization message that was not given out here.
     InvalidAuthorizationMessage,
+    /// A time range that ends before it starts, or is none (CloudTrail's InvalidTimeRangeException).
+    InvalidTimeRange,
+    /// More events than a page has (CloudTrail's InvalidMaxResultsException).
+    InvalidMaxResults,
+    /// A category of events that is none (CloudTrail's InvalidEventCategoryException).
+    InvalidEventCategory,
     // A conflict with a state.
     /// The key is disabled.
     Disabled,
@@ -247,6 +253,9 @@ impl Condition {
         Self::ExpiredIdentityToken,
         Self::PackedPolicyTooLarge,
         Self::InvalidAuthorizationMessage,
+        Self::InvalidTimeRange,
+        Self::InvalidMaxResults,
+        Self::InvalidEventCategory,
         Self::Disabled,
         Self::InvalidState,
         Self::Conflict,

@@ -15,6 +15,7 @@ pub mod secrets;
 pub mod seed;
 pub mod shape;
 pub mod sts;
+pub mod trail;
 pub mod transcript;
 
 use crate::name::Service;
@@ -301,6 +302,8 @@ pub static TABLE: &[Row] = &[
     row::<iam::tags::List<ManagedPolicy>>(),
     row::<iam::account::GetAccountSummary>(),
     row::<iam::account::ListAccountAliases>(),
+    row::<trail::lookup::LookupEvents>(),
+    row::<trail::explain::ExplainRequest>(),
 ];
 
 /// How audit records tell of the input and the output of each operation.

@@ -9,7 +9,7 @@ mod compiled;
 mod decide;
 pub mod document;
 pub mod facts;
-mod glob;
+pub mod glob;
 mod grammar;
 pub mod malformed;
 pub mod managed;

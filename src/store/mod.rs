@@ -6,6 +6,7 @@
 //! A write closure may run again after a conflict, and many run inside one transaction
 //! (group commit), so it never calls hardware and never blocks: wrap first, write after.
 
+pub mod audit;
 pub mod grants;
 pub mod identity;
 pub mod keys;

@@ -79,7 +79,9 @@ pub(super) fn verify(
     quirks: &Quirks,
 ) -> Result<Evidence> {
     let have = attributes(session, id, key)?;
-    if let Some(why) = deviation(&have, &required(id, quirks)) {
+    let mut wanted = required(id, quirks);
+    wanted.push(Attribute::ValueLen(KEY_LEN.into()));
+    if let Some(why) = deviation(&have, &wanted) {
         return Err(rejected(id, &why));
     }
     let says = |attribute: Attribute| have.contains(&attribute);
@@ -136,17 +138,28 @@ fn template(id: BackingKeyId, quirks: &Quirks) -> Vec<Attribute> {
 
 /// The attributes that [`verify`] looks at, as far as the token has them.
 fn attributes(session: &Session, id: BackingKeyId, key: ObjectHandle) -> Result<Vec<Attribute>> {
-    const ALSO: [AttributeType; 5] = [
-        AttributeType::ValueLen,
+    const ALSO: [AttributeType; 4] = [
         AttributeType::NeverExtractable,
         AttributeType::AlwaysSensitive,
         AttributeType::Local,
         AttributeType::AllowedMechanisms,
     ];
     let everything = Quirks { allowed_mechanisms: false, modifiable: true };
-    let required = required(id, &everything);
+    let mut wanted = required(id, &everything);
+    wanted.push(Attribute::ValueLen(KEY_LEN.into()));
+    read_back(session, id, key, &wanted, &ALSO)
+}
+
+/// The attributes of these types, and those in `also`, as far as the token has them.
+pub(super) fn read_back(
+    session: &Session,
+    id: BackingKeyId,
+    key: ObjectHandle,
+    wanted: &[Attribute],
+    also: &[AttributeType],
+) -> Result<Vec<Attribute>> {
     let types: Vec<_> =
-        required.iter().map(Attribute::attribute_type).chain(ALSO.iter().copied()).collect();
+        wanted.iter().map(Attribute::attribute_type).chain(also.iter().copied()).collect();
     session.get_attributes(key, &types).map_err(|e| match e {
         Cryptoki::Pkcs11(..) => e.into(),
         // Something that no key of ours has, such as a mechanism without a name.
@@ -155,9 +168,8 @@ fn attributes(session: &Session, id: BackingKeyId, key: ObjectHandle) -> Result<
 }
 
 /// The first way in which a key differs from what is required of it.
-fn deviation(have: &[Attribute], required: &[Attribute]) -> Option<String> {
-    let length = Attribute::ValueLen(KEY_LEN.into());
-    let missing = required.iter().chain([&length]).find(|want| !have.contains(want))?;
+pub(super) fn deviation(have: &[Attribute], required: &[Attribute]) -> Option<String> {
+    let missing = required.iter().find(|want| !have.contains(want))?;
     let kind = missing.attribute_type();
     let found = have.iter().find(|attribute| attribute.attribute_type() == kind);
     Some(match found {
@@ -183,9 +195,13 @@ mod tests {
         have
     }
 
+    fn found_wrong(have: &[Attribute]) -> Option<String> {
+        deviation(have, &as_made())
+    }
+
     #[test]
     fn a_key_as_it_was_made_has_no_deviation() {
-        assert_eq!(deviation(&as_made(), &required(ID, &QUIRKS)), None);
+        assert_eq!(found_wrong(&as_made()), None);
     }
 
     #[test]
@@ -193,7 +209,7 @@ mod tests {
         for n in 0..as_made().len() {
             let mut have = as_made();
             let gone = have.remove(n).attribute_type();
-            let why = deviation(&have, &required(ID, &QUIRKS)).expect("a deviation");
+            let why = found_wrong(&have).expect("a deviation");
             assert_eq!(why, format!("{gone} can't be read"));
         }
     }
@@ -219,7 +235,7 @@ mod tests {
             let mut have = as_made();
             have.retain(|attribute| attribute.attribute_type() != kind);
             have.push(loose);
-            let why = deviation(&have, &required(ID, &QUIRKS)).expect("a deviation");
+            let why = found_wrong(&have).expect("a deviation");
             assert!(why.contains("not as it was made"), "{why}");
         }
     }

@@ -17,6 +17,7 @@ mod keys;
 mod library;
 mod seat;
 mod setup;
+mod signer;
 
 pub use setup::init_token;
 
@@ -83,6 +84,8 @@ struct Epoch {
     /// Closing a process's last session logs it out, so this one stays open and unused.
     _anchor: Mutex<Session>,
     keys: RwLock<HashMap<BackingKeyId, Verified>>,
+    /// Private keys that sign, by the same rule.
+    signers: RwLock<HashMap<BackingKeyId, ObjectHandle>>,
 }
 
 enum State {
@@ -257,7 +260,7 @@ fn begin(
 ) -> Result<(Epoch, TokenInfo)> {
     let (slot, info) = library.find(locator)?;
     if let Some(profile) = promised {
-        let needed: Vec<_> = profile.schemes.iter().flat_map(|s| s.mechanisms()).copied().collect();
+        let needed: Vec<_> = profile.needed().collect();
         let missing = library.missing(slot, &needed)?;
         if !missing.is_empty() {
             let why = format!("this token lacks {}", missing.join(", "));
@@ -265,8 +268,8 @@ fn begin(
         }
     }
     let anchor = library.login(slot, UserType::User, pin)?;
-    let keys = RwLock::new(HashMap::new());
-    Ok((Epoch { number, slot, _anchor: Mutex::new(anchor), keys }, info))
+    let (keys, signers) = (RwLock::default(), RwLock::default());
+    Ok((Epoch { number, slot, _anchor: Mutex::new(anchor), keys, signers }, info))
 }
 
 impl Token for Driver {

@@ -1,9 +1,10 @@
 //! One thread at the token: its session, one attempt at a request, and what is done after a fault.
 
 use super::errors::{self, Action};
-use super::{Driver, Epoch, Fault, State, Verified, keys};
+use super::{Driver, Epoch, Fault, State, Verified, keys, signer};
 use crate::custody::{
-    BackingKeyId, Error, Evidence, KeyCheck, Request, Response, Result, Scheme, Worker,
+    BackingKeyId, Error, Evidence, KeyCheck, Request, Response, Result, Scheme, SigningScheme,
+    Worker,
 };
 use crate::secret::{Key, Secret};
 use cryptoki::object::ObjectHandle;
@@ -87,6 +88,7 @@ impl Seat {
             State::Up(epoch) if epoch.number == seen => {
                 let session = self.session(driver, epoch)?;
                 epoch.keys.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+                epoch.signers.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
                 keys::destroy(session, key)?;
                 Ok(Response::Destroyed)
             }
@@ -170,6 +172,12 @@ impl Call<'_> {
             }
             Request::Inspect { id } => Response::Evidence(self.verify(*id, self.find(*id)?)?),
             Request::Random { len } => Response::Random(self.random(*len)?),
+            Request::GenerateSigner { id, scheme } => {
+                Response::PublicKey(self.create_signer(*id, *scheme)?)
+            }
+            Request::Sign { id, scheme, public, message } => {
+                Response::Signature(self.sign(*id, *scheme, public, message)?)
+            }
             Request::Destroy { id } => return Ok(Served::Destroy(*id, self.find(*id)?)),
         };
         Ok(Served::Response(response))
@@ -224,6 +232,53 @@ impl Call<'_> {
             Err(Fault::Device { error, .. }) => Err(Fault::halfway(error)),
             Err(Fault::Gone) => Err(Fault::Gone),
         }
+    }
+
+    fn create_signer(
+        &self,
+        id: BackingKeyId,
+        scheme: SigningScheme,
+    ) -> std::result::Result<Vec<u8>, Fault> {
+        let profile = &self.driver.profile;
+        if !profile.signing.contains(&scheme) {
+            let (profile, why) = (profile.name.clone(), format!("no signing by {scheme:?}"));
+            return Err(Error::Unsupported { profile, why }.into());
+        }
+        if keys::find(self.session, id)?.is_some() {
+            return Err(keys::rejected(id, "a key of this id is in the token already"));
+        }
+        let (key, public) = signer::generate(self.session, id, scheme, &profile.quirks)?;
+        let usable = signer::verify(self.session, id, key, scheme, &profile.quirks);
+        match usable.and_then(|()| signer::sign(self.session, id, key, scheme, &public, b"")) {
+            Ok(_) => Ok(public),
+            Err(Fault::Answer(rejected)) => {
+                keys::destroy(self.session, key)?;
+                Err(rejected.into())
+            }
+            Err(Fault::Device { error, .. }) => Err(Fault::halfway(error)),
+            Err(Fault::Gone) => Err(Fault::Gone),
+        }
+    }
+
+    fn sign(
+        &self,
+        id: BackingKeyId,
+        scheme: SigningScheme,
+        public: &[u8],
+        message: &[u8],
+    ) -> std::result::Result<Vec<u8>, Fault> {
+        let signers = &self.epoch.signers;
+        let known = signers.read().unwrap_or_else(PoisonError::into_inner).get(&id).copied();
+        let key = match known {
+            Some(key) => key,
+            None => {
+                let key = self.find(id)?;
+                signer::verify(self.session, id, key, scheme, &self.driver.profile.quirks)?;
+                signers.write().unwrap_or_else(PoisonError::into_inner).insert(id, key);
+                key
+            }
+        };
+        signer::sign(self.session, id, key, scheme, public, message)
     }
 
     /// The key's handle; a key counts as missing only while the token is there to say so.

@@ -1,0 +1,125 @@
+use super::*;
+use crate::audit::log::Sync;
+use crate::clock::{DAY, SystemClock};
+
+const ACCOUNT: &str = "111122223333";
+
+fn line(n: u64, time: &str, name: &str) -> Vec<u8> {
+    let id = format!("{n:08x}-0000-4000-8000-000000000000");
+    let request = format!("{n:08x}-1111-4000-8000-000000000000");
+    format!(
+        r#"{{"eventTime":"{time}","eventSource":"kms.amazonaws.com","eventName":"{name}","requestID":"{request}","eventID":"{id}","readOnly":true,"recipientAccountId":"{ACCOUNT}"}}"#
+    )
+    .into_bytes()
+    .into_iter()
+    .chain([b'\n'])
+    .collect()
+}
+
+fn query<'a>(kind: Kind, value: &'a str, before: Option<Place>, limit: usize) -> Query<'a> {
+    let (from, until) = (Time(0), Time(i64::MAX));
+    Query { account: ACCOUNT, kind, value, from, until, before, limit }
+}
+
+fn start(dir: &Path) -> (Log, Index) {
+    let log = Log::open(&dir.join("audit.jsonl"), Sync::Interval).expect("a log");
+    let index = Index::start(&dir.join("index.sqlite"), log.clone(), Arc::new(SystemClock));
+    (log, index.expect("an index"))
+}
+
+/// Now, and some days ago.
+fn ago(days: i64) -> String {
+    let stamp = jiff::Timestamp::from_millisecond(SystemClock.now().0 - days * DAY);
+    stamp.expect("a time").strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
+}
+
+fn names(index: &Index, places: &[Place]) -> Vec<String> {
+    let records = index.records(places.iter().map(|place| place.at)).expect("records");
+    records.iter().map(|line| Event::read(line).expect("a record").event_name.to_string()).collect()
+}
+
+async fn settled(index: &Index) {
+    assert!(index.caught_up(Duration::from_secs(20)).await, "{} bytes behind", index.behind());
+}
+
+#[tokio::test]
+async fn lists_go_from_the_newest_record_to_the_oldest_page_by_page() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (log, index) = start(dir.path());
+    for n in 0..10 {
+        let name = if n % 2 == 0 { "Encrypt" } else { "Decrypt" };
+        log.append_lines(&line(n, &ago(10 - i64::try_from(n).expect("small")), name))
+            .expect("there");
+    }
+    settled(&index).await;
+    let all = index.places(&query(Kind::Everything, "", None, 100)).expect("places");
+    assert_eq!(all.len(), 10);
+    assert!(all.is_sorted_by(|a, b| a.time > b.time));
+    let first = index.places(&query(Kind::EventName, "Decrypt", None, 3)).expect("places");
+    assert_eq!(names(&index, &first), ["Decrypt"; 3]);
+    let rest = query(Kind::EventName, "Decrypt", first.last().copied(), 3);
+    assert_eq!(index.places(&rest).expect("places").len(), 2);
+    let other = Query { account: "444455556666", ..query(Kind::Everything, "", None, 100) };
+    assert_eq!(index.places(&other).expect("places"), []);
+    let [found] = &index.of_id("00000003-0000-4000-8000-000000000000").expect("lines")[..] else {
+        panic!("one record has this id");
+    };
+    assert_eq!(index.of_id("00000003-1111-4000-8000-000000000000").expect("lines"), [&found[..]]);
+    assert!(index.of_id("nonsense").expect("lines").is_empty());
+}
+
+#[tokio::test]
+async fn what_is_older_than_ninety_days_is_dropped() {
+    let dir = tempfile::tempdir().expect("a folder");
+    {
+        let (log, index) = start(dir.path());
+        log.append_lines(&line(1, &ago(91), "Encrypt")).expect("there");
+        log.append_lines(&line(2, &ago(89), "Decrypt")).expect("there");
+        settled(&index).await;
+    }
+    let mut writer = Writer::open(&dir.path().join("index.sqlite")).expect("open").expect("ours");
+    writer.prune(SystemClock.now()).expect("pruned");
+    drop(writer);
+    let (_log, index) = start(dir.path());
+    settled(&index).await;
+    let all = index.places(&query(Kind::Everything, "", None, 100)).expect("places");
+    assert_eq!(names(&index, &all), ["Decrypt"]);
+    assert!(index.of_id("00000001-0000-4000-8000-000000000000").expect("lines").is_empty());
+}
+
+#[tokio::test]
+async fn an_index_that_is_damaged_or_of_another_log_is_made_anew() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("index.sqlite");
+    let spoil: [fn(&Path); 3] = [
+        |index| {
+            std::fs::write(index, "no database at all, and longer than a header has to be")
+                .expect("written")
+        },
+        |index| std::fs::remove_file(index).expect("removed"),
+        |index| {
+            let log = index.with_file_name("audit.jsonl");
+            let text = std::fs::read_to_string(&log).expect("a log");
+            std::fs::write(log, text.replace("Encrypt", "Zncrypt")).expect("written");
+        },
+    ];
+    for spoil in spoil {
+        std::fs::remove_file(dir.path().join("audit.jsonl")).ok();
+        {
+            let (log, index) = start(dir.path());
+            log.append_lines(&line(1, &ago(1), "Encrypt")).expect("there");
+            settled(&index).await;
+        }
+        // The thread lets go of its files when it looks next.
+        std::thread::sleep(PAUSE * 3);
+        spoil(&path);
+        let (_log, index) = start(dir.path());
+        settled(&index).await;
+        let all = index.places(&query(Kind::Everything, "", None, 100)).expect("places");
+        assert_eq!(all.len(), 1);
+        assert!(["Encrypt", "Zncrypt"].contains(&names(&index, &all)[0].as_str()));
+        let other = if names(&index, &all)[0] == "Encrypt" { "Zncrypt" } else { "Encrypt" };
+        let stale = index.places(&query(Kind::EventName, other, None, 100)).expect("places");
+        assert_eq!(stale, [], "nothing is left of the old log");
+    }
+}

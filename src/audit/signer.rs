@@ -1,0 +1,144 @@
+//! The key in the token that signs for the tree.
+//!
+//! It is made with the tree: the intent is written first, then the key is made, then its public half
+//! is written, so that a start that broke off leaves no key behind that nobody knows.
+
+use super::Error;
+use super::checkpoint::PUBLIC_KEY;
+use super::note::Verifier;
+use super::tiles;
+use super::tree::Tree;
+use crate::clock::{Random, random_bytes};
+use crate::custody::{self, lane::Lane};
+use crate::name::BackingKeyId;
+use crate::store::audit::Seal;
+use crate::store::records::Records;
+use std::path::Path;
+
+/// A key in the token.
+pub(super) struct Signer {
+    lane: Lane,
+    seal: Seal,
+    public: Vec<u8>,
+    key: Verifier,
+}
+
+impl Signer {
+    /// The signer of the tree in `dir`; makes its key if there is none. Nothing if the token can't
+    /// sign.
+    ///
+    /// # Errors
+    /// [`Error::Altered`] if the database does not know the tree that is there, [`Error::Signing`]
+    /// if the token fails, [`Error::Io`] if database or disk do.
+    pub(super) async fn open(
+        lane: &Lane,
+        records: &Records,
+        random: &dyn Random,
+        (region, dir): (&str, &Path),
+    ) -> Result<Option<Self>, Error> {
+        let known = records.read(|rows| rows.seal()).map_err(|e| Error::database(&e))?;
+        let there = Tree::exists(dir)?;
+        let seal = match known {
+            Some(seal) if there && seal.public.is_some() => seal,
+            Some(seal) if seal.public.is_some() => {
+                renew(records, random, seal, region, dir).await?
+            }
+            None if there => return Err(Error::altered(dir, "the database knows no tree there")),
+            begun => match make(lane, records, random, begun).await? {
+                Some(seal) => seal,
+                None => return Ok(None),
+            },
+        };
+        let name = origin(region, &seal.tree);
+        let public = seal.public.as_deref().and_then(bytes).unwrap_or_default();
+        let key = Verifier::new(&name, seal.scheme, &public);
+        let key = key.ok_or_else(|| Error::signing("its public key in the database is damaged"))?;
+        tiles::write(&dir.join(PUBLIC_KEY), format!("{key}\n").as_bytes(), true)?;
+        Ok(Some(Self { lane: lane.clone(), seal, public, key }))
+    }
+
+    /// The key that checks its signatures, under the tree's name.
+    pub(super) fn key(&self) -> &Verifier {
+        &self.key
+    }
+
+    /// A signature of 64 bytes.
+    pub(super) async fn sign(&self, text: &[u8]) -> Result<Vec<u8>, Error> {
+        let Seal { key, scheme, .. } = self.seal;
+        let signed = self.lane.sign(key, scheme, self.public.clone(), text.to_vec()).await;
+        signed.map_err(|e| token(&e))
+    }
+}
+
+/// The name of a tree: what a checkpoint begins with.
+fn origin(region: &str, tree: &str) -> String {
+    format!("strongroom/{region}/{tree}")
+}
+
+/// Another tree under the same key: that of the database is gone from the disk. It has a name of its
+/// own, so that nobody takes its checkpoints for those of the lost one.
+async fn renew(
+    records: &Records,
+    random: &dyn Random,
+    lost: Seal,
+    region: &str,
+    dir: &Path,
+) -> Result<Seal, Error> {
+    let seal = Seal { tree: tree_id(random)?, ..lost.clone() };
+    let (lost, begun) = (origin(region, &lost.tree), origin(region, &seal.tree));
+    let dir = dir.display();
+    tracing::error!("the audit tree `{lost}` is gone from `{dir}`; another one begins, `{begun}`");
+    put(records, &seal).await?;
+    Ok(seal)
+}
+
+/// Makes the key, or finishes what `begun` says; nothing if the token can't sign.
+async fn make(
+    lane: &Lane,
+    records: &Records,
+    random: &dyn Random,
+    begun: Option<Seal>,
+) -> Result<Option<Seal>, Error> {
+    if let Some(begun) = &begun {
+        match lane.destroy(begun.key).await {
+            Ok(()) | Err(custody::Error::KeyNotFound(_)) => {}
+            Err(error) => return Err(token(&error)),
+        }
+    }
+    let Some(scheme) = lane.signing().first().copied() else {
+        let profile = lane.profile();
+        tracing::warn!(profile, "the token can't sign: the audit log has no checkpoints");
+        return Ok(None);
+    };
+    let key = BackingKeyId(random_bytes(random).map_err(|_| Error::signing("no randomness"))?);
+    let mut seal = Seal { tree: tree_id(random)?, key, scheme, public: None };
+    put(records, &seal).await?;
+    let public = lane.generate_signer(key, scheme).await.map_err(|e| token(&e))?;
+    seal.public = Some(hex(&public));
+    put(records, &seal).await?;
+    Ok(Some(seal))
+}
+
+async fn put(records: &Records, seal: &Seal) -> Result<(), Error> {
+    let seal = seal.clone();
+    let written = records.write(move |rows| rows.put_seal(&seal)).await;
+    written.map_err(|e: crate::store::Error| Error::database(&e))
+}
+
+fn tree_id(random: &dyn Random) -> Result<String, Error> {
+    Ok(hex(&random_bytes::<8>(random).map_err(|_| Error::signing("no randomness"))?))
+}
+
+fn token(error: &custody::Error) -> Error {
+    Error::signing(&error.to_string())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn bytes(hex: &str) -> Option<Vec<u8>> {
+    let (pairs, rest) = hex.as_bytes().as_chunks::<2>();
+    let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    rest.is_empty().then(|| pairs.iter().map(byte).collect())?
+}

@@ -1,0 +1,223 @@
+//! What reads the log for a sink, and where it is in it.
+
+use super::connection::Remote;
+use super::{Options, Sink};
+use crate::audit::Error;
+use crate::audit::log::Log;
+use crate::audit::merkle::TILE;
+use crate::audit::tiles;
+use crate::audit::tree::Cursor;
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// Records in a batch, and bytes after which it ends.
+const BATCH: usize = 1000;
+const BATCH_BYTES: usize = 1 << 20;
+/// How often the position is written.
+const NOTE: Duration = Duration::from_secs(1);
+/// The wait after a failure: it doubles from the first to the last.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
+/// Where a sink is in the log.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Position {
+    /// The index of the next record.
+    index: u64,
+    /// Where it begins in the log.
+    offset: u64,
+    /// The first record of the log that the offset is of.
+    first_index: u64,
+}
+
+impl Position {
+    fn write(&self, file: &Path) -> Result<(), Error> {
+        tiles::write(file, &serde_json::to_vec(self).unwrap_or_default(), true)
+    }
+}
+
+/// Reads the log from a position on.
+pub(super) struct Follower {
+    file: PathBuf,
+    dir: PathBuf,
+    log: BufReader<File>,
+    journal: Cursor,
+    position: Position,
+    noted: (u64, Instant),
+    lag: u64,
+}
+
+impl Follower {
+    /// At the position that is on the disk, or at the end of the log.
+    pub(super) fn open(
+        options: &Options,
+        log: &Log,
+        dir: &Path,
+        journal: Cursor,
+    ) -> Result<Self, Error> {
+        let file = dir.join(format!("sink-{}", options.name));
+        let first_index = journal.first_index;
+        let end = Position { index: log.records(), offset: log.size(), first_index };
+        let mut position = match tiles::read(&file)? {
+            Some(bytes) => serde_json::from_slice(&bytes)
+                .map_err(|_| Error::altered(&file, "it is no position in the log"))?,
+            None => {
+                // At once: what comes from now on is the sink's, whatever happens.
+                end.write(&file)?;
+                end
+            }
+        };
+        if position.first_index != first_index {
+            // The log was put away since: what is not in the new one is in the tree.
+            position.offset = journal.first_offset;
+            position.first_index = first_index;
+        }
+        if position.index > end.index || position.offset > end.offset {
+            // The log lost its end at a crash, after the sink had it.
+            position = end;
+        }
+        let opened = File::open(log.path()).map_err(|e| Error::io(log.path(), &e))?;
+        let noted = (position.index, Instant::now());
+        let log = BufReader::with_capacity(1 << 17, opened);
+        let dir = dir.to_owned();
+        Ok(Self { file, dir, log, journal, position, noted, lag: options.lag })
+    }
+
+    /// The index of the next record.
+    pub(super) fn index(&self) -> u64 {
+        self.position.index
+    }
+
+    /// The next records, of those below `size`; the position stays.
+    fn batch(&mut self, size: u64) -> Result<(Vec<Vec<u8>>, Position), Error> {
+        let (mut records, mut at, mut bytes) = (Vec::new(), self.position, 0);
+        let seek = self.log.seek(SeekFrom::Start(at.offset));
+        seek.map_err(|e| Error::io(&self.file, &e))?;
+        while at.index < size && records.len() < BATCH && bytes < BATCH_BYTES {
+            let record = if at.index < self.journal.first_index {
+                self.out_of_tree(at.index)?
+            } else {
+                let mut line = Vec::with_capacity(1024);
+                let read = self.log.read_until(b'\n', &mut line);
+                read.map_err(|e| Error::io(&self.file, &e))?;
+                if line.pop() != Some(b'\n') {
+                    break;
+                }
+                at.offset += line.len() as u64 + 1;
+                line
+            };
+            bytes += record.len();
+            at.index += 1;
+            records.push(record);
+        }
+        Ok((records, at))
+    }
+
+    /// A record that is in the log no more.
+    fn out_of_tree(&self, index: u64) -> Result<Vec<u8>, Error> {
+        let (bundle, at) = (index / TILE as u64, usize::try_from(index % TILE as u64).unwrap_or(0));
+        let full = tiles::bundle(bundle, None);
+        let partial = tiles::widths(&self.dir, &full).first().copied();
+        for path in [Some(full), partial.map(|width| tiles::bundle(bundle, Some(width)))] {
+            let Some(path) = path else { continue };
+            let bytes = tiles::read(&self.dir.join(path))?.unwrap_or_default();
+            if let Some(record) = tiles::entries(&bytes).0.get(at) {
+                return Ok(record.to_vec());
+            }
+        }
+        Err(Error::Missing { what: format!("record {index}") })
+    }
+
+    /// Writes the position, from time to time.
+    fn note(&mut self) -> Result<(), Error> {
+        let (index, last) = self.noted;
+        if self.position.index == index || last.elapsed() < NOTE {
+            return Ok(());
+        }
+        self.noted = (self.position.index, Instant::now());
+        self.position.write(&self.file)
+    }
+}
+
+/// Sends what comes, for ever.
+pub(super) async fn keep_following(
+    sink: Arc<Sink>,
+    follower: Follower,
+    mut remote: Remote,
+    log: Log,
+) {
+    let mut appended = log.appended();
+    let mut pause = BACKOFF.0;
+    let mut follower = Some(follower);
+    loop {
+        let size = *appended.borrow_and_update();
+        match step(&sink, &mut follower, &mut remote, size).await {
+            Ok(true) => {
+                pause = BACKOFF.0;
+                if sink.failing.swap(false, Ordering::AcqRel) {
+                    tracing::info!(sink = sink.name, "the audit sink takes records again");
+                }
+            }
+            Ok(false) => {
+                // Woken from time to time too, to note the position.
+                drop(tokio::time::timeout(NOTE, appended.changed()).await);
+            }
+            Err(why) => {
+                if !sink.failing.swap(true, Ordering::AcqRel) {
+                    let mandatory = sink.mandatory;
+                    tracing::error!(sink = sink.name, mandatory, why, "the audit sink fails");
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(BACKOFF.1);
+            }
+        }
+    }
+}
+
+/// Sends a batch; answers whether there was one.
+async fn step(
+    sink: &Sink,
+    follower: &mut Option<Follower>,
+    remote: &mut Remote,
+    size: u64,
+) -> Result<bool, String> {
+    let Some(mut reading) = follower.take() else { return Err("its reader has failed".into()) };
+    let read = tokio::task::spawn_blocking(move || {
+        let noted = reading.note();
+        let batch = noted.and_then(|()| reading.batch(size));
+        (reading, batch)
+    });
+    let (reading, batch) = read.await.map_err(|e| e.to_string())?;
+    let lag = reading.lag;
+    let reading = follower.insert(reading);
+    let (records, behind) = batch.map_err(|e| e.to_string())?;
+    if records.is_empty() {
+        return Ok(false);
+    }
+    let late = size.saturating_sub(reading.position.index);
+    if !sink.mandatory && late > lag {
+        let left_out = records.len() as u64;
+        if sink.dropped.fetch_add(left_out, Ordering::AcqRel) == 0 {
+            tracing::error!(
+                sink = sink.name,
+                late,
+                "the audit sink is too late: it misses records"
+            );
+        }
+    } else {
+        match tokio::time::timeout(sink.deadline, remote.send(&records)).await {
+            Ok(sent) => sent?,
+            Err(_) => {
+                remote.hang_up();
+                return Err("it did not answer in time".into());
+            }
+        }
+    }
+    reading.position = behind;
+    sink.taken.send_replace(behind.index);
+    Ok(true)
+}
