@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::custody::{self, Locator, lane::Lane, profile::Profile};
 use crate::envelope::access_key::{self, Mint};
 use crate::envelope::store_key::{StoreKey, WrappedStoreKey};
-use crate::envelope::{self, Envelopes, cache::DataKeys, session::Sessions};
+use crate::envelope::{self, Envelopes, cache::DataKeys, message::Messages, session::Sessions};
 use crate::front::{codes, door::Door, listen};
 use crate::identity::{Authenticator, options::Federation};
 use crate::ops::call::Services;
@@ -196,6 +196,7 @@ impl Appliance {
             accesses: Accesses::default(),
             pages: Pages::new(&store_key.derive(PAGE_TOKENS)?),
             sessions: sessions.clone(),
+            messages: Messages::new(store_key.derive(envelope::message::LABEL)?),
             mint: Mint::new(store_key.derive(access_key::SEALING)?),
             uses: Uses::default(),
             world,

@@ -19,6 +19,9 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// Why the policies refused a request, sealed; see `sts:DecodeAuthorizationMessage`.
+const AUTHORIZATION_MESSAGE: HeaderName =
+    HeaderName::from_static("x-strongroom-authorization-message");
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 
 /// The longest `User-Agent` that is kept, in bytes.
@@ -214,7 +217,10 @@ impl Door {
                     Form::Aws | Form::Query | Form::Anywhere => status,
                     Form::Rest => rest::status(row, error.condition),
                 };
-                form.error(Some(row.service), code, status, &error.message, head)
+                let mut refused = form.error(Some(row.service), code, status, &error.message, head);
+                let message = call.authorization_message().and_then(|m| m.try_into().ok());
+                refused.headers.extend(message.map(|message| (AUTHORIZATION_MESSAGE, message)));
+                refused
             }
         }
     }

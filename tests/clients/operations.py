@@ -37,8 +37,12 @@ IAM = """
 """.split()
 
 STS = """
-    AssumeRole GetAccessKeyInfo GetCallerIdentity GetSessionToken
+    AssumeRole AssumeRoleWithWebIdentity DecodeAuthorizationMessage GetAccessKeyInfo
+    GetCallerIdentity GetSessionToken
 """.split()
+
+# These speak neither: one has a path of its own.
+OTHER_OPERATIONS = [("rolesanywhere", "CreateSession")]
 
 QUERY_OPERATIONS = [("iam", name) for name in IAM]
 QUERY_OPERATIONS += [("sts", name) for name in STS]

@@ -2,6 +2,7 @@
 
 pub mod anywhere;
 pub mod assume;
+pub mod decode;
 pub mod identity;
 pub mod key_info;
 pub mod role;
