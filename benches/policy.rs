@@ -3,11 +3,7 @@
 //!
 //! The caller has 10 policies of 2 KiB, the last of which allows. Of `mixed` ones two speak of
 //! the request's service, as of a real application's; of `same` ones all do, every statement.
-#![expect(
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a benchmark may panic, and prints"
-)]
+#![expect(clippy::expect_used, clippy::print_stdout, reason = "a benchmark may panic, and prints")]
 
 use aws_lc_rs::hmac;
 use std::hint::black_box;
@@ -40,10 +36,8 @@ fn policy(services: &[&str], number: usize, last: &str) -> Arc<Policy> {
         }
         statements.push(statement);
     }
-    let text = format!(
-        r#"{{"Version":"2012-10-17","Statement":[{}{last}]}}"#,
-        statements.join(",")
-    );
+    let text =
+        format!(r#"{{"Version":"2012-10-17","Statement":[{}{last}]}}"#, statements.join(","));
     let document = parse(&text, Kind::Identity).expect("a policy");
     Arc::new(Policy::compile(format!("policy-{number}"), document))
 }

@@ -105,8 +105,7 @@ mod tests {
             owner: "111122223333",
             facts: &NoFacts,
         };
-        let policies =
-            Policies { identity: &identity, boundary: None, resource: OfResource::None };
+        let policies = Policies { identity: &identity, boundary: None, resource: OfResource::None };
         matches!(decide(&request, &policies), Decision::Allow(_))
     }
 
