@@ -66,6 +66,9 @@ fn report(plan: &Plan, administrator: &Administrator) {
     if plan.profile.software {
         println!("note: {}", plan.profile.statement);
     }
+    println!("\nKeep a copy of this key elsewhere; it verifies the audit log:");
+    let key = plan.dir.join("audit").join("checkpoint.pub");
+    println!("  {}", std::fs::read_to_string(key).unwrap_or_default().trim_end());
     println!("\nThe first administrator's access key, shown this once:");
     tell(administrator);
     println!("  export AWS_DEFAULT_REGION={}\n", plan.region);

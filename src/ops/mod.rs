@@ -227,6 +227,7 @@ pub static TABLE: &[Row] = &[
     row::<keys::grants::end::RevokeGrant>(),
     row::<sts::identity::GetCallerIdentity>(),
     row::<sts::assume::AssumeRole>(),
+    row::<sts::web::AssumeRoleWithWebIdentity>(),
     row::<sts::token::GetSessionToken>(),
     row::<sts::key_info::GetAccessKeyInfo>(),
     row::<iam::users::CreateUser>(),
