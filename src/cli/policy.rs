@@ -1,10 +1,11 @@
 //! `strongroom policy`.
 
+use super::policies::Keep;
 use super::policy_explain::Explain;
 use crate::server::Error;
 use clap::{Args, Subcommand};
 
-/// Ask what policies decide.
+/// Keep managed policies, and ask what policies decide.
 #[derive(Args)]
 pub(super) struct Policy {
     #[command(subcommand)]
@@ -15,12 +16,15 @@ pub(super) struct Policy {
 enum Command {
     /// Say which statement of which policy decided a request.
     Explain(Explain),
+    #[command(flatten)]
+    Keep(Keep),
 }
 
 impl Policy {
     pub(super) fn run(self) -> Result<(), Error> {
         match self.command {
             Command::Explain(explain) => explain.run(),
+            Command::Keep(keep) => keep.run(),
         }
     }
 }
