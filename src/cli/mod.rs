@@ -5,6 +5,7 @@ pub mod dev;
 pub mod init;
 mod policy;
 mod policy_explain;
+mod policy_replay;
 mod remote;
 mod seed;
 pub mod serve;
@@ -34,7 +35,7 @@ enum Command {
     Dev(dev::Dev),
     /// Verify an audit log offline, or prove that a record is in it.
     Audit(audit::Audit),
-    /// Ask which statement decided a request.
+    /// Ask which statement decided a request, and what another policy would decide.
     Policy(policy::Policy),
 }
 

@@ -1,6 +1,7 @@
 //! `strongroom policy`.
 
 use super::policy_explain::Explain;
+use super::policy_replay::Replay;
 use crate::server::Error;
 use clap::{Args, Subcommand};
 
@@ -15,12 +16,15 @@ pub(super) struct Policy {
 enum Command {
     /// Say which statement of which policy decided a request.
     Explain(Explain),
+    /// Judge the recorded requests of the last days by a proposed policy.
+    Replay(Replay),
 }
 
 impl Policy {
     pub(super) fn run(self) -> Result<(), Error> {
         match self.command {
             Command::Explain(explain) => explain.run(),
+            Command::Replay(replay) => replay.run(),
         }
     }
 }

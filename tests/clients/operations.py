@@ -49,7 +49,7 @@ QUERY_OPERATIONS = [("iam", name) for name in IAM]
 QUERY_OPERATIONS += [("sts", name) for name in STS]
 
 # Strongroom's own, in no model of AWS's.
-OWN_OPERATIONS = [("iam", "ExplainRequest")]
+OWN_OPERATIONS = [("iam", "ExplainRequest"), ("iam", "ReplayPolicy")]
 
 PREFIXES = {
     "kms": "TrentService",
