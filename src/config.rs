@@ -7,6 +7,7 @@ use crate::audit;
 use crate::custody::lane;
 use crate::envelope::cache;
 use crate::front::options;
+use crate::identity;
 use crate::name::is_region;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,9 @@ pub struct Config {
     /// The audit log.
     #[serde(default)]
     pub audit: audit::Options,
+    /// Who besides the accounts' own users is believed.
+    #[serde(default)]
+    pub identity: identity::options::Options,
     /// Opened data keys.
     #[serde(default)]
     pub data_key_cache: cache::Options,
@@ -123,6 +127,7 @@ impl Config {
         let whole = |path: &mut PathBuf| *path = base.join(&*path);
         whole(&mut self.store.dir);
         self.audit.resolve(&base);
+        self.identity.resolve(&base);
         self.token.pin_file.as_mut().map(whole);
         self.token.configuration.as_mut().map(whole);
         if let Some(tls) = &mut self.front.tls {

@@ -65,6 +65,9 @@ pub enum Error {
     /// Addresses or TLS.
     #[error(transparent)]
     Listen(#[from] listen::ListenError),
+    /// Issuers, trust anchors, profiles.
+    #[error(transparent)]
+    Identity(#[from] crate::identity::options::OptionsError),
     /// An operation of the set-up's.
     #[error("{0}")]
     Operation(#[from] crate::ops::error::Error),
@@ -103,6 +106,7 @@ impl Error {
             | Self::Pin(_)
             | Self::Config(_)
             | Self::Profile(_)
+            | Self::Identity(_)
             | Self::Refused(_) => 78,
             Self::Unknown(_) => 2,
             _ => 1,
@@ -213,6 +217,7 @@ impl Appliance {
         ready: impl FnOnce(&[(SocketAddr, bool)]),
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), Error> {
+        let federation = self.config.identity.clone().check()?;
         let (listeners, tls) = listen::open(&self.config.front)?;
         let hangup = hangup()?;
         self.begin().await?;
@@ -222,7 +227,7 @@ impl Appliance {
         let noting = tokio::spawn(note_accesses(self.services.clone()));
         let reloading = tokio::spawn(reload_on_hangup(hangup, tls));
         let (limits, random) = (self.config.front.limits, self.services.world.random.clone());
-        let door = Arc::new(Door::new(self.services.clone(), self.authenticator));
+        let door = Arc::new(Door::new(self.services.clone(), self.authenticator, federation));
         listen::serve(listeners, limits, random, door, shutdown).await;
         keeping.abort();
         noting.abort();

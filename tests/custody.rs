@@ -757,7 +757,7 @@ mod scenarios {
                 take_away();
                 assert!(sign().await.is_err());
                 bring_back();
-                std::thread::sleep(Duration::from_millis(300));
+                tokio::time::sleep(Duration::from_millis(300)).await;
                 let signed = sign().await;
                 let signed = if signed.is_err() { sign().await } else { signed };
                 assert!(right(scheme, &public, MESSAGE, &signed.expect("signed again")));

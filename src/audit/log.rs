@@ -63,7 +63,7 @@ struct Tail {
     /// How long the log is, in bytes: every line of it whole.
     end: u64,
     /// How many records the tree will have when it has all that are in the log.
-    size: u64,
+    records: u64,
     /// The leaf hashes of those that the tree does not have yet.
     waiting: VecDeque<Hash>,
     /// Why nothing is appended any more: the file is not what was written.
@@ -93,7 +93,7 @@ impl Log {
     /// Says that the tree has everything that is in the log: `size` records. Starts the task that
     /// syncs the log.
     pub fn begin(&self, size: u64) {
-        self.0.tail.lock().size = size;
+        self.0.tail.lock().records = size;
         self.0.synced.send_replace(size);
         self.0.appended.send_replace(size);
         tokio::spawn(keep_synced(self.clone()));
@@ -129,8 +129,8 @@ impl Log {
             return Err(Error::io(&self.0.path, &why));
         }
         tail.end += lines.len() as u64;
-        tail.size += leaves.len() as u64;
-        let number = tail.size;
+        tail.records += leaves.len() as u64;
+        let number = tail.records;
         tail.waiting.extend(leaves);
         drop(tail);
         self.0.appended.send_if_modified(|last| {
@@ -184,7 +184,7 @@ impl Log {
 
     /// How many records there are.
     pub fn records(&self) -> u64 {
-        self.0.tail.lock().size
+        self.0.tail.lock().records
     }
 
     /// Tells how many records are on disk whenever there are more.
@@ -200,7 +200,7 @@ impl Log {
     /// The leaf hashes of the next records for the tree: those on disk, at most `most`.
     pub(super) fn waiting(&self, most: usize) -> Vec<Hash> {
         let tail = self.0.tail.lock();
-        let sealed = tail.size - tail.waiting.len() as u64;
+        let sealed = tail.records - tail.waiting.len() as u64;
         let ready = self.0.synced.borrow().saturating_sub(sealed);
         let ready = usize::try_from(ready).unwrap_or(usize::MAX).min(most);
         tail.waiting.iter().take(ready).copied().collect()

@@ -123,7 +123,7 @@ fn rest(dir: &Path, log: Option<&Path>, bundle: u64, size: u64) -> Result<Vec<Ve
     let first = bundle * WIDTH;
     let wanted = usize::try_from(size.saturating_sub(first)).unwrap_or(0).min(TILE);
     let full = tiles::bundle(bundle, None);
-    for width in tiles::widths(dir, &full).into_iter().filter(|width| *width >= wanted) {
+    if let Some(width) = tiles::widths(dir, &full).into_iter().find(|width| *width >= wanted) {
         let bytes = tiles::read(&dir.join(tiles::bundle(bundle, Some(width))))?;
         let bytes = bytes.unwrap_or_default();
         return Ok(tiles::entries(&bytes).0.into_iter().take(wanted).map(<[u8]>::to_vec).collect());

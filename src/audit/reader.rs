@@ -18,8 +18,11 @@ const KEPT: usize = 64;
 pub struct Reader {
     dir: PathBuf,
     tail: (u64, Vec<Hash>),
-    kept: RefCell<Vec<((usize, u64), Vec<Hash>)>>,
+    kept: RefCell<Vec<Kept>>,
 }
+
+/// A full tile: its level and index, and its hashes.
+type Kept = ((usize, u64), Vec<Hash>);
 
 impl Reader {
     /// Of the tree in `dir`; `tail` are the hashes of the records of an unfinished tile of leaves,
@@ -100,7 +103,7 @@ impl Reader {
             Some(hashes) => hashes,
             None if level == 0 && index == self.tail.0 => self.tail.1.clone(),
             None if level == 0 => Vec::new(),
-            None => self.from_below(level, index, width)?,
+            None => self.made_from_below(level, index, width)?,
         };
         if hashes.len() < short {
             let what = tiles::tile(level, index, None).display().to_string();
@@ -110,7 +113,7 @@ impl Reader {
         Ok(hashes)
     }
 
-    fn from_below(&self, level: usize, index: u64, width: u64) -> Result<Vec<Hash>, Error> {
+    fn made_from_below(&self, level: usize, index: u64, width: u64) -> Result<Vec<Hash>, Error> {
         let below = level.saturating_sub(1);
         let from = index * WIDTH;
         let root = |tile| Ok(merkle::root(&self.hashes(below, tile, WIDTH)?));

@@ -11,10 +11,10 @@ use std::net::IpAddr;
 /// Records that all strangers together may cause, sustained, in a second.
 const RATE: f64 = 50.0;
 /// And at once.
-const BURST: f64 = 1000.0;
+const BURST: f64 = 4000.0;
 /// The same for one address.
 const ADDRESS_RATE: f64 = 20.0;
-const ADDRESS_BURST: f64 = 400.0;
+const ADDRESS_BURST: f64 = 1000.0;
 /// Addresses whose rate is known; one more shares what all others have.
 const ADDRESSES: usize = 4096;
 /// Addresses that one summary tells apart.

@@ -134,6 +134,7 @@ impl Tree {
             }
             agree(log.path(), head, state.edge.size(), seen)?;
         }
+        state.renew_unfinished(dir)?;
         log.begin(state.edge.size());
         Ok(Self(Arc::new(Inner { dir: dir.to_owned(), state: Mutex::new(state) })))
     }
@@ -180,15 +181,7 @@ impl Tree {
     /// # Errors
     /// [`Error::Io`].
     pub fn write_unfinished(&self, edge: &Edge) -> Result<(), Error> {
-        let mut rest = edge.size();
-        for (level, hashes) in edge.levels().iter().enumerate() {
-            let index = rest / TILE as u64;
-            rest = index;
-            if !hashes.is_empty() {
-                let path = self.0.dir.join(tiles::tile(level, index, Some(hashes.len())));
-                tiles::write(&path, &tiles::encode_tile(hashes), false)?;
-            }
-        }
+        write_edge(&self.0.dir, edge)?;
         let mut state = self.0.state.lock();
         if state.partial.0.is_none_or(|last| last.elapsed() >= PARTIAL) {
             state.write_bundle(&self.0.dir)?;
@@ -209,6 +202,30 @@ impl Tree {
         let unsynced = std::mem::take(&mut state.unsynced);
         tiles::sync(&self.0.dir, &unsynced)
     }
+}
+
+fn write_edge(dir: &Path, edge: &Edge) -> Result<(), Error> {
+    for (path, hashes) in unfinished_tiles(edge) {
+        let path = dir.join(tiles::partials(&path)).join(hashes.len().to_string());
+        // What is there already is the same: a tile's first hashes never change.
+        if !path.exists() {
+            tiles::write(&path, &tiles::encode_tile(hashes), false)?;
+        }
+    }
+    Ok(())
+}
+
+/// The unfinished tiles of an edge: the path that each will have when it is finished, and its
+/// hashes.
+fn unfinished_tiles(edge: &Edge) -> Vec<(PathBuf, &[Hash])> {
+    let (mut tiles, mut rest) = (Vec::new(), edge.size());
+    for (level, hashes) in edge.levels().iter().enumerate() {
+        rest /= TILE as u64;
+        if !hashes.is_empty() {
+            tiles.push((tiles::tile(level, rest, None), hashes.as_slice()));
+        }
+    }
+    tiles
 }
 
 /// Refuses a log that does not agree with what was signed of it.
@@ -313,12 +330,7 @@ impl State {
     fn write(&mut self, dir: &Path) -> Result<(), Error> {
         while let Some((path, bytes)) = self.unwritten.first() {
             tiles::write(&dir.join(path), bytes, false)?;
-            let partials = dir.join(tiles::partials(path));
-            if let Err(e) = std::fs::remove_dir_all(&partials)
-                && e.kind() != std::io::ErrorKind::NotFound
-            {
-                return Err(Error::io(&partials, &e));
-            }
+            remove_folder(&dir.join(tiles::partials(path)))?;
             let (path, _) = self.unwritten.remove(0);
             self.unsynced.push(path);
         }
@@ -336,6 +348,24 @@ impl State {
         }
         self.partial = (Some(Instant::now()), width);
         Ok(())
+    }
+
+    /// Writes the unfinished files anew: after a crash of the machine they may be anything, since
+    /// nobody waits for them to be on the disk.
+    fn renew_unfinished(&mut self, dir: &Path) -> Result<(), Error> {
+        self.write(dir)?;
+        self.write_bundle(dir)?;
+        tiles::sync(dir, &std::mem::take(&mut self.unsynced))?;
+        let kept = usize::try_from(self.edge.size() % TILE as u64).unwrap_or(0);
+        let bundle = tiles::bundle(self.edge.size() / TILE as u64, None);
+        for width in tiles::widths(dir, &bundle).into_iter().filter(|width| *width != kept) {
+            let path = dir.join(tiles::partials(&bundle)).join(width.to_string());
+            std::fs::remove_file(&path).map_err(|e| Error::io(&path, &e))?;
+        }
+        for (path, _) in unfinished_tiles(&self.edge) {
+            remove_folder(&dir.join(tiles::partials(&path)))?;
+        }
+        write_edge(dir, &self.edge)
     }
 
     /// Puts the finished files on the disk and moves the cursor behind them, if they have `most`
@@ -371,6 +401,14 @@ fn unfinished(dir: &Path, index: u64, width: usize) -> Result<Vec<u8>, Error> {
         }
     }
     Err(Error::Missing { what: full.display().to_string() })
+}
+
+/// Removes a folder with what is in it, if it is there.
+fn remove_folder(path: &Path) -> Result<(), Error> {
+    match std::fs::remove_dir_all(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, &e)),
+        _ => Ok(()),
+    }
 }
 
 fn open(path: &Path) -> Result<File, Error> {

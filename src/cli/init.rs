@@ -65,6 +65,9 @@ fn report(plan: &Plan, administrator: &Administrator) {
     if plan.profile.software {
         println!("note: {}", plan.profile.statement);
     }
+    println!("\nKeep a copy of this key elsewhere; it verifies the audit log:");
+    let key = plan.dir.join("audit").join("checkpoint.pub");
+    println!("  {}", std::fs::read_to_string(key).unwrap_or_default().trim_end());
     println!("\nThe first administrator's access key, shown this once:");
     println!("  export AWS_ACCESS_KEY_ID={}", administrator.access_key_id);
     let secret = administrator.secret_access_key.expose_str().unwrap_or_default();

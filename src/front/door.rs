@@ -5,6 +5,8 @@ use super::message::{Handler, Head, Incoming, Outgoing, Refusal};
 use super::{aws, codes, query, rest, xml};
 use crate::audit::{self, Record, Source};
 use crate::clock::quick_uuid;
+use crate::identity::federated::Introduced;
+use crate::identity::options::Federation;
 use crate::identity::sigv4::{AuthError, Request as Signed};
 use crate::identity::{self, Authenticator};
 use crate::name::{Service, Uuid};
@@ -28,6 +30,7 @@ const READINESS: Duration = Duration::from_millis(500);
 pub struct Door {
     pub(super) services: Arc<Services>,
     authenticator: Authenticator,
+    federation: Federation,
     readiness: tokio::sync::Mutex<Option<(Instant, crate::ops::error::Result<()>)>>,
 }
 
@@ -49,8 +52,12 @@ impl Refused {
 
 impl Door {
     /// A door to these services.
-    pub fn new(services: Arc<Services>, authenticator: Authenticator) -> Self {
-        Self { services, authenticator, readiness: tokio::sync::Mutex::new(None) }
+    pub fn new(
+        services: Arc<Services>,
+        authenticator: Authenticator,
+        federation: Federation,
+    ) -> Self {
+        Self { services, authenticator, federation, readiness: tokio::sync::Mutex::new(None) }
     }
 
     async fn aws(&self, request: &Incoming) -> Outgoing {
@@ -58,23 +65,36 @@ impl Door {
             Ok(row) => row,
             Err(refused) => return self.refused(&request.head, &refused),
         };
-        let service = row.service;
-        match self.caller(request, &[service]) {
-            Ok((caller, _)) => self.call(row, caller, &request.head, request.body.expose()).await,
+        self.proved(request, row, request.body.expose()).await
+    }
+
+    /// Finds out who calls, and does what is asked.
+    async fn proved(&self, request: &Incoming, row: &'static Row, input: &[u8]) -> Outgoing {
+        let introduced = if row.unsigned {
+            self.vouched(input).await
+        } else {
+            self.caller(request, &[row.service]).map(|(caller, _)| (caller, None))
+        };
+        match introduced {
+            Ok(introduced) => self.call(row, introduced, &request.head, input).await,
             Err(refused) => self.refused(&request.head, &refused.of(row)),
         }
     }
 
+    /// Who calls without a signature, by what the input proves.
+    async fn vouched(&self, input: &[u8]) -> Result<Introduced, Refused> {
+        let now = self.services.world.clock.now();
+        self.federation.web_identity(input, now).await.map_err(|error| {
+            let code = error.code();
+            let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::BAD_REQUEST);
+            refusal(code.as_str(), status, error.to_string())
+        })
+    }
+
     async fn query(&self, request: &Incoming) -> Outgoing {
         let head = &request.head;
-        let meant = query::meant(head.uri.query().unwrap_or_default(), request.body.expose());
-        let proved = meant.and_then(|meant| {
-            let caller = self.caller(request, &[meant.row.service]);
-            let (caller, _) = caller.map_err(|refused| refused.of(meant.row))?;
-            Ok((meant, caller))
-        });
-        match proved {
-            Ok((meant, caller)) => self.call(meant.row, caller, head, meant.input.expose()).await,
+        match query::meant(head.uri.query().unwrap_or_default(), request.body.expose()) {
+            Ok(meant) => self.proved(request, meant.row, meant.input.expose()).await,
             Err(refused) => self.refused(head, &refused),
         }
     }
@@ -135,14 +155,8 @@ impl Door {
             return answer(StatusCode::OK, rest::MEDIA_TYPE, Payload::Open(openapi().into()));
         }
         let query = head.uri.query().unwrap_or_default();
-        let meant = rest::meant(&head.method, path, query, request.body.expose());
-        let proved = meant.and_then(|meant| {
-            let caller = self.caller(request, &[meant.row.service]);
-            let (caller, _) = caller.map_err(|refused| refused.of(meant.row))?;
-            Ok((meant, caller))
-        });
-        match proved {
-            Ok((meant, caller)) => self.call(meant.row, caller, head, meant.input.expose()).await,
+        match rest::meant(&head.method, path, query, request.body.expose()) {
+            Ok(meant) => self.proved(request, meant.row, meant.input.expose()).await,
             Err(refused) => self.refused(head, &refused),
         }
     }
@@ -150,12 +164,13 @@ impl Door {
     async fn call(
         &self,
         row: &'static Row,
-        caller: Arc<Caller>,
+        (caller, vouched): Introduced,
         head: &Head,
         body: &[u8],
     ) -> Outgoing {
         let now = self.services.world.clock.now();
         let call = Call::new(self.services.clone(), row, caller, now, origin(head));
+        let call = call.vouched_by(vouched);
         let form = Form::of(head);
         match row.run(&call, body).await {
             Ok(body) => form.output(row, body.into_secret(), head),

@@ -1,7 +1,9 @@
 //! Who is calling: proves it or fails. By SigV4 with a long-term access key or with temporary
 //! credentials.
 
+pub mod federated;
 pub mod oidc;
+pub mod options;
 mod session;
 pub mod sigv4;
 pub mod x509;

@@ -17,6 +17,7 @@ use crate::name::{Arn, Service, Uuid};
 use crate::policy::facts::NoFacts;
 use crate::policy::{
     self, Caller, Decision, Facts, OfResource, Policies, Policy, PrincipalKind, Reason, Values,
+    Vouched,
 };
 use crate::store::records::{Records, Rows};
 use parking_lot::Mutex;
@@ -79,6 +80,8 @@ pub struct Call {
     pub now: Time,
     /// Where from.
     pub origin: Origin,
+    /// What somebody else says of a caller without credentials.
+    pub vouched: Option<Arc<Vouched>>,
     progress: Mutex<Progress>,
 }
 
@@ -205,7 +208,13 @@ impl Call {
         now: Time,
         origin: Origin,
     ) -> Self {
-        Self { services, row, caller, now, origin, progress: Mutex::default() }
+        Self { services, row, caller, now, origin, vouched: None, progress: Mutex::default() }
+    }
+
+    /// The same for a caller for whom somebody else vouches.
+    #[must_use]
+    pub fn vouched_by(self, vouched: Option<Arc<Vouched>>) -> Self {
+        Self { vouched, ..self }
     }
 
     /// An operation that the appliance does by itself, as the account; the audit log names the

@@ -1,6 +1,6 @@
 //! Who is calling, once it has been proved.
 
-use super::Policy;
+use super::{Policy, Values};
 use crate::clock::Time;
 use std::sync::Arc;
 
@@ -49,6 +49,37 @@ pub struct Session {
     pub provider: Option<String>,
     /// Whether the session was got with the credentials of another one.
     pub chained: bool,
+}
+
+/// What is known of somebody without credentials yet, because an identity provider or a trust
+/// anchor vouches for it: beside [`Caller`], for as long as one request.
+#[derive(Debug, Default)]
+pub struct Vouched {
+    /// Condition keys that are answered by it, in lower case, with their values.
+    pub facts: Vec<(String, Vec<String>)>,
+    /// Tags that a session gets by it.
+    pub tags: Vec<(String, String)>,
+    /// The keys of those tags that pass on.
+    pub transitive: Vec<String>,
+    /// The source identity that a session gets by it.
+    pub source_identity: Option<String>,
+    /// The identity provider's URL; the trust anchor's ARN.
+    pub provider: String,
+    /// For whom the token was issued.
+    pub audience: Option<String>,
+    /// Whom it is about: the token's subject, the certificate's serial number.
+    pub subject: String,
+}
+
+impl Vouched {
+    /// The value of a condition key.
+    pub fn fact(&self, key: &str) -> Option<Values<'_>> {
+        let (_, values) = self.facts.iter().find(|(known, _)| known == key)?;
+        match values.as_slice() {
+            [one] => Some(Values::one(one)),
+            many => Some(Values::Many(many.iter().map(|v| v.as_str().into()).collect())),
+        }
+    }
 }
 
 impl Caller {

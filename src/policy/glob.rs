@@ -17,6 +17,27 @@ pub(super) enum Token {
     RunOfPart,
 }
 
+/// A pattern without variables, for whoever needs no more of policies than this.
+#[derive(Clone, Debug)]
+pub struct Glob(Box<[Token]>);
+
+impl Glob {
+    /// Takes a pattern apart.
+    pub fn new(text: &str) -> Self {
+        let token = |byte: u8| match byte {
+            b'*' => Token::Run,
+            b'?' => Token::One,
+            byte => Token::Byte(byte),
+        };
+        Self(text.bytes().map(token).collect())
+    }
+
+    /// Whether the whole of a text is as the pattern says.
+    pub fn fits(&self, text: &str) -> bool {
+        fits(&self.0, text.as_bytes())
+    }
+}
+
 impl Token {
     /// How many bytes of the text from `at` on it stands for; none if it does not fit, or is a run.
     fn step(self, text: &[u8], at: usize) -> Option<usize> {

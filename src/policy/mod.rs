@@ -9,7 +9,7 @@ mod compiled;
 mod decide;
 pub mod document;
 pub mod facts;
-mod glob;
+pub mod glob;
 mod grammar;
 pub mod malformed;
 pub mod managed;
@@ -19,7 +19,7 @@ pub mod quotas;
 pub mod reach;
 mod written;
 
-pub use caller::{Caller, PrincipalKind, Session};
+pub use caller::{Caller, PrincipalKind, Session, Vouched};
 pub use decide::decide;
 pub use facts::{Facts, Values};
 

@@ -176,6 +176,7 @@ impl Rows<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::keys::Key;
     use super::super::records::{Records, RowMac};
     use super::super::sqlite::{Options, Sqlite};
     use super::super::{Error, Store};
@@ -254,6 +255,27 @@ mod tests {
         assert_eq!(view(), "b");
         records.write(|rows| rows.delete_grants_on("k")).await.expect("deleted");
         assert_eq!(view(), "");
+    }
+
+    #[tokio::test]
+    async fn the_grants_on_a_key_go_with_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let records = records(dir.path());
+        let key: Key = serde_json::from_value(serde_json::json!({
+            "id": "k", "account": "111122223333", "description": "", "state": "PendingDeletion",
+            "manager": "CUSTOMER", "created": 0, "policy": "", "tags": [], "backing": [],
+            "revision": 1,
+        }))
+        .expect("a key");
+        let done = records.write(move |rows| {
+            rows.put_key(&key)?;
+            rows.put_grant(&grant("a", "k", "U", None))?;
+            rows.put_grant(&grant("b", "l", "U", None))?;
+            rows.delete_key(&key)
+        });
+        done.await.expect("written");
+        let left = records.read(|rows| Ok::<_, Error>((rows.grant("a")?, rows.grant("b")?)));
+        assert!(matches!(left, Ok((None, Some(_)))));
     }
 
     #[tokio::test]

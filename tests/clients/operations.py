@@ -30,13 +30,15 @@ IAM = """
     CreatePolicy CreatePolicyVersion CreateRole CreateUser DeleteAccessKey DeleteGroup
     DeleteGroupPolicy DeletePolicy DeletePolicyVersion DeleteRole DeleteRolePermissionsBoundary
     DeleteRolePolicy DeleteUser DeleteUserPermissionsBoundary DeleteUserPolicy DetachGroupPolicy
-    DetachRolePolicy DetachUserPolicy GetAccessKeyLastUsed GetAccountSummary GetGroup GetGroupPolicy
+    DetachRolePolicy DetachUserPolicy GetAccessKeyLastUsed
+    GetAccountAuthorizationDetails GetAccountSummary GetGroup GetGroupPolicy
     GetPolicy GetPolicyVersion GetRole GetRolePolicy GetUser GetUserPolicy ListAccessKeys
     ListAccountAliases ListAttachedGroupPolicies ListAttachedRolePolicies ListAttachedUserPolicies
     ListEntitiesForPolicy ListGroupPolicies ListGroups ListGroupsForUser ListPolicies ListPolicyTags
     ListPolicyVersions ListRolePolicies ListRoleTags ListRoles ListUserPolicies ListUserTags
     ListUsers PutGroupPolicy PutRolePermissionsBoundary PutRolePolicy PutUserPermissionsBoundary
-    PutUserPolicy RemoveUserFromGroup SetDefaultPolicyVersion TagPolicy TagRole TagUser UntagPolicy
+    PutUserPolicy RemoveUserFromGroup SetDefaultPolicyVersion SimulateCustomPolicy
+    SimulatePrincipalPolicy TagPolicy TagRole TagUser UntagPolicy
     UntagRole UntagUser UpdateAccessKey UpdateAssumeRolePolicy UpdateGroup UpdateRole
     UpdateRoleDescription UpdateUser
 """.split()

@@ -17,7 +17,10 @@ from test_operations import FIRST, records
 # Operations whose IAM action has another name, and what they need besides.
 ACTIONS = {
     ("kms", "ReEncrypt"): ["kms:ReEncryptFrom", "kms:ReEncryptTo"],
-    ("kms", "CreateAlias"): ["kms:CreateAlias"],
+    ("secretsmanager", "ValidateResourcePolicy"): [
+        "secretsmanager:ValidateResourcePolicy",
+        "secretsmanager:PutResourcePolicy",
+    ],
     ("secretsmanager", "BatchGetSecretValue"): [
         "secretsmanager:BatchGetSecretValue",
         "secretsmanager:GetSecretValue",

@@ -249,7 +249,7 @@ def test_an_unused_key_was_never_used(iam, user):
     key = iam.create_access_key(UserName=user)["AccessKey"]["AccessKeyId"]
     used = iam.get_access_key_last_used(AccessKeyId=key)["AccessKeyLastUsed"]
     assert used == {"ServiceName": "N/A", "Region": "N/A"}
-    assert error(iam.get_access_key_last_used, AccessKeyId="AKIA" + "Z" * 16)[0] == "NoSuchEntity"
+    assert error(iam.get_access_key_last_used, AccessKeyId="AKIA" + "Z" * 16)[0] == "AccessDenied"
 
 
 def test_a_group_lives_from_creation_to_deletion(iam, appliance, user):
@@ -325,9 +325,9 @@ def test_a_trust_policy_must_be_one(iam, careless, role):
     for text in broken:
         code, _ = error(iam.update_assume_role_policy, RoleName=role, PolicyDocument=text)
         assert code == "MalformedPolicyDocument", text
-    long = document({"Sid": "x" * 2048, "Effect": "Allow", "Principal": "*", "Action": "sts:AssumeRole"})
+    long = document({"Sid": "x" * 8192, "Effect": "Allow", "Principal": "*", "Action": "sts:AssumeRole"})
     assert error(iam.update_assume_role_policy, RoleName=role, PolicyDocument=long) == (
-        "LimitExceeded", "Cannot exceed quota for ACLSizePerRole: 2048")
+        "LimitExceeded", "Cannot exceed quota for ACLSizePerRole: 8192")
     code, _ = error(careless.create_role, RoleName="x", AssumeRolePolicyDocument=trust("*"),
                     MaxSessionDuration=60)
     assert code == "ValidationError"
@@ -382,7 +382,7 @@ def test_a_policy_must_be_one(iam, name):
     long = document({**READ, "Resource": ["arn:aws:secretsmanager:*:*:secret:" + "x" * 6200]})
     assert error(iam.create_policy, PolicyName=name, PolicyDocument=long) == (
         "LimitExceeded", "Cannot exceed quota for PolicySize: 6144")
-    spaced = document().replace(":", ":" + " " * 1000)
+    spaced = json.dumps(json.loads(document()), indent=1000)
     iam.create_policy(PolicyName=name, PolicyDocument=spaced)
 
 
@@ -525,3 +525,231 @@ def test_the_command_line_does_it_too(appliance, name):
     assert ran.code != 0 and "(DeleteConflict)" in ran.err
     ran = appliance.aws("iam", "get-user", "--user-name", f"{name}-2")
     assert ran.code != 0 and "(NoSuchEntity)" in ran.err
+
+
+@pytest.fixture
+def secret(appliance, secretsmanager, name):
+    """A secret of this test's own: its ARN."""
+    return secretsmanager.create_secret(Name=f"{name}-secret", SecretString="s")["ARN"]
+
+
+def test_a_user_may_do_what_its_policies_say_from_the_next_request_on(
+    iam, appliance, secretsmanager, user, group, policy, secret
+):
+    credentials = credentials_of(iam, user)
+    reader = appliance.client("secretsmanager", credentials=credentials)
+
+    def denied():
+        code, text = error(reader.get_secret_value, SecretId=secret)
+        assert code == "AccessDeniedException"
+        who = f"arn:aws:iam::{appliance.account_id}:user/{user}"
+        assert text.startswith(
+            f"User: {who} is not authorized to perform: secretsmanager:GetSecretValue on resource: {secret}")
+
+    def allowed():
+        assert reader.get_secret_value(SecretId=secret)["SecretString"] == "s"
+
+    denied()
+    iam.attach_user_policy(UserName=user, PolicyArn=policy)
+    allowed()
+    assert error(reader.delete_secret, SecretId=secret)[0] == "AccessDeniedException"
+    assert error(appliance.client("iam", credentials=credentials).create_user, UserName="x")[0] == (
+        "AccessDenied")
+    iam.detach_user_policy(UserName=user, PolicyArn=policy)
+    denied()
+    iam.put_user_policy(UserName=user, PolicyName="p", PolicyDocument=document({**READ, "Resource": secret}))
+    allowed()
+    iam.delete_user_policy(UserName=user, PolicyName="p")
+    denied()
+    iam.attach_group_policy(GroupName=group, PolicyArn=policy)
+    denied()
+    iam.add_user_to_group(GroupName=group, UserName=user)
+    allowed()
+    iam.update_group(GroupName=group, NewGroupName=f"{group}-2")
+    allowed()
+    denial = document({**READ, "Effect": "Deny"})
+    iam.create_policy_version(PolicyArn=policy, PolicyDocument=denial)
+    allowed()
+    iam.set_default_policy_version(PolicyArn=policy, VersionId="v2")
+    denied()
+    iam.set_default_policy_version(PolicyArn=policy, VersionId="v1")
+    allowed()
+    other = document({**READ, "Action": "secretsmanager:ListSecrets"})
+    boundary = iam.create_policy(PolicyName=f"bound-{uuid.uuid4()}", PolicyDocument=other)["Policy"]["Arn"]
+    iam.put_user_permissions_boundary(UserName=user, PermissionsBoundary=boundary)
+    denied()
+    iam.delete_user_permissions_boundary(UserName=user)
+    allowed()
+    iam.remove_user_from_group(GroupName=f"{group}-2", UserName=user)
+    denied()
+
+
+def test_tags_of_users_decide(iam, appliance, user, secret):
+    tagged = {"StringEquals": {"aws:PrincipalTag/Team": "blue"}}
+    iam.put_user_policy(UserName=user, PolicyName="p", PolicyDocument=document({**READ, "Condition": tagged}))
+    reader = appliance.client("secretsmanager", credentials=credentials_of(iam, user))
+    assert error(reader.get_secret_value, SecretId=secret)[0] == "AccessDeniedException"
+    iam.tag_user(UserName=user, Tags=[{"Key": "Team", "Value": "blue"}])
+    assert reader.get_secret_value(SecretId=secret)["SecretString"] == "s"
+    iam.untag_user(UserName=user, TagKeys=["Team"])
+    assert error(reader.get_secret_value, SecretId=secret)[0] == "AccessDeniedException"
+
+
+def test_administrators_of_a_part_stay_in_it(iam, appliance, user, name):
+    """A delegated administrator: own path, bounded users, some policies, no renaming out of it."""
+    account = appliance.account_id
+    ours = f"arn:aws:iam::{account}:user/{name}/*"
+    bound = iam.create_policy(PolicyName=f"{name}-bound", PolicyDocument=document())["Policy"]["Arn"]
+    iam.put_user_policy(UserName=user, PolicyName="p", PolicyDocument=document(
+        {"Effect": "Allow", "Action": "iam:CreateUser", "Resource": ours,
+         "Condition": {"StringEquals": {"iam:PermissionsBoundary": bound}}},
+        {"Effect": "Allow", "Action": ["iam:UpdateUser", "iam:GetUser"], "Resource": ours},
+        {"Effect": "Allow", "Action": "iam:AttachUserPolicy", "Resource": ours,
+         "Condition": {"ArnEquals": {"iam:PolicyARN": bound}}},
+    ))
+    delegate = appliance.client("iam", credentials=credentials_of(iam, user))
+    new, path = f"{name}-new", f"/{name}/"
+    assert error(delegate.create_user, UserName=new, Path=path)[0] == "AccessDenied"
+    assert error(delegate.create_user, UserName=new, PermissionsBoundary=bound)[0] == "AccessDenied"
+    assert error(delegate.create_user, UserName=new, Path=path, PermissionsBoundary=bound,
+                 Tags=[{"Key": "a", "Value": "b"}])[0] == "AccessDenied", "iam:TagUser is missing"
+    delegate.create_user(UserName=new, Path=path, PermissionsBoundary=bound)
+    delegate.attach_user_policy(UserName=new, PolicyArn=bound)
+    assert error(delegate.attach_user_policy, UserName=new, PolicyArn=ADMINISTRATOR)[0] == "AccessDenied"
+    assert error(delegate.update_user, UserName=new, NewPath="/")[0] == "AccessDenied"
+    delegate.update_user(UserName=new, NewPath=f"/{name}/deeper/")
+    assert error(delegate.get_user, UserName="administrator")[0] == "AccessDenied"
+    assert error(delegate.get_user, UserName="no-such-user")[0] == "AccessDenied", "and is told no more"
+
+
+def evaluated(answer):
+    """Decisions by action and resource."""
+    return {(r["EvalActionName"], r["EvalResourceName"]): r for r in answer["EvaluationResults"]}
+
+
+def test_custom_policies_are_simulated(iam, careless):
+    anything = "arn:aws:secretsmanager:us-east-1:000000000000:secret:a-AbCdEf"
+    denied = anything.replace(":a-", ":b-")
+    policies = [
+        document({**READ, "Condition": {"StringEquals": {"aws:RequestTag/Team": "blue"}}}),
+        document({"Effect": "Deny", "Action": "*", "Resource": denied}),
+    ]
+    entry = {"ContextKeyName": "aws:requesttag/team", "ContextKeyValues": ["blue"], "ContextKeyType": "string"}
+    ask = {"PolicyInputList": policies, "ResourceArns": [anything, denied],
+           "ActionNames": ["secretsmanager:GetSecretValue", "kms:Decrypt"]}
+    without = evaluated(iam.simulate_custom_policy(**ask))
+    one = without["secretsmanager:GetSecretValue", anything]
+    assert one["EvalDecision"] == "implicitDeny" and one["MatchedStatements"] == []
+    assert one["MissingContextValues"] == ["aws:RequestTag/Team"]
+    answer = evaluated(iam.simulate_custom_policy(**ask, ContextEntries=[entry]))
+    assert {key: result["EvalDecision"] for key, result in answer.items()} == {
+        ("secretsmanager:GetSecretValue", anything): "allowed",
+        ("secretsmanager:GetSecretValue", denied): "explicitDeny",
+        ("kms:Decrypt", anything): "implicitDeny",
+        ("kms:Decrypt", denied): "explicitDeny",
+    }
+    (statement,) = answer["secretsmanager:GetSecretValue", anything]["MatchedStatements"]
+    assert statement["SourcePolicyId"] == "PolicyInputList.1"
+    bounded = iam.simulate_custom_policy(
+        **ask, ContextEntries=[entry],
+        PermissionsBoundaryPolicyInputList=[document({**READ, "Action": "kms:*"})])
+    one = evaluated(bounded)["secretsmanager:GetSecretValue", anything]
+    assert one["EvalDecision"] == "implicitDeny"
+    assert one["PermissionsBoundaryDecisionDetail"] == {"AllowedByPermissionsBoundary": False}
+    pages = list(iam.get_paginator("simulate_custom_policy").paginate(
+        **ask, PaginationConfig={"PageSize": 3}))
+    assert [len(page["EvaluationResults"]) for page in pages] == [3, 1]
+    assert error(iam.simulate_custom_policy, PolicyInputList=["{"], ActionNames=["a:b"])[0] == "InvalidInput"
+    assert error(careless.simulate_custom_policy, PolicyInputList=[document()])[0] == "ValidationError"
+
+
+def test_a_resource_s_policy_is_simulated_with_its_owner(iam, appliance):
+    key = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+    own = document({"Effect": "Allow", "Principal": {"AWS": appliance.account_id}, "Action": "kms:*",
+                    "Resource": "*"})
+    ask = {"PolicyInputList": [document({"Effect": "Allow", "Action": "kms:Decrypt", "Resource": key})],
+           "ActionNames": ["kms:Decrypt", "kms:Encrypt"], "ResourceArns": [key],
+           "ResourceOwner": "arn:aws:iam::111122223333:root"}
+    decisions = lambda **more: [r["EvalDecision"] for r in
+                                iam.simulate_custom_policy(**ask, **more)["EvaluationResults"]]
+    assert decisions(ResourcePolicy=own) == ["allowed", "implicitDeny"]
+    assert decisions() == ["implicitDeny", "implicitDeny"]
+
+
+def test_a_principal_s_policies_are_simulated(iam, appliance, user, group, role, policy):
+    account = appliance.account_id
+    iam.add_user_to_group(UserName=user, GroupName=group)
+    iam.put_group_policy(GroupName=group, PolicyName="p", PolicyDocument=document())
+    iam.attach_role_policy(RoleName=role, PolicyArn=ADMINISTRATOR)
+    iam.put_role_permissions_boundary(RoleName=role, PermissionsBoundary=policy)
+
+    def decision(kind, name, action):
+        arn = f"arn:aws:iam::{account}:{kind}/{name}"
+        answer = iam.simulate_principal_policy(PolicySourceArn=arn, ActionNames=[action])
+        (result,) = answer["EvaluationResults"]
+        sources = [(s["SourcePolicyId"], s["SourcePolicyType"]) for s in result["MatchedStatements"]]
+        return result["EvalDecision"], sources
+
+    read, write = "secretsmanager:GetSecretValue", "secretsmanager:PutSecretValue"
+    source = [(f"group_{group}_p", "group")]
+    assert decision("user", user, read) == ("allowed", source)
+    assert decision("group", group, read) == ("allowed", source)
+    assert decision("user", user, write) == ("implicitDeny", [])
+    assert decision("role", role, read) == ("allowed", [("AdministratorAccess", "aws-managed")])
+    assert decision("role", role, write) == ("implicitDeny", [])
+    missing = f"arn:aws:iam::{account}:user/no-such-user"
+    assert error(iam.simulate_principal_policy, PolicySourceArn=missing, ActionNames=[read])[0] == (
+        "NoSuchEntity")
+    other = f"arn:aws:iam::111122223333:user/{user}"
+    assert error(iam.simulate_principal_policy, PolicySourceArn=other, ActionNames=[read])[0] == (
+        "InvalidInput")
+
+
+def test_everybody_and_everything_is_told(iam, user, group, role, policy):
+    iam.add_user_to_group(UserName=user, GroupName=group)
+    for kind, name in [("user", user), ("group", group), ("role", role)]:
+        naming = {f"{kind.capitalize()}Name": name}
+        getattr(iam, f"put_{kind}_policy")(**naming, PolicyName="p", PolicyDocument=document())
+        getattr(iam, f"attach_{kind}_policy")(**naming, PolicyArn=policy)
+    pages = list(iam.get_paginator("get_account_authorization_details").paginate(
+        PaginationConfig={"PageSize": 7}))
+    def one(member, name, value):
+        (found,) = [d for page in pages for d in page[member] if d[name] == value]
+        return found
+    attached = [{"PolicyArn": policy, "PolicyName": policy.rpartition("/")[2]}]
+    inline = [{"PolicyName": "p", "PolicyDocument": json.loads(document())}]
+    detail = one("UserDetailList", "UserName", user)
+    assert detail["GroupList"] == [group] and detail["UserPolicyList"] == inline
+    assert detail["AttachedManagedPolicies"] == attached
+    detail = one("GroupDetailList", "GroupName", group)
+    assert (detail["GroupPolicyList"], detail["AttachedManagedPolicies"]) == (inline, attached)
+    detail = one("RoleDetailList", "RoleName", role)
+    assert (detail["RolePolicyList"], detail["AttachedManagedPolicies"]) == (inline, attached)
+    detail = one("Policies", "Arn", policy)
+    assert detail["AttachmentCount"] == 3
+    assert detail["PolicyVersionList"][0]["Document"] == json.loads(document())
+    assert one("Policies", "Arn", ADMINISTRATOR)["DefaultVersionId"] == "v1"
+    only = iam.get_account_authorization_details(Filter=["Role"], MaxItems=1000)
+    assert not only["UserDetailList"] and not only["Policies"]
+    assert role in [detail["RoleName"] for detail in only["RoleDetailList"]]
+
+
+def test_the_audit_log_tells_changes_and_no_secret_access_key(own_appliance):
+    appliance = own_appliance()
+    iam = appliance.client("iam")
+    iam.create_user(UserName="ada")
+    key = iam.create_access_key(UserName="ada")["AccessKey"]
+    appliance.stop()
+    files = [path for path in appliance.directory.rglob("*") if path.is_file()]
+    secret = key["SecretAccessKey"].encode()
+    assert not [path for path in files if secret in path.read_bytes()]
+    appliance.start()
+    (log,) = appliance.directory.rglob("audit.jsonl")
+    events = {(r := json.loads(line))["eventName"]: r for line in log.read_text().splitlines()}
+    made = events["CreateAccessKey"]
+    assert made["requestParameters"] == {"userName": "ada"}
+    assert made["responseElements"]["accessKey"]["accessKeyId"] == key["AccessKeyId"]
+    assert events["CreateUser"]["responseElements"]["user"]["userName"] == "ada"
+    used = appliance.client("iam").get_access_key_last_used(
+        AccessKeyId=appliance.credentials.access_key)["AccessKeyLastUsed"]
+    assert used["ServiceName"] == "iam", "noted before the restart"

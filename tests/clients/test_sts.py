@@ -1,6 +1,13 @@
 """STS and the Query protocol, as the AWS CLI, boto3 and a hand that types forms see them."""
 
+import json
+import os
+import subprocess
+import sys
+import uuid
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from urllib.parse import urlencode
 from xml.etree import ElementTree
 
@@ -251,3 +258,282 @@ def test_no_credential_that_was_given_out_is_in_the_audit_log(appliance, sts):
     assert given["AccessKeyId"] in log
     assert given["SecretAccessKey"] not in log
     assert given["SessionToken"] not in log
+
+
+# ---- AssumeRole ----
+
+
+def policy(*statements):
+    """A policy document."""
+    return json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
+
+
+def allow(action, resource="*", **more):
+    """A statement that allows."""
+    return {"Effect": "Allow", "Action": action, "Resource": resource, **more}
+
+
+def trust(principal, action=("sts:AssumeRole",), **more):
+    """A trust policy of one statement."""
+    return policy({"Effect": "Allow", "Principal": principal, "Action": list(action), **more})
+
+
+@pytest.fixture(scope="session")
+def iam(appliance):
+    """A checked boto3 client for IAM."""
+    return appliance.client("iam")
+
+
+@pytest.fixture
+def account(appliance):
+    """The principal that is the whole account."""
+    return {"AWS": f"arn:aws:iam::{appliance.account_id}:root"}
+
+
+@pytest.fixture
+def role(iam, name):
+    """Makes a role: `role(trust_policy, identity_policy)`; answers its ARN."""
+
+    def make(trusted, allowed=None, **more):
+        made = iam.create_role(RoleName=name, AssumeRolePolicyDocument=trusted, **more)["Role"]
+        if allowed:
+            iam.put_role_policy(RoleName=name, PolicyName="p", PolicyDocument=allowed)
+        return made["Arn"]
+
+    return make
+
+
+@pytest.fixture
+def user(iam, appliance):
+    """Makes a user with an identity policy; answers the name and the credentials."""
+
+    def make(allowed=None):
+        user_name = f"user-{uuid.uuid4()}"
+        iam.create_user(UserName=user_name)
+        if allowed:
+            iam.put_user_policy(UserName=user_name, PolicyName="p", PolicyDocument=allowed)
+        key = iam.create_access_key(UserName=user_name)["AccessKey"]
+        return user_name, Credentials(key["AccessKeyId"], key["SecretAccessKey"])
+
+    return make
+
+
+def assumed(appliance, arn, credentials=None, **more):
+    """The credentials of a session."""
+    client = appliance.client("sts", credentials=credentials)
+    return temporary(client.assume_role(RoleArn=arn, RoleSessionName="me", **more))
+
+
+def test_a_role_is_assumed_and_its_session_may_what_the_role_may(appliance, role, sts, account, name):
+    arn = role(trust(account), policy(allow("secretsmanager:CreateSecret")))
+    answer = sts.assume_role(RoleArn=arn, RoleSessionName="me@x.y")
+    session = f"arn:aws:sts::{appliance.account_id}:assumed-role/{name}/me@x.y"
+    assert answer["AssumedRoleUser"]["Arn"] == session
+    assert "PackedPolicySize" not in answer
+    credentials = temporary(answer)
+    who = appliance.client("sts", credentials=credentials).get_caller_identity()
+    assert who["Arn"] == session
+    assert who["UserId"] == answer["AssumedRoleUser"]["AssumedRoleId"]
+    assert who["UserId"].startswith("AROA") and who["UserId"].endswith(":me@x.y")
+    secrets = appliance.client("secretsmanager", credentials=credentials)
+    secrets.create_secret(Name=name, SecretString="x")
+    code_, text = error_of(secrets.get_secret_value, SecretId=name)
+    assert code_ == "AccessDeniedException"
+    assert text.startswith(f"User: {session} is not authorized to perform: secretsmanager:GetSecretValue")
+
+
+def test_who_is_not_trusted_is_refused_as_if_the_role_were_not_there(appliance, role, user):
+    arn = role(trust({"AWS": f"arn:aws:iam::{appliance.account_id}:role/nobody"}))
+    user_name, credentials = user(policy(allow("sts:AssumeRole")))
+    client = appliance.client("sts", credentials=credentials)
+    who = f"arn:aws:iam::{appliance.account_id}:user/{user_name}"
+    for missing in (arn, arn + "x", "arn:aws:iam::999999999999:role/r"):
+        text = f"User: {who} is not authorized to perform: sts:AssumeRole on resource: {missing}"
+        asked = error_of(client.assume_role, RoleArn=missing, RoleSessionName="me")
+        assert asked == ("AccessDenied", text)
+
+
+def test_an_account_that_is_trusted_must_let_its_user_and_a_trusted_user_needs_no_more(
+    appliance, iam, role, user, account, name
+):
+    arn = role(trust(account))
+    without, with_ = user(), user(policy(allow("sts:AssumeRole", arn)))
+    client = appliance.client("sts", credentials=without[1])
+    assert error_of(client.assume_role, RoleArn=arn, RoleSessionName="me")[0] == "AccessDenied"
+    assert assumed(appliance, arn, with_[1])
+    by_name = {"AWS": f"arn:aws:iam::{appliance.account_id}:user/{without[0]}"}
+    iam.update_assume_role_policy(RoleName=name, PolicyDocument=trust(by_name))
+    assert assumed(appliance, arn, without[1])
+
+
+def test_an_external_id_is_asked_for(appliance, role, sts, account):
+    arn = role(trust(account, Condition={"StringEquals": {"sts:ExternalId": "secret-7"}}))
+    assert error_of(sts.assume_role, RoleArn=arn, RoleSessionName="me")[0] == "AccessDenied"
+    wrong = {"RoleArn": arn, "RoleSessionName": "me", "ExternalId": "secret-8"}
+    assert error_of(sts.assume_role, **wrong)[0] == "AccessDenied"
+    assert assumed(appliance, arn, ExternalId="secret-7")
+
+
+def test_a_session_policy_takes_away_and_adds_nothing(appliance, role, sts, account, name):
+    arn = role(trust(account), policy(allow("secretsmanager:*")))
+    only = policy(allow(["secretsmanager:CreateSecret", "kms:ListKeys"]))
+    answer = sts.assume_role(RoleArn=arn, RoleSessionName="me", Policy=only)
+    assert 0 < answer["PackedPolicySize"] <= 100
+    secrets = appliance.client("secretsmanager", credentials=temporary(answer))
+    secrets.create_secret(Name=name, SecretString="x")
+    code_, text = error_of(secrets.get_secret_value, SecretId=name)
+    assert code_ == "AccessDeniedException" and "no session policy allows" in text
+    kms = appliance.client("kms", credentials=temporary(answer))
+    assert error_of(kms.list_keys)[0] == "AccessDeniedException"
+
+
+def test_a_managed_policy_bounds_a_session(appliance, iam, role, account, name):
+    arn = role(trust(account), policy(allow("secretsmanager:*")))
+    made = iam.create_policy(PolicyName=name, PolicyDocument=policy(allow("secretsmanager:List*")))
+    credentials = assumed(appliance, arn, PolicyArns=[{"arn": made["Policy"]["Arn"]}])
+    secrets = appliance.client("secretsmanager", credentials=credentials)
+    secrets.list_secrets()
+    denied = error_of(secrets.create_secret, Name=name, SecretString="x")
+    assert denied[0] == "AccessDeniedException"
+
+
+def test_session_tags_need_a_right_of_their_own_and_decide(appliance, iam, role, sts, account, name):
+    team = {"StringEquals": {"aws:PrincipalTag/team": "blue"}}
+    arn = role(trust(account), policy(allow("secretsmanager:ListSecrets", Condition=team)))
+    blue, red = ([{"Key": "Team", "Value": value}] for value in ("blue", "red"))
+    asked = {"RoleArn": arn, "RoleSessionName": "me", "Tags": blue}
+    code_, text = error_of(sts.assume_role, **asked)
+    assert code_ == "AccessDenied" and "sts:TagSession" in text
+    trusted = trust(account, ["sts:AssumeRole", "sts:TagSession"])
+    iam.update_assume_role_policy(RoleName=name, PolicyDocument=trusted)
+    for tags, may in ((blue, True), (red, False), ([], False)):
+        credentials = assumed(appliance, arn, Tags=tags)
+        client = appliance.client("secretsmanager", credentials=credentials)
+        if may:
+            client.list_secrets()
+        else:
+            assert error_of(client.list_secrets)[0] == "AccessDeniedException"
+
+
+def test_transitive_tags_and_the_source_identity_pass_from_role_to_role(appliance, iam, account, name):
+    actions = ["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"]
+    may = policy(allow(actions))
+    team = {"StringEquals": {"aws:PrincipalTag/team": "blue", "aws:SourceIdentity": "alice"}}
+    end = policy(allow("kms:ListKeys", Condition=team))
+    arns = []
+    for n, allowed in enumerate((may, end)):
+        made = iam.create_role(
+            RoleName=f"{name}-{n}", AssumeRolePolicyDocument=trust(account, actions)
+        )
+        iam.put_role_policy(RoleName=f"{name}-{n}", PolicyName="p", PolicyDocument=allowed)
+        arns.append(made["Role"]["Arn"])
+    tags = [{"Key": "team", "Value": "blue"}, {"Key": "cost", "Value": "7"}]
+    more = {"Tags": tags, "TransitiveTagKeys": ["team"], "SourceIdentity": "alice"}
+    first = assumed(appliance, arns[0], **more)
+    client = appliance.client("sts", credentials=first)
+    asked = {"RoleArn": arns[1], "RoleSessionName": "me"}
+    answer = client.assume_role(**asked)
+    assert answer["SourceIdentity"] == "alice"
+    appliance.client("kms", credentials=temporary(answer)).list_keys()
+    changed = error_of(client.assume_role, **asked, SourceIdentity="bob")
+    assert changed[0] == "AccessDenied"
+    again = error_of(client.assume_role, **asked, Tags=[{"Key": "TEAM", "Value": "red"}])
+    assert again[0] == "ValidationError"
+    code_, text = error_of(client.assume_role, **asked, DurationSeconds=3601)
+    assert code_ == "ValidationError" and "role chaining" in text
+
+
+def test_a_duration_is_bounded_by_the_role(appliance, role, sts, account):
+    arn = role(trust(account), MaxSessionDuration=7200)
+    asked = {"RoleArn": arn, "RoleSessionName": "me"}
+    sts.assume_role(**asked, DurationSeconds=7200)
+    text = "The requested DurationSeconds exceeds the MaxSessionDuration set for this role."
+    assert error_of(sts.assume_role, **asked, DurationSeconds=7201) == ("ValidationError", text)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"RoleSessionName": "a b"}, "ValidationError"),
+        ({"RoleSessionName": "x" * 65}, "ValidationError"),
+        ({"RoleArn": "arn:aws:iam::000000000000:user/x"}, "ValidationError"),
+        ({"RoleArn": "x" * 30}, "ValidationError"),
+        ({"ExternalId": "a b"}, "ValidationError"),
+        ({"SourceIdentity": "x" * 65}, "ValidationError"),
+        ({"Policy": "{}"}, "MalformedPolicyDocument"),
+        ({"Policy": "{" * 2000}, "MalformedPolicyDocument"),
+        ({"Policy": policy(allow("kms:*")) + " " * 2048}, "PackedPolicyTooLarge"),
+        ({"PolicyArns": [{"arn": "arn:aws:iam::aws:policy/NoSuch"}]}, "ValidationError"),
+        ({"PolicyArns": [{"arn": "arn:aws:iam::aws:policy/AdministratorAccess"}] * 11}, "ValidationError"),
+        ({"Tags": [{"Key": "a", "Value": "b"}, {"Key": "A", "Value": "c"}]}, "ValidationError"),
+        ({"Tags": [{"Key": "aws:a", "Value": "b"}]}, "ValidationError"),
+        ({"Tags": [{"Key": f"k{n}", "Value": "v"} for n in range(51)]}, "ValidationError"),
+        ({"Tags": [{"Key": f"k{n}", "Value": "v" * 256} for n in range(50)]}, "PackedPolicyTooLarge"),
+        ({"TransitiveTagKeys": ["nothing"]}, "ValidationError"),
+        ({"SerialNumber": "arn:aws:iam::000000000000:mfa/x", "TokenCode": "123456"}, "AccessDenied"),
+    ],
+)
+def test_what_a_session_can_not_have_is_refused(appliance, role, account, given, expected):
+    arn = role(trust(account, ["sts:AssumeRole", "sts:TagSession"]))
+    client = appliance.client("sts", validate=False)
+    asked = {"RoleArn": arn, "RoleSessionName": "me", **given}
+    assert error_of(client.assume_role, **asked)[0] == expected
+
+
+def test_a_session_ends_with_its_role_even_if_a_new_one_has_its_name(appliance, iam, role, account, name):
+    trusted = trust(account)
+    arn = role(trusted)
+    credentials = assumed(appliance, arn)
+    assert form(appliance, caller_identity(), credentials=credentials).status == 200
+    iam.delete_role(RoleName=name)
+    for _ in range(2):
+        answer = form(appliance, caller_identity(), credentials=credentials)
+        assert code(answer)[0] == "InvalidClientTokenId"
+        iam.get_paginator("list_roles")
+        if name not in [made["RoleName"] for made in iam.list_roles()["Roles"]]:
+            iam.create_role(RoleName=name, AssumeRolePolicyDocument=trusted)
+
+
+def test_sessions_that_are_older_than_a_moment_are_denied_by_a_policy(appliance, iam, role, account, name):
+    arn = role(trust(account), policy(allow("kms:ListKeys")))
+    kms = appliance.client("kms", credentials=assumed(appliance, arn))
+    kms.list_keys()
+    later = (datetime.now(UTC) + timedelta(seconds=60)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    older = {"DateLessThan": {"aws:TokenIssueTime": later}}
+    deny = {"Effect": "Deny", "Action": "*", "Resource": "*", "Condition": older}
+    iam.put_role_policy(RoleName=name, PolicyName="AWSRevokeOlderSessions", PolicyDocument=policy(deny))
+    code_, text = error_of(kms.list_keys)
+    assert code_ == "AccessDeniedException" and "explicit deny in an identity-based policy" in text
+
+
+def test_a_users_session_outlives_its_access_key_and_not_the_user(appliance, iam, user):
+    user_name, credentials = user()
+    session = temporary(appliance.client("sts", credentials=credentials).get_session_token())
+    iam.update_access_key(UserName=user_name, AccessKeyId=credentials.access_key, Status="Inactive")
+    assert code(form(appliance, caller_identity(), credentials=credentials))[0] == "InvalidClientTokenId"
+    assert form(appliance, caller_identity(), credentials=session).status == 200
+    iam.delete_access_key(UserName=user_name, AccessKeyId=credentials.access_key)
+    iam.delete_user(UserName=user_name)
+    assert code(form(appliance, caller_identity(), credentials=session))[0] == "InvalidClientTokenId"
+
+
+def test_a_profile_of_the_cli_assumes_a_role(appliance, role, user, account, tmp_path):
+    arn = role(trust(account), policy(allow("secretsmanager:ListSecrets")))
+    _, credentials = user(policy(allow("sts:AssumeRole")))
+    config = tmp_path / "config"
+    config.write_text(
+        f"[profile app]\nrole_arn = {arn}\nsource_profile = base\nregion = {appliance.region}\n"
+        f"[profile base]\naws_access_key_id = {credentials.access_key}\n"
+        f"aws_secret_access_key = {credentials.secret_key}\n"
+    )
+    environment = {
+        "PATH": os.environ["PATH"],
+        "AWS_CONFIG_FILE": str(config),
+        "AWS_ENDPOINT_URL": appliance.endpoint,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "HOME": str(tmp_path),
+    }
+    command = [Path(sys.executable).parent / "aws", "--profile", "app", "--output", "json"]
+    for words, good in ((["secretsmanager", "list-secrets"], True), (["kms", "list-keys"], False)):
+        ran = subprocess.run([*command, *words], env=environment, capture_output=True, text=True, timeout=60)
+        assert (ran.returncode == 0) == good, ran.stderr

@@ -99,7 +99,7 @@ impl Follower {
         seek.map_err(|e| Error::io(&self.file, &e))?;
         while at.index < size && records.len() < BATCH && bytes < BATCH_BYTES {
             let record = if at.index < self.journal.first_index {
-                self.from_tree(at.index)?
+                self.out_of_tree(at.index)?
             } else {
                 let mut line = Vec::with_capacity(1024);
                 let read = self.log.read_until(b'\n', &mut line);
@@ -118,7 +118,7 @@ impl Follower {
     }
 
     /// A record that is in the log no more.
-    fn from_tree(&self, index: u64) -> Result<Vec<u8>, Error> {
+    fn out_of_tree(&self, index: u64) -> Result<Vec<u8>, Error> {
         let (bundle, at) = (index / TILE as u64, usize::try_from(index % TILE as u64).unwrap_or(0));
         let full = tiles::bundle(bundle, None);
         let partial = tiles::widths(&self.dir, &full).first().copied();

@@ -164,6 +164,11 @@ impl Issuer {
     pub fn name(&self) -> &str {
         self.url.strip_prefix("https://").unwrap_or(&self.url)
     }
+
+    /// `arn:aws:iam::ACCOUNT:oidc-provider/NAME`: the provider as an account's policies name it.
+    pub fn arn(&self, account: &str) -> String {
+        ["arn:aws:iam::", account, ":oidc-provider/", self.name()].concat()
+    }
 }
 
 fn is_issuer(url: &str) -> bool {

@@ -128,6 +128,26 @@ mod verdicts {
     }
 
     #[tokio::test]
+    async fn an_issuer_that_can_not_nest_claims_sets_tags_too() {
+        let filed = Filed::new(Key::p256());
+        let flat = json!({
+            "https://aws.amazon.com/tags/principal_tags/Project": "red",
+            "https://aws.amazon.com/tags/principal_tags/Team": ["ops"],
+            "https://aws.amazon.com/tags/transitive_tag_keys": "Team",
+        });
+        let tags = filed.claiming(flat.clone()).await.unwrap().tags;
+        let seen: Vec<_> =
+            tags.iter().map(|t| (t.key.as_str(), t.value.as_str(), t.transitive)).collect();
+        assert_eq!(seen, [("Project", "red", false), ("Team", "ops", true)]);
+        let mut both = flat;
+        both["https://aws.amazon.com/tags"] = json!({"principal_tags": {"Team": "dev"}});
+        let refused = Err(Error::Malformed("https://aws.amazon.com/tags"));
+        assert_eq!(filed.claiming(both).await, refused);
+        let number = json!({"https://aws.amazon.com/tags/principal_tags/Project": 1});
+        assert_eq!(filed.claiming(number).await, refused);
+    }
+
+    #[tokio::test]
     async fn an_audience_of_ours_is_needed_and_the_authorized_party_comes_first() {
         let filed = Filed::new(Key::p256());
         assert_eq!(filed.claiming(json!({"aud": "unknown"})).await, Err(Error::Audience));
@@ -193,7 +213,9 @@ mod verdicts {
         assert!(issuers.verify(&token, ACCOUNT, NOW).await.is_ok());
         let foreign = issuers.verify(&token, "999999999999", NOW).await;
         assert_eq!(foreign, Err(Error::UnknownIssuer(URL.into())));
-        assert_eq!(issuers.find(URL, ACCOUNT).unwrap().name(), "issuer.example");
+        let issuer = issuers.find(URL, ACCOUNT).unwrap();
+        let arn = "arn:aws:iam::111122223333:oidc-provider/issuer.example";
+        assert_eq!((issuer.name(), issuer.arn(ACCOUNT).as_str()), ("issuer.example", arn));
     }
 }
 

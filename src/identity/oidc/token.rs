@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// The most characters of a foreign text that an error repeats.
@@ -43,6 +44,8 @@ struct Payload {
     tags: Option<Tags>,
     #[serde(rename = "https://aws.amazon.com/source_identity")]
     source_identity: Option<String>,
+    #[serde(flatten)]
+    others: BTreeMap<String, Value>,
 }
 
 /// A text or a list of texts, as `aud` may be (RFC 7519, 4.1.3).
@@ -62,9 +65,14 @@ impl From<Many> for Vec<String> {
     }
 }
 
-/// AWS's claim for session tags: "Passing session tags using AssumeRoleWithWebIdentity", AWS IAM
-/// User Guide.
-#[derive(Deserialize)]
+/// AWS's claim for session tags.
+const TAGS: &str = "https://aws.amazon.com/tags";
+/// The same, for issuers that can't nest claims: a claim for each tag, one for the transitive keys.
+const FLAT_TAG: &str = "https://aws.amazon.com/tags/principal_tags/";
+const FLAT_TRANSITIVE: &str = "https://aws.amazon.com/tags/transitive_tag_keys";
+
+/// Session tags: "Passing session tags using AssumeRoleWithWebIdentity", AWS IAM User Guide.
+#[derive(Default, Deserialize)]
 struct Tags {
     #[serde(default)]
     principal_tags: BTreeMap<String, Many>,
@@ -164,7 +172,7 @@ impl<'t> Token<'t> {
             authorized_party: payload.azp,
             methods: payload.amr.map(Into::into).unwrap_or_default(),
             expires,
-            tags: payload.tags.map(Tags::read).transpose()?.unwrap_or_default(),
+            tags: payload.tags.unwrap_or_default().with(payload.others)?.read()?,
             source_identity: payload.source_identity,
         })
     }
@@ -191,12 +199,26 @@ impl Payload {
 }
 
 impl Tags {
+    /// These tags and those of the flat form. A key in both is refused.
+    fn with(mut self, claims: BTreeMap<String, Value>) -> Result<Self, Error> {
+        for (name, value) in claims {
+            let many = || serde_json::from_value(value).map_err(|_| Error::Malformed(TAGS));
+            if let Some(key) = name.strip_prefix(FLAT_TAG) {
+                if self.principal_tags.insert(key.to_owned(), many()?).is_some() {
+                    return Err(Error::Malformed(TAGS));
+                }
+            } else if name == FLAT_TRANSITIVE {
+                self.transitive_tag_keys.extend(Vec::<String>::from(many()?));
+            }
+        }
+        Ok(self)
+    }
+
     fn read(self) -> Result<Vec<Tag>, Error> {
         let transitive = self.transitive_tag_keys;
         let tag = |(key, value): (String, Many)| {
             let values: Vec<String> = value.into();
-            let [value] = <[String; 1]>::try_from(values)
-                .map_err(|_| Error::Malformed("https://aws.amazon.com/tags"))?;
+            let [value] = <[String; 1]>::try_from(values).map_err(|_| Error::Malformed(TAGS))?;
             Ok(Tag { transitive: transitive.contains(&key), key, value })
         };
         self.principal_tags.into_iter().map(tag).collect()

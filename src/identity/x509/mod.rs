@@ -4,7 +4,8 @@
 //!    the handshake proves it).
 //! 2. [`TrustAnchor::verify_chain`] proves that one of the anchor's CAs vouches for the
 //!    certificate now, and yields its [`Subject`].
-//! 3. A [`Profile`] or the [`Rule`]s say which role it may have.
+//! 3. A [`Profile`] or the [`Rule`]s say which role it may have. For mutual TLS [`Trust::client`] does
+//!    2 and 3 in one.
 //!
 //! Pure but for [`TrustAnchor::refresh`], which reads revocation lists again.
 //!
@@ -15,7 +16,6 @@ mod anchor;
 mod certificate;
 mod error;
 mod options;
-mod pattern;
 mod profile;
 mod revocation;
 mod rule;
@@ -29,7 +29,7 @@ mod tests;
 
 pub use anchor::{AnchorOptions, TrustAnchor};
 pub use error::Error;
-pub use options::{OptionsError, Trust};
+pub use options::{Client, OptionsError, Trust};
 pub use profile::{Profile, ProfileOptions};
 pub use rule::{Mapped, Rule, RuleOptions};
 pub use subject::Subject;

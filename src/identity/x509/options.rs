@@ -1,6 +1,9 @@
 //! Anchors, profiles and rules together, checked against one another.
 
-use super::{AnchorOptions, Profile, ProfileOptions, Rule, RuleOptions, TrustAnchor};
+use super::{
+    AnchorOptions, Error, Mapped, Profile, ProfileOptions, Rule, RuleOptions, Subject, TrustAnchor,
+};
+use crate::clock::Time;
 use crate::name::{Arn, is_key_id};
 use std::fs::File;
 use std::io::Read;
@@ -17,6 +20,16 @@ pub struct Trust {
     pub profiles: Vec<Profile>,
     /// The rules for mutual TLS; the first that fits counts.
     pub rules: Vec<Rule>,
+}
+
+/// Whom mutual TLS has proved, and what the rules make of it.
+pub struct Client<'t> {
+    /// The trust anchor that vouches for the certificate.
+    pub anchor: &'t TrustAnchor,
+    /// What the certificate says.
+    pub subject: Subject,
+    /// The role that it gets.
+    pub mapped: Mapped,
 }
 
 /// What is wrong with an anchor, a profile or a rule.
@@ -107,6 +120,46 @@ impl Trust {
     /// The trust anchor of this id.
     pub fn anchor(&self, id: &str) -> Option<&TrustAnchor> {
         self.anchors.iter().find(|anchor| anchor.id == id)
+    }
+
+    /// What the rules make of the certificate of a TLS client, whose key the handshake has proved:
+    /// nothing if an anchor vouches for it and no rule fits.
+    ///
+    /// # Errors
+    /// If no anchor that a rule names vouches for it: the refusal that says most.
+    pub fn client(
+        &self,
+        leaf: &[u8],
+        intermediates: &[&[u8]],
+        now: Time,
+    ) -> Result<Option<Client<'_>>, Error> {
+        let (mut vouched, mut refusal) = (false, None);
+        let named = |anchor: &&TrustAnchor| self.rules.iter().any(|rule| rule.names(&anchor.id));
+        for anchor in self.anchors.iter().filter(named) {
+            match anchor.verify_chain(leaf, intermediates, now) {
+                Ok(subject) => {
+                    vouched = true;
+                    if let Some(mapped) = Rule::apply(&self.rules, &anchor.id, &subject)? {
+                        return Ok(Some(Client { anchor, subject, mapped }));
+                    }
+                }
+                // That another anchor does not know it at all says the least.
+                Err(Error::Untrusted(_)) if refusal.is_some() => {}
+                Err(error) => refusal = Some(error),
+            }
+        }
+        let untrusted = || Error::Untrusted("no rule names a trust anchor".into());
+        if vouched { Ok(None) } else { Err(refusal.unwrap_or_else(untrusted)) }
+    }
+
+    /// Reads revocation lists again whose files have changed. Blocks. What can't be read is logged,
+    /// and what was read before stays in use.
+    pub fn refresh(&self) {
+        for anchor in &self.anchors {
+            if let Err(error) = anchor.refresh() {
+                tracing::warn!(%error, anchor = anchor.id, "old revocation lists stay in use");
+            }
+        }
     }
 
     /// The profile of this id.

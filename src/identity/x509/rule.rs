@@ -1,9 +1,9 @@
 //! Rules for mutual TLS: which certificate gets which role.
 
 use super::options::{OptionsError, role_account};
-use super::pattern::Pattern;
 use super::subject::{is_attribute, is_session_name};
 use super::{Error, Subject};
+use crate::policy::glob::Glob;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ pub struct RuleOptions {
 #[derive(Clone, Debug)]
 pub struct Rule {
     trust_anchor: String,
-    conditions: Vec<(String, Pattern)>,
+    conditions: Vec<(String, Glob)>,
     role_arn: String,
     session_name: Vec<Piece>,
 }
@@ -68,7 +68,7 @@ impl RuleOptions {
         let template = self.session_name.as_deref().unwrap_or("{serial}");
         let session_name =
             pieces(template).ok_or_else(|| OptionsError::Template(template.to_owned()))?;
-        let pattern = |(name, value): (String, String)| (name, Pattern::new(&value));
+        let pattern = |(name, value): (String, String)| (name, Glob::new(&value));
         Ok(Rule {
             trust_anchor: self.trust_anchor,
             conditions: self.r#match.into_iter().map(pattern).collect(),
@@ -79,6 +79,11 @@ impl RuleOptions {
 }
 
 impl Rule {
+    /// Whether it speaks of what this trust anchor vouches for.
+    pub(super) fn names(&self, trust_anchor: &str) -> bool {
+        self.trust_anchor == trust_anchor
+    }
+
     /// What the first of `rules` that fits makes of a certificate that `trust_anchor` vouches for;
     /// nothing if none fits.
     ///
@@ -89,7 +94,7 @@ impl Rule {
         trust_anchor: &str,
         subject: &Subject,
     ) -> Result<Option<Mapped>, Error> {
-        let fits = |rule: &&Self| rule.trust_anchor == trust_anchor && rule.fits(subject);
+        let fits = |rule: &&Self| rule.names(trust_anchor) && rule.fits(subject);
         rules.iter().find(fits).map(|rule| rule.map(subject)).transpose()
     }
 

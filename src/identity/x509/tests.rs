@@ -650,36 +650,52 @@ mod options {
     }
 
     #[test]
+    fn a_client_gets_the_role_of_the_anchor_that_vouches_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let other = "99999999-2222-3333-4444-555555555555";
+        let (ours, theirs, strange) =
+            (Authority::root("ours"), Authority::root("theirs"), Authority::root("strange"));
+        let anchor = |id: &str, authority: &Authority| {
+            let certificates = dir.path().join(id);
+            fs::write(&certificates, &authority.pem).unwrap();
+            AnchorOptions { id: id.into(), certificates, ..written(&dir, "", None) }
+        };
+        let rules: Written = toml::from_str(
+            &(rule("'x509Subject/CN' = 'web-*'", "session_name = 'ours'")
+                + &rule("'x509Subject/CN' = 'web-*'", "session_name = 'theirs'")
+                    .replace(ID, other)
+                + "[[trust_anchor]]\nid = ''\naccount = ''\nname = ''\ncertificates = ''\n"),
+        )
+        .unwrap();
+        let anchors = vec![anchor(ID, &ours), anchor(other, &theirs)];
+        let trust = Trust::check(anchors, Vec::new(), rules.client_certificate).unwrap();
+        let client = |authority: &Authority, params: &CertificateParams| {
+            let leaf = authority.issue(params, 1).der;
+            let found = trust.client(&leaf, &[], NOW)?;
+            Ok(found.map(|c| (c.anchor.id.clone(), c.mapped.session_name, c.subject.serial)))
+        };
+        let expected = |id: &str, name: &str| Ok(Some((id.into(), name.into(), "1".into())));
+        assert_eq!(client(&ours, &leaf_params(1)), expected(ID, "ours"));
+        assert_eq!(client(&theirs, &leaf_params(1)), expected(other, "theirs"));
+        assert!(matches!(client(&strange, &leaf_params(1)), Err(Error::Untrusted(_))));
+        let mut params = leaf_params(1);
+        params.distinguished_name.push(DnType::CommonName, "db");
+        assert_eq!(client(&theirs, &params), Ok(None));
+        params.not_after = date_time_ymd(2025, 12, 31);
+        assert_eq!(client(&ours, &params), Err(Error::Expired));
+        assert_eq!(client(&theirs, &params), Err(Error::Expired));
+        trust.refresh();
+        let none = Trust::check(Vec::new(), Vec::new(), Vec::new()).unwrap();
+        assert!(none.client(&ours.der, &[], NOW).is_err());
+    }
+
+    #[test]
     fn what_can_not_be_a_session_name_is_refused() {
         let text = rule("'x509Subject/CN' = '*'", "session_name = '{x509SAN/URI}'");
         let refused = Error::SessionName("spiffe://example/web".into());
         assert_eq!(mapped(&text, |_| ()), Err(refused));
         let text = rule("'x509Subject/CN' = '*'", "session_name = '{x509Subject/L}'");
         assert_eq!(mapped(&text, |_| ()), Err(Error::SessionName(String::new())));
-    }
-}
-
-mod patterns {
-    use super::super::pattern::Pattern;
-
-    #[test]
-    fn a_star_is_any_run_and_a_question_mark_any_one_character() {
-        for (pattern, text, fits) in [
-            ("", "", true),
-            ("", "a", false),
-            ("*", "", true),
-            ("a*", "b", false),
-            ("a*c", "abbc", true),
-            ("a*c", "abcd", false),
-            ("*b*b", "abab", true),
-            ("?", "ü", true),
-            ("??", "ü", false),
-            ("a", "A", false),
-        ] {
-            assert_eq!(Pattern::new(pattern).fits(text), fits, "{pattern} {text}");
-        }
-        let long = "a".repeat(10_000);
-        assert!(!Pattern::new(&format!("{}b", "*a".repeat(100))).fits(&long));
     }
 }
 

@@ -9,7 +9,7 @@ use crate::envelope::access_key::Holder;
 use crate::name::Service;
 use crate::ops::authority::last_part;
 use crate::ops::call::{Allowed, Call, Target};
-use crate::ops::error::{Error, Result};
+use crate::ops::error::{Condition, Error, Result};
 use crate::ops::scene::iso;
 use crate::ops::shape::{Checks, Empty, SecretText, given};
 use crate::ops::{Access, Input, Operation, Route};
@@ -416,7 +416,15 @@ impl Operation for GetAccessKeyLastUsed {
         input: Self::Input,
     ) -> Result<GetAccessKeyLastUsedOutput> {
         let id = given(&input.access_key_id, "accessKeyId")?;
-        let key = target.key.as_ref().ok_or_else(|| missing(id))?;
+        // The operation's model has no NoSuchEntity.
+        let key = target.key.as_ref().ok_or_else(|| {
+            let who = &call.caller.arn;
+            let text = format!(
+                "User: {who} is not authorized to perform: iam:GetAccessKeyLastUsed on resource: \
+                 access key {id}"
+            );
+            Error::new(Condition::AccessDenied, text)
+        })?;
         let waiting = call.uses.waiting(id).map(|(at, what)| (at, what.prefix().to_owned()));
         let last = match waiting {
             Some(last) => Some(last),

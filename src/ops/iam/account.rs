@@ -9,6 +9,7 @@ use crate::ops::call::{Allowed, Call, Target};
 use crate::ops::error::{Error, Result};
 use crate::ops::shape::Checks;
 use crate::ops::{Access, Input, Operation, Route};
+use crate::policy::quotas;
 use crate::store::principals::ManagedPolicy;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -110,17 +111,17 @@ fn summary(
         ("Policies", number(policies.len())),
         ("PoliciesQuota", quota::POLICIES),
         ("PolicyVersionsInUse", number(versions)),
-        ("PolicySizeQuota", number(quota::POLICY_SIZE)),
+        ("PolicySizeQuota", number(quotas::MANAGED)),
         ("VersionsPerPolicyQuota", number(quota::VERSIONS)),
         ("GroupsPerUserQuota", number(quota::GROUPS_PER_USER)),
         ("AccessKeysPerUserQuota", number(quota::ACCESS_KEYS)),
         ("AttachedPoliciesPerUserQuota", number(quota::ATTACHED)),
         ("AttachedPoliciesPerGroupQuota", number(quota::ATTACHED)),
         ("AttachedPoliciesPerRoleQuota", number(quota::ATTACHED)),
-        ("UserPolicySizeQuota", 2048),
-        ("GroupPolicySizeQuota", 5120),
-        ("RolePolicySizeQuota", 10_240),
-        ("AssumeRolePolicySizeQuota", number(quota::TRUST_SIZE)),
+        ("UserPolicySizeQuota", number(quotas::INLINE_USER)),
+        ("GroupPolicySizeQuota", number(quotas::INLINE_GROUP)),
+        ("RolePolicySizeQuota", number(quotas::INLINE_ROLE)),
+        ("AssumeRolePolicySizeQuota", number(quotas::TRUST)),
         ("AccountAccessKeysPresent", i64::from(root_keys > 0)),
         ("AccountMFAEnabled", 0),
         ("MFADevices", 0),

@@ -2,7 +2,7 @@
 
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::shape::Checks;
-use crate::policy::document::{self, Document, Kind, Malformed, Version};
+use crate::policy::document::{self, Kind, Malformed};
 
 /// The service model's bounds of a policy document.
 pub(super) fn check(checks: &mut Checks, member: &str, text: Option<&str>) {
@@ -13,56 +13,23 @@ pub(super) fn check(checks: &mut Checks, member: &str, text: Option<&str>) {
     checks.pattern(member, text, pattern, fits);
 }
 
-/// The characters of a document that count against a quota: all but white space.
-pub(super) fn size(text: &str) -> usize {
-    text.chars().filter(|c| !c.is_whitespace()).count()
-}
-
-/// Reads a policy of an identity: a user's, a group's, a role's, a managed one.
+/// Refuses a text that is no policy of this kind.
 ///
 /// # Errors
-/// [`Condition::MalformedPolicy`].
-pub(super) fn identity(text: &str) -> Result<Document> {
-    let policy = document::parse(text, Kind::Identity).map_err(|why| malformed(&why))?;
-    if policy.version != Version::V2012 {
-        return Err(refused("Policy document must be version 2012-10-17 or greater."));
-    }
-    Ok(policy)
+/// [`Condition::MalformedPolicy`], [`Condition::LimitExceeded`].
+pub(super) fn sound(text: &str, kind: Kind) -> Result<()> {
+    document::parse(text, kind).map(drop).map_err(|why| refusal(&why, kind))
 }
 
-/// Reads a role's trust policy.
-///
-/// # Errors
-/// [`Condition::MalformedPolicy`].
-pub(super) fn trust(text: &str) -> Result<Document> {
-    let policy = document::parse(text, Kind::Trust).map_err(|why| malformed(&why))?;
-    let actions = policy.statements.iter().flat_map(|s| &s.actions.patterns);
-    for action in actions {
-        let service = action.split_once(':').map_or("sts", |(service, _)| service);
-        if !service.eq_ignore_ascii_case("sts") {
-            return Err(refused("AssumeRole policy may only specify STS AssumeRole actions."));
-        }
-    }
-    Ok(policy)
-}
-
-fn refused(text: impl Into<std::borrow::Cow<'static, str>>) -> Error {
-    Error::new(Condition::MalformedPolicy, text)
-}
-
-fn malformed(why: &Malformed) -> Error {
+/// AWS's answer to a text that is no policy. Where AWS says no more than that, the reason follows.
+fn refusal(why: &Malformed, kind: Kind) -> Error {
+    let text = why.aws_text(kind);
     match why {
-        Malformed::TooLong(most) => Error::new(
-            Condition::LimitExceeded,
-            format!("Cannot exceed quota for PolicySize: {most}"),
-        ),
-        Malformed::Syntax(why) => refused(format!("Syntax errors in policy: {why}")),
-        Malformed::NoPrincipal => refused("Missing required field Principal"),
-        Malformed::Principal(name) => {
-            refused(format!("Invalid principal in policy: \"AWS\":\"{name}\""))
+        Malformed::TooLong(_) => Error::new(Condition::LimitExceeded, text),
+        Malformed::Syntax(fault) if text == "Syntax errors in policy." => {
+            let text = format!("Syntax errors in policy: {fault}");
+            Error::new(Condition::MalformedPolicy, text)
         }
-        Malformed::ServicePrincipal(name) => {
-            refused(format!("Invalid principal in policy: \"SERVICE\":\"{name}\""))
-        }
+        _ => Error::new(Condition::MalformedPolicy, text),
     }
 }

@@ -6,7 +6,7 @@ use super::{Called, called, no_such_entity};
 use crate::ops::call::{Call, Target};
 use crate::ops::error::{Error, Result};
 use crate::ops::scene::tag;
-use crate::policy::Values;
+use crate::policy::{Values, quotas};
 use crate::store::keys::Tag;
 use crate::store::principals::{Group, Inline, ManagedPolicy, Named, Role, User, arn};
 use crate::store::records::Rows;
@@ -104,7 +104,7 @@ macro_rules! entity {
 }
 
 macro_rules! holder {
-    ($document:ty, $naming:ty, $kind:literal, $size:literal) => {
+    ($document:ty, $naming:ty, $kind:literal, $size:expr) => {
         impl Holder for $document {
             type Naming = $naming;
             const WORDS: Words = words!($kind);
@@ -129,9 +129,9 @@ entity!(User, "user", |user| &user.tags, |user| user.boundary.as_deref());
 entity!(Group, "group", |_group| &[], |_group| None);
 entity!(Role, "role", |role| &role.tags, |role| role.boundary.as_deref());
 entity!(ManagedPolicy, "policy", |policy| &policy.tags, |_policy| None);
-holder!(User, UserName, "User", 2048);
-holder!(Group, GroupName, "Group", 5120);
-holder!(Role, RoleName, "Role", 10_240);
+holder!(User, UserName, "User", quotas::INLINE_USER);
+holder!(Group, GroupName, "Group", quotas::INLINE_GROUP);
+holder!(Role, RoleName, "Role", quotas::INLINE_ROLE);
 
 /// A user, group, role or policy that a request names, there or not; of the caller's own account.
 pub struct Of<D> {

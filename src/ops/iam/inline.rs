@@ -11,6 +11,9 @@ use crate::ops::call::{Allowed, Call};
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::shape::{Checks, Empty, given};
 use crate::ops::{Access, Input, Operation, Route};
+use crate::policy::document::Kind;
+use crate::policy::malformed::too_long_inline;
+use crate::policy::quotas;
 use crate::store::principals::{Group, Inline, Role, User};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -55,10 +58,13 @@ impl<D: Holder> Operation for Put<D> {
     }
 
     async fn run(call: &Call, target: Allowed<Of<D>>, input: Self::Input) -> Result<Empty> {
-        target.there()?;
+        let holder = target.there()?;
         let name = input.policy.name()?.to_owned();
         let document = given(&input.policy_document, "policyDocument")?.clone();
-        documents::identity(&document)?;
+        if quotas::size(&document) > D::INLINE_SIZE {
+            return Err(too_long(&**holder));
+        }
+        documents::sound(&document, Kind::Identity)?;
         change(call, &target, move |entity, _| {
             put(entity.inline_mut(), &name, &document);
             fits(entity)
@@ -82,17 +88,13 @@ fn put(inline: &mut Vec<Inline>, name: &str, document: &str) {
 
 /// Refuses inline policies that are too long together.
 fn fits<D: Holder>(entity: &D) -> Result<()> {
-    let size: usize = entity.inline().iter().map(|p| documents::size(&p.document)).sum();
-    if size <= D::INLINE_SIZE {
-        return Ok(());
-    }
-    let text = format!(
-        "Maximum policy size of {} bytes exceeded for {} {}",
-        D::INLINE_SIZE,
-        D::NOUN,
-        entity.name()
-    );
-    Err(Error::new(Condition::LimitExceeded, text))
+    let size: usize = entity.inline().iter().map(|p| quotas::size(&p.document)).sum();
+    if size <= D::INLINE_SIZE { Ok(()) } else { Err(too_long(entity)) }
+}
+
+fn too_long<D: Holder>(entity: &D) -> Error {
+    let whose = [D::NOUN, " ", entity.name()].concat();
+    Error::new(Condition::LimitExceeded, too_long_inline(D::INLINE_SIZE, &whose))
 }
 
 /// What [`Get`] and [`Delete`] take.

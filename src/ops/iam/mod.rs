@@ -8,7 +8,7 @@ pub mod account;
 pub mod adopt;
 pub mod attach;
 pub mod boundary;
-//pub mod details;
+pub mod details;
 mod documents;
 mod entity;
 pub mod groups;
@@ -18,7 +18,7 @@ pub mod members;
 pub mod name;
 pub mod policies;
 pub mod roles;
-//pub mod simulate;
+pub mod simulate;
 pub mod tags;
 pub mod users;
 pub mod uses;
@@ -47,10 +47,6 @@ pub mod quota {
     pub const ACCESS_KEYS: usize = 2;
     /// Tags on anything.
     pub const TAGS: usize = 50;
-    /// Characters of a managed policy, white space aside.
-    pub const POLICY_SIZE: usize = 6144;
-    /// Characters of a role's trust policy, white space aside.
-    pub const TRUST_SIZE: usize = 2048;
 }
 
 /// What an operation is called, at both doors.

@@ -16,6 +16,7 @@ use crate::ops::scene::iso;
 use crate::ops::shape::{Checks, Empty, given};
 use crate::ops::{Access, Input, Operation, Route};
 use crate::policy::Values;
+use crate::policy::document::Kind;
 use crate::policy::managed::{self, Managed};
 use crate::store::principals::{ManagedPolicy, PolicyVersion};
 use crate::store::records::Rows;
@@ -263,10 +264,7 @@ pub struct PolicyOutput {
 
 /// A managed policy's document, if it is one and not too long.
 pub(super) fn sound(document: &str) -> Result<String> {
-    documents::identity(document)?;
-    if documents::size(document) > quota::POLICY_SIZE {
-        return Err(exceeded("PolicySize", quota::POLICY_SIZE));
-    }
+    documents::sound(document, Kind::Managed)?;
     Ok(document.to_owned())
 }
 

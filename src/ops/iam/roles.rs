@@ -17,6 +17,7 @@ use crate::ops::scene::iso;
 use crate::ops::shape::{Checks, Empty, given};
 use crate::ops::{Access, Input, Operation, Route};
 use crate::policy::Values;
+use crate::policy::document::Kind;
 use crate::store::principals::Role;
 use crate::store::records::Made;
 use schemars::JsonSchema;
@@ -96,10 +97,7 @@ fn check_duration(checks: &mut Checks, duration: Option<i64>) {
 
 /// A trust policy, if it is one and not too long.
 fn trust(text: &str) -> Result<String> {
-    documents::trust(text)?;
-    if documents::size(text) > quota::TRUST_SIZE {
-        return Err(exceeded("ACLSizePerRole", quota::TRUST_SIZE));
-    }
+    documents::sound(text, Kind::Trust)?;
     Ok(text.to_owned())
 }
 
@@ -271,6 +269,10 @@ impl Input for UpdateRoleInput {
     }
 }
 
+/// What [`UpdateRole`] answers: nothing, in a result element that AWS gives it all the same.
+#[derive(Serialize, JsonSchema)]
+pub struct UpdateRoleOutput {}
+
 impl Operation for UpdateRole {
     const SERVICE: Service = Service::Iam;
     const NAME: &'static str = "UpdateRole";
@@ -278,13 +280,17 @@ impl Operation for UpdateRole {
     const ROUTE: Route = route("/iam/UpdateRole");
     type Input = UpdateRoleInput;
     type Target = Of<Role>;
-    type Output = Empty;
+    type Output = UpdateRoleOutput;
 
     async fn locate(call: &Call, input: &UpdateRoleInput) -> Result<Of<Role>> {
         Of::named(call, input.naming.name()?)
     }
 
-    async fn run(call: &Call, target: Allowed<Of<Role>>, input: UpdateRoleInput) -> Result<Empty> {
+    async fn run(
+        call: &Call,
+        target: Allowed<Of<Role>>,
+        input: UpdateRoleInput,
+    ) -> Result<UpdateRoleOutput> {
         change(call, &target, move |role, _| {
             if let Some(description) = &input.description {
                 role.description = Some(description.clone());
@@ -294,7 +300,7 @@ impl Operation for UpdateRole {
             Ok(())
         })
         .await?;
-        Ok(Empty {})
+        Ok(UpdateRoleOutput {})
     }
 }
 

@@ -1,10 +1,8 @@
 //! PutResourcePolicy, GetResourcePolicy, DeleteResourcePolicy, ValidateResourcePolicy.
-//!
-//! Policies are validated and kept here; they are not evaluated yet.
 
 use super::{Named, SecretTarget, change, check_secret_id, facts, locate, not_pending};
 use crate::name::Service;
-use crate::ops::call::{Allowed, Call, OwnAccount, Target};
+use crate::ops::call::{Allowed, Call, OwnAccount, OwnPolicy, Target};
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::shape::{Checks, given};
 use crate::ops::{Access, Input, Operation, Route};
@@ -281,6 +279,18 @@ impl Target for Validated {
         match self {
             Self::Secret(target) => target.owner(),
             Self::Any(account) => account.owner(),
+        }
+    }
+    fn policy(&self) -> Result<OwnPolicy> {
+        match self {
+            Self::Secret(target) => target.policy(),
+            Self::Any(account) => account.policy(),
+        }
+    }
+    fn fact<'a>(&'a self, call: &'a Call, key: &str) -> Option<Values<'a>> {
+        match self {
+            Self::Secret(target) => target.fact(call, key),
+            Self::Any(account) => account.fact(call, key),
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod role;
 pub mod session;
 pub mod terms;
 pub mod token;
+pub mod web;
 
 use super::call::{Call, Target};
 use super::scene::iso;

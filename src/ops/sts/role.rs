@@ -41,6 +41,10 @@ impl RoleTarget {
 
 /// AWS's refusal, which does not say why.
 pub(super) fn refused(call: &Call, action: &str, arn: &str) -> Error {
+    if call.vouched.is_some() {
+        let text = format!("Not authorized to perform sts:{action}");
+        return Error::new(Condition::AccessDenied, text);
+    }
     let who = &call.caller.arn;
     let text = format!("User: {who} is not authorized to perform: sts:{action} on resource: {arn}");
     Error::new(Condition::AccessDenied, text)
@@ -61,7 +65,10 @@ impl Target for RoleTarget {
         Ok(OwnPolicy::Rules(trust))
     }
 
-    fn fact<'a>(&'a self, _: &'a Call, key: &str) -> Option<Values<'a>> {
+    fn fact<'a>(&'a self, call: &'a Call, key: &str) -> Option<Values<'a>> {
+        if let Some(value) = call.vouched.as_deref().and_then(|vouched| vouched.fact(key)) {
+            return Some(value);
+        }
         let role = self.role.as_ref()?;
         let wanted = ["aws:resourcetag/", "iam:resourcetag/"];
         wanted.iter().find_map(|prefix| tag(&role.tags, key.strip_prefix(prefix)?))

@@ -6,7 +6,7 @@ use crate::ops::error::{Condition, Error, Result};
 use crate::ops::scene;
 use crate::ops::shape::{Checks, given};
 use crate::policy::document::{self, Kind};
-use crate::policy::{Session, Values, managed};
+use crate::policy::{Session, Values, Vouched, managed};
 use crate::store::principals::ManagedPolicy;
 use crate::store::records::Rows;
 use schemars::JsonSchema;
@@ -123,6 +123,37 @@ pub(super) fn carried(
     let policies = policies(rows, account, asked)?;
     let tags = tags(asked, from)?;
     let transitive = transitive(asked, &tags, from)?;
+    weighed(policies, tags, transitive)
+}
+
+/// The same with the tags that somebody vouches for.
+pub(super) fn vouched_for(
+    rows: &mut Rows<'_>,
+    account: &str,
+    asked: &Asked<'_>,
+    vouched: &Vouched,
+) -> Result<Carried> {
+    let policies = policies(rows, account, asked)?;
+    let tag = |(key, value): &(String, String)| TagInput {
+        key: Some(key.clone()),
+        value: Some(value.clone()),
+    };
+    let given: Vec<TagInput> = vouched.tags.iter().map(tag).collect();
+    let asked = Asked { tags: &given, transitive: &vouched.transitive, ..Asked::default() };
+    let mut checks = Checks::default();
+    check(&mut checks, &asked);
+    checks.finish()?;
+    let tags = tags(&asked, None)?;
+    let transitive = transitive(&asked, &tags, None)?;
+    weighed(policies, tags, transitive)
+}
+
+/// Refuses more than a token takes.
+fn weighed(
+    policies: Vec<(String, String)>,
+    tags: Vec<(String, String)>,
+    transitive: Vec<String>,
+) -> Result<Carried> {
     let size =
         |pairs: &[(String, String)]| pairs.iter().map(|(a, b)| a.len() + b.len()).sum::<usize>();
     let packed = size(&policies) + size(&tags);
@@ -229,4 +260,61 @@ fn transitive(
         }
     }
     Ok(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Time;
+
+    fn tag(key: &str, value: &str) -> TagInput {
+        TagInput { key: Some(key.into()), value: Some(value.into()) }
+    }
+
+    fn session(tags: &[(&str, &str)], transitive: &[&str]) -> Session {
+        Session {
+            issuer_arn: String::new(),
+            issuer_id: String::new(),
+            name: String::new(),
+            policies: Vec::new(),
+            tags: tags.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            transitive: transitive.iter().map(|k| (*k).to_owned()).collect(),
+            issued: Time(0),
+            expires: Time(0),
+            source_identity: None,
+            provider: None,
+            chained: false,
+        }
+    }
+
+    fn text(result: Result<impl Sized>) -> String {
+        result.err().map(|error| error.message.into_owned()).unwrap_or_default()
+    }
+
+    #[test]
+    fn transitive_tags_are_handed_on_and_stay_as_they_are() {
+        let from = session(&[("Team", "blue"), ("Cost", "7")], &["team"]);
+        let more = [tag("app", "x")];
+        let asked = Asked { tags: &more, ..Asked::default() };
+        let all = tags(&asked, Some(&from)).expect("fit");
+        let expected = [("Team".to_owned(), "blue".to_owned()), ("app".into(), "x".into())];
+        assert_eq!(all, expected);
+        assert_eq!(transitive(&asked, &all, Some(&from)).expect("fit"), ["team"]);
+        let anew = [tag("TEAM", "red")];
+        let asked = Asked { tags: &anew, ..Asked::default() };
+        assert!(text(tags(&asked, Some(&from))).contains("can't be set anew"));
+    }
+
+    #[test]
+    fn tags_are_told_apart_by_more_than_letter_case() {
+        let twice = [tag("Team", "a"), tag("tEAM", "b")];
+        let asked = Asked { tags: &twice, ..Asked::default() };
+        assert!(text(tags(&asked, None)).starts_with("Duplicate tag keys found."));
+        let reserved = [tag("AWS:x", "a")];
+        let asked = Asked { tags: &reserved, ..Asked::default() };
+        assert!(text(tags(&asked, None)).contains("reserved"));
+        let keys = ["other".to_owned()];
+        let asked = Asked { transitive: &keys, ..Asked::default() };
+        assert!(text(transitive(&asked, &[], None)).contains("must be included"));
+    }
 }

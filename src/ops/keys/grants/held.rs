@@ -11,7 +11,7 @@
 
 use super::holder::{account_arn, identities, is_of_account};
 use super::terms::{OPERATIONS, hold};
-use crate::ops::authority::{compile, standing};
+use crate::ops::authority::{Standing, compile, standing};
 use crate::ops::call::Call;
 use crate::ops::error::{Error, Result};
 use crate::policy::document::Kind;
@@ -101,20 +101,25 @@ pub(super) fn as_key_policy(arn: &str) -> Result<Policy> {
 
 /// What the engine says with `policy` in the place of the key policy.
 pub(super) fn lets(call: &Call, request: &Request<'_>, policy: &Policy) -> Result<bool> {
-    let standing = standing(&call.records, request.caller)?;
+    Ok(counts(request, policy, &*standing(&call.records, request.caller)?))
+}
+
+fn counts(request: &Request<'_>, policy: &Policy, standing: &Standing) -> bool {
     let policies = Policies {
         identity: &standing.identity,
         boundary: standing.boundary.as_deref(),
         resource: OfResource::Rules(policy),
     };
-    Ok(matches!(policy::decide(request, &policies), Decision::Allow(_)))
+    matches!(policy::decide(request, &policies), Decision::Allow(_))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::terms::tests::{Asked, grant, subset};
     use super::*;
-    use crate::policy::Caller;
+    use crate::clock::Time;
+    use crate::policy::facts::NoFacts;
+    use crate::policy::{Caller, PrincipalKind, Session};
     use std::collections::BTreeMap;
 
     #[test]
@@ -129,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_grant_allows_its_operations_under_its_constraints() {
-        let caller = Caller::user("111122223333", "arn:aws:iam::111122223333:user/bob", "AIDA1");
+        let caller = bob();
         let context = BTreeMap::from([("a".to_owned(), "1".to_owned())]);
         let facts = Asked(context, None);
         let request = Request {
@@ -147,15 +152,88 @@ mod tests {
         assert!(!allows(&made, "Decrypt", &request) && allows(&made, "DescribeKey", &request));
     }
 
-    #[test]
-    fn every_form_of_principal_can_stand_in_the_key_policy_that_a_grant_counts_as() {
-        for arn in [
-            "arn:aws:iam::111122223333:root",
-            "arn:aws:iam::111122223333:user/a/bob",
-            "arn:aws:iam::111122223333:role/app",
-            "arn:aws:sts::111122223333:assumed-role/app/i-1",
-        ] {
-            assert!(as_key_policy(arn).is_ok(), "{arn}");
+    const OWN: &str = "111122223333";
+    const OTHER: &str = "444455556666";
+    const BOB: &str = "arn:aws:iam::111122223333:user/bob";
+    const ROLE: &str = "arn:aws:iam::111122223333:role/app";
+    const SESSION: &str = "arn:aws:sts::111122223333:assumed-role/app/i-1";
+
+    fn bob() -> Caller {
+        Caller::user(OWN, BOB, "AIDA1")
+    }
+
+    /// A session of the role, with these session policies.
+    fn session(policies: Vec<Arc<Policy>>) -> Caller {
+        let session = Session {
+            issuer_arn: ROLE.to_owned(),
+            issuer_id: "AROA1".to_owned(),
+            name: "i-1".to_owned(),
+            policies,
+            tags: Vec::new(),
+            transitive: Vec::new(),
+            issued: Time(0),
+            expires: Time(1),
+            source_identity: None,
+            provider: None,
+            chained: false,
+        };
+        Caller {
+            arn: SESSION.to_owned(),
+            principal_id: "AROA1:i-1".to_owned(),
+            kind: PrincipalKind::AssumedRole,
+            session: Some(Arc::new(session)),
+            ..bob()
         }
+    }
+
+    fn identity(action: &str) -> Arc<Policy> {
+        let statement = format!(r#"{{"Effect":"Allow","Action":"{action}","Resource":"*"}}"#);
+        let text = format!(r#"{{"Version":"2012-10-17","Statement":[{statement}]}}"#);
+        Arc::new(compile("p", &text, Kind::Identity).expect("a policy"))
+    }
+
+    /// Whether a grant to `arn` counts for a Decrypt of `caller` with a key of `owner`.
+    fn counts_for(caller: &Caller, owner: &str, arn: &str, standing: &Standing) -> bool {
+        let request = Request {
+            caller,
+            action: "kms:Decrypt",
+            resource: "arn:aws:kms:eu-central-1:1:key/k",
+            owner,
+            facts: &NoFacts,
+        };
+        counts(&request, &as_key_policy(arn).expect("a policy"), standing)
+    }
+
+    #[test]
+    fn a_grant_to_a_user_needs_no_policy_at_home_and_an_identity_policy_abroad() {
+        let nothing = Standing::default();
+        let own = Standing { identity: vec![identity("kms:Decrypt")], ..Standing::default() };
+        assert!(counts_for(&bob(), OWN, BOB, &nothing));
+        assert!(!counts_for(&bob(), OTHER, BOB, &nothing));
+        assert!(counts_for(&bob(), OTHER, BOB, &own));
+    }
+
+    #[test]
+    fn a_grant_to_an_account_leaves_it_to_identity_policies() {
+        let account = account_arn(OWN);
+        let own = Standing { identity: vec![identity("kms:Decrypt")], ..Standing::default() };
+        for owner in [OWN, OTHER] {
+            assert!(!counts_for(&bob(), owner, &account, &Standing::default()));
+            assert!(counts_for(&bob(), owner, &account, &own));
+        }
+    }
+
+    #[test]
+    fn session_policies_and_boundaries_limit_a_grant_to_a_role_and_not_one_to_its_session() {
+        let other = || identity("s3:*");
+        let nothing = Standing::default();
+        let bounded = Standing { boundary: Some(other()), ..Standing::default() };
+        let (free, limited) = (session(vec![]), session(vec![other()]));
+        assert!(counts_for(&free, OWN, ROLE, &nothing));
+        assert!(!counts_for(&limited, OWN, ROLE, &nothing));
+        assert!(!counts_for(&free, OWN, ROLE, &bounded));
+        assert!(counts_for(&limited, OWN, SESSION, &bounded));
+        let known: Vec<_> = identities(&free).into_iter().map(|(id, _)| id).collect();
+        assert_eq!(known, ["AROA1:i-1", "AROA1"]);
     }
 }
