@@ -6,12 +6,15 @@ use super::authority::standing;
 use super::error::{Condition, Error, Result};
 use super::scene::Scene;
 use super::shape::{self, Body, Checks, decode};
+use super::sts::decode::encoded;
 use super::{Access, Input, Operation, Row};
 use crate::audit::index::Index;
 use crate::audit::{self, Record, Recorder, Source};
 use crate::clock::{Time, World, quick_uuid};
 use crate::custody::lane::Lane;
-use crate::envelope::{Envelopes, access_key::Mint, cache::DataKeys, session::Sessions};
+use crate::envelope::{
+    Envelopes, access_key::Mint, cache::DataKeys, message::Messages, session::Sessions,
+};
 use crate::json::Object;
 use crate::name::{Arn, Service, Uuid};
 use crate::policy::facts::NoFacts;
@@ -46,6 +49,8 @@ pub struct Services {
     pub pages: super::page::Pages,
     /// Makes temporary credentials.
     pub sessions: Sessions,
+    /// Seals why requests are refused.
+    pub messages: Messages,
     /// Makes access keys.
     pub mint: Mint,
     /// Uses of access keys that are to be noted.
@@ -92,6 +97,7 @@ struct Progress {
     parameters: Vec<u8>,
     response: Vec<u8>,
     decisions: Vec<u8>,
+    refusal: Option<String>,
     recorded: bool,
 }
 
@@ -151,7 +157,7 @@ pub enum OwnPolicy {
 }
 
 impl OwnPolicy {
-    fn counted(&self) -> OfResource<'_> {
+    pub(super) fn counted(&self) -> OfResource<'_> {
         match self {
             Self::None => OfResource::None,
             Self::Adds(policy) => OfResource::Adds(policy.as_deref()),
@@ -266,9 +272,10 @@ impl Call {
             return Ok(Allowed(target));
         }
         // A role is IAM's; what is done with it here is not.
-        let own = self.row.service;
-        let of_target = service_of(target.arn()).filter(|_| own != Service::Sts);
-        let service = of_target.unwrap_or(own.prefix());
+        let service = match self.row.service {
+            Service::Sts | Service::RolesAnywhere => Service::Sts.prefix(),
+            own => service_of(target.arn()).unwrap_or(own.prefix()),
+        };
         let action = [service, ":", action].concat();
         self.decide(&action, &target, input)?;
         Ok(Allowed(target))
@@ -290,17 +297,19 @@ impl Call {
             boundary: standing.boundary.as_deref(),
             resource: own.counted(),
         };
-        let decision = policy::decide(&request, &policies);
-        if let Decision::ImplicitDeny(_) = decision
-            && let Some(grant) = target.granted(self, &request)?
-        {
-            self.decided(action, target.arn(), &Verdict::Grant(&grant));
-            return Ok(());
-        }
-        self.decided(action, target.arn(), &Verdict::Policy(decision));
-        match refusal(&decision) {
+        let verdict = self.weigh(&request, &policies, target)?;
+        self.decided(action, target.arn(), &verdict);
+        match verdict.refusal() {
             None => Ok(()),
-            Some(why) => Err(self.denied(action, target, &why)),
+            Some(why) => {
+                let shown = if target.hidden() { NO_RESOURCE } else { target.arn() };
+                let message = match &verdict {
+                    Verdict::Policy(decision) => encoded(self, &request, shown, decision),
+                    Verdict::Grant(_) => None,
+                };
+                self.progress.lock().refusal = message.filter(|_| self.vouched.is_none());
+                Err(self.denied(action, target, &why))
+            }
         }
     }
 
@@ -321,7 +330,32 @@ impl Call {
         Ok(question(&policy::Request { caller, action, resource, owner, facts: &facts }))
     }
 
+    /// Why the policies refused the request, sealed: DecodeAuthorizationMessage opens it.
+    pub fn authorization_message(&self) -> Option<String> {
+        self.progress.lock().refusal.take()
+    }
+
+    /// What policies and grants say; nothing is noted and nobody refused.
+    pub(super) fn weigh<'a>(
+        &self,
+        request: &policy::Request<'a>,
+        policies: &Policies<'a>,
+        target: &dyn Target,
+    ) -> Result<Verdict<'a>> {
+        let decision = policy::decide(request, policies);
+        if let Decision::ImplicitDeny(_) = decision
+            && let Some(grant) = target.granted(self, request)?
+        {
+            return Ok(Verdict::Grant(grant));
+        }
+        Ok(Verdict::Policy(decision))
+    }
+
     fn denied(&self, action: &str, target: &dyn Target, why: &str) -> Error {
+        if self.vouched.is_some() {
+            let text = format!("Not authorized to perform {action}");
+            return Error::new(Condition::AccessDenied, text);
+        }
         let what = if self.row.service == Service::Sts && !why.contains("explicit deny") {
             // STS does not say what is missing.
             format!("resource: {}", target.arn())
@@ -456,14 +490,28 @@ impl Call {
 }
 
 /// What decided.
-enum Verdict<'a> {
+pub(super) enum Verdict<'a> {
     /// Policies.
     Policy(Decision<'a>),
     /// A grant, by its id.
-    Grant(&'a str),
+    Grant(String),
 }
 
 impl Verdict<'_> {
+    /// Why it refuses, in AWS's words, `{action}` standing for the action; none if it allows.
+    pub(super) fn refusal(&self) -> Option<String> {
+        match self {
+            Self::Grant(_) | Self::Policy(Decision::Allow(_)) => None,
+            Self::Policy(Decision::ExplicitDeny(Reason { source, .. })) => {
+                let article = if *source == policy::Source::Identity { "an" } else { "a" };
+                Some(format!("with an explicit deny in {article} {}", source.words()))
+            }
+            Self::Policy(Decision::ImplicitDeny(source)) => {
+                Some(format!("because no {} allows the {{action}} action", source.words()))
+            }
+        }
+    }
+
     fn write(&self, object: &mut Object<'_>) {
         let (effect, reason) = match self {
             Self::Grant(id) => {
@@ -482,20 +530,6 @@ impl Verdict<'_> {
         object.text("policy", &policy.name).raw("statement", &reason.statement.to_string());
         if let Some(sid) = policy.sid(reason.statement) {
             object.text("sid", sid);
-        }
-    }
-}
-
-/// Why a decision refuses, in AWS's words, `{action}` standing for the action; none if it allows.
-fn refusal(decision: &Decision<'_>) -> Option<String> {
-    match decision {
-        Decision::Allow(_) => None,
-        Decision::ExplicitDeny(Reason { source, .. }) => {
-            let article = if *source == policy::Source::Identity { "an" } else { "a" };
-            Some(format!("with an explicit deny in {article} {}", source.words()))
-        }
-        Decision::ImplicitDeny(source) => {
-            Some(format!("because no {} allows the {{action}} action", source.words()))
         }
     }
 }
@@ -532,6 +566,18 @@ impl<I: Input> Facts for Brought<'_, I> {
     fn fact(&self, key: &str) -> Option<Values<'_>> {
         self.0.fact(key)
     }
+}
+
+/// The condition keys that the input in a JSON body answers.
+pub(super) fn facts<O: Operation>(body: &[u8]) -> Result<Box<dyn Facts>> {
+    struct Held<I>(I);
+    impl<I: Input> Facts for Held<I> {
+        fn fact(&self, key: &str) -> Option<Values<'_>> {
+            self.0.fact(key)
+        }
+    }
+    let input: O::Input = decode(body)?;
+    Ok(Box::new(Held(input)))
 }
 
 /// Whether a request could be served now: a derivation in the token, a read of the database, a log
