@@ -208,7 +208,7 @@ impl Appliance {
         let sealing = store_key.derive(access_key::SEALING)?;
         let authenticator =
             Authenticator::new(records, &config.region, sealing, sessions, federation.clone());
-        let adopted = crate::ops::iam::adopt::adopt(&services).await?;
+        let adopted = crate::ops::iam::administrators::adopt(&services).await?;
         if adopted > 0 {
             tracing::info!(adopted, "access keys of before have users now");
         }
