@@ -240,6 +240,7 @@ pub static TABLE: &[Row] = &[
     row::<sts::web::AssumeRoleWithWebIdentity>(),
     row::<sts::token::GetSessionToken>(),
     row::<sts::decode::DecodeAuthorizationMessage>(),
+    row::<sts::session::RevokeSession>(),
     row::<sts::anywhere::CreateSession>(),
     row::<sts::key_info::GetAccessKeyInfo>(),
     row::<iam::users::CreateUser>(),
