@@ -333,7 +333,8 @@ mod tests {
         assert_eq!(outcome(Some("AccessDeniedException"), &deny), Outcome::Denied);
         assert_eq!(outcome(Some("AccessDenied"), &deny), Outcome::Denied);
         assert_eq!(outcome(Some("NotFoundException"), &allow), Outcome::Failed);
-        assert_eq!(outcome(Some("ValidationException"), &json!([])), Outcome::Undecided);
+        let none = json!([]);
+        assert_eq!(outcome(Some("ValidationException"), &none), Outcome::Undecided);
         assert_eq!(outcome(None, &deny), Outcome::Done, "a batch of which a part was denied");
     }
 
