@@ -16,20 +16,28 @@ pub enum Service {
     Sts,
     /// AWS CloudTrail: looking up events alone.
     CloudTrail,
+    /// AWS IAM Roles Anywhere: sessions for the holders of certificates alone.
+    RolesAnywhere,
 }
 
 impl Service {
     /// Every service.
-    pub const ALL: [Self; 5] =
-        [Self::SecretsManager, Self::Kms, Self::Iam, Self::Sts, Self::CloudTrail];
+    pub const ALL: [Self; 6] = [
+        Self::SecretsManager,
+        Self::Kms,
+        Self::Iam,
+        Self::Sts,
+        Self::CloudTrail,
+        Self::RolesAnywhere,
+    ];
 
     /// What may stand before the last dot in `X-Amz-Target`; nothing for the services that speak
-    /// the Query protocol.
+    /// other protocols.
     pub fn target_prefixes(self) -> &'static [&'static str] {
         match self {
             Self::SecretsManager => &["secretsmanager"],
             Self::Kms => &["TrentService"],
-            Self::Iam | Self::Sts => &[],
+            Self::Iam | Self::Sts | Self::RolesAnywhere => &[],
             Self::CloudTrail => {
                 &["com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101", "CloudTrail_20131101"]
             }
@@ -49,6 +57,7 @@ impl Service {
             Self::Iam => "iam",
             Self::Sts => "sts",
             Self::CloudTrail => "cloudtrail",
+            Self::RolesAnywhere => "rolesanywhere",
         }
     }
 
@@ -60,6 +69,7 @@ impl Service {
             Self::Iam => "iam.amazonaws.com",
             Self::Sts => "sts.amazonaws.com",
             Self::CloudTrail => "cloudtrail.amazonaws.com",
+            Self::RolesAnywhere => "rolesanywhere.amazonaws.com",
         }
     }
 }

@@ -11,9 +11,9 @@ use crate::config::Config;
 use crate::custody::{self, Locator, lane::Lane, profile::Profile};
 use crate::envelope::access_key::{self, Mint};
 use crate::envelope::store_key::{StoreKey, WrappedStoreKey};
-use crate::envelope::{self, Envelopes, cache::DataKeys, session::Sessions};
+use crate::envelope::{self, Envelopes, cache::DataKeys, message::Messages, session::Sessions};
 use crate::front::{codes, door::Door, listen};
-use crate::identity::Authenticator;
+use crate::identity::{Authenticator, options::Federation};
 use crate::ops::call::Services;
 use crate::ops::iam::uses::Uses;
 use crate::ops::page::Pages;
@@ -125,6 +125,7 @@ pub struct Appliance {
     pub services: Arc<Services>,
     /// What proves callers.
     pub authenticator: Authenticator,
+    federation: Arc<Federation>,
     /// What the database says that it is.
     pub site: meta::Site,
     config: Config,
@@ -185,6 +186,7 @@ impl Appliance {
         let recorder = Recorder::start(parts).await?;
         let index = open_index(&config, &recorder, &world)?;
         let probe = (wrapped.backing, wrapped.check);
+        let federation = Arc::new(config.identity.clone().check()?);
         let sessions = Sessions::new(store_key.derive(envelope::session::LABEL)?);
         let services = Services {
             region: config.region.clone(),
@@ -197,18 +199,20 @@ impl Appliance {
             accesses: Accesses::default(),
             pages: Pages::new(&store_key.derive(PAGE_TOKENS)?),
             sessions: sessions.clone(),
+            messages: Messages::new(store_key.derive(envelope::message::LABEL)?),
             mint: Mint::new(store_key.derive(access_key::SEALING)?),
             uses: Uses::default(),
             world,
             code_of: codes::code_of,
         };
         let sealing = store_key.derive(access_key::SEALING)?;
-        let authenticator = Authenticator::new(records, &config.region, sealing, sessions);
-        let adopted = crate::ops::iam::adopt::adopt(&services).await?;
+        let authenticator =
+            Authenticator::new(records, &config.region, sealing, sessions, federation.clone());
+        let adopted = crate::ops::iam::administrators::adopt(&services).await?;
         if adopted > 0 {
             tracing::info!(adopted, "access keys of before have users now");
         }
-        Ok(Self { services: Arc::new(services), authenticator, site, config })
+        Ok(Self { services: Arc::new(services), authenticator, federation, site, config })
     }
 
     /// Serves until `shutdown`; calls `ready` with the bound addresses once requests are taken.
@@ -217,17 +221,17 @@ impl Appliance {
         ready: impl FnOnce(&[(SocketAddr, bool)]),
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), Error> {
-        let federation = self.config.identity.clone().check()?;
-        let (listeners, tls) = listen::open(&self.config.front)?;
+        let ask = self.config.identity.asks_for_certificates();
+        let (listeners, tls) = listen::open(&self.config.front, ask)?;
         let hangup = hangup()?;
         self.begin().await?;
         let addresses = listeners.iter().filter_map(|l| Some((l.address().ok()?, l.is_tls())));
         ready(&addresses.collect::<Vec<_>>());
-        let keeping = tokio::spawn(keep_house(self.services.clone()));
+        let keeping = tokio::spawn(keep_house(self.services.clone(), self.federation.clone()));
         let noting = tokio::spawn(note_accesses(self.services.clone()));
         let reloading = tokio::spawn(reload_on_hangup(hangup, tls));
         let (limits, random) = (self.config.front.limits, self.services.world.random.clone());
-        let door = Arc::new(Door::new(self.services.clone(), self.authenticator, federation));
+        let door = Arc::new(Door::new(self.services.clone(), self.authenticator));
         listen::serve(listeners, limits, random, door, shutdown).await;
         keeping.abort();
         noting.abort();
@@ -309,9 +313,14 @@ pub async fn on_thread<T: Send + 'static>(
 }
 
 /// Deletes what is due and finishes what an earlier process left undone.
-async fn keep_house(services: Arc<Services>) {
+async fn keep_house(services: Arc<Services>, federation: Arc<Federation>) {
     loop {
         crate::ops::keep_house(&services).await;
+        let federation = federation.clone();
+        let read = tokio::task::spawn_blocking(move || federation.refresh()).await;
+        if let Err(error) = read {
+            tracing::error!(%error, "revocation lists");
+        }
         tokio::time::sleep(HOUSEKEEPING).await;
     }
 }

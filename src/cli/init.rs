@@ -3,8 +3,9 @@
 use super::{runtime, with_module_configuration};
 use crate::clock::{Random, SystemRandom, random_bytes};
 use crate::custody::profile::Profile;
+use crate::ops::iam::administrators::Administrator;
 use crate::server::Error;
-use crate::server::found::{Administrator, Plan};
+use crate::server::found::Plan;
 use clap::Args;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -53,7 +54,7 @@ impl Init {
 }
 
 /// A random account id that does not begin with a zero.
-fn random_account() -> Result<String, Error> {
+pub(super) fn random_account() -> Result<String, Error> {
     let random: &dyn Random = &SystemRandom;
     let number = u64::from_be_bytes(random_bytes::<8>(random)?);
     Ok((100_000_000_000 + number % 900_000_000_000).to_string())
@@ -69,8 +70,14 @@ fn report(plan: &Plan, administrator: &Administrator) {
     let key = plan.dir.join("audit").join("checkpoint.pub");
     println!("  {}", std::fs::read_to_string(key).unwrap_or_default().trim_end());
     println!("\nThe first administrator's access key, shown this once:");
+    tell(administrator);
+    println!("  export AWS_DEFAULT_REGION={}\n", plan.region);
+}
+
+/// An access key, as a shell takes it.
+#[expect(clippy::print_stdout, reason = "shown once, to the person who asked for it")]
+pub(super) fn tell(administrator: &Administrator) {
     println!("  export AWS_ACCESS_KEY_ID={}", administrator.access_key_id);
     let secret = administrator.secret_access_key.expose_str().unwrap_or_default();
     println!("  export AWS_SECRET_ACCESS_KEY={secret}");
-    println!("  export AWS_DEFAULT_REGION={}\n", plan.region);
 }

@@ -1,14 +1,19 @@
 //! The command line: one file per command.
 
+pub mod account;
 pub mod audit;
 pub mod dev;
+mod iam;
 pub mod init;
+mod policies;
 mod policy;
 mod policy_explain;
 mod policy_replay;
 mod remote;
+mod role;
 mod seed;
 pub mod serve;
+mod user;
 
 use crate::custody::profile::Profile;
 use crate::server::{Error, harden};
@@ -35,8 +40,14 @@ enum Command {
     Dev(dev::Dev),
     /// Verify an audit log offline, or prove that a record is in it.
     Audit(audit::Audit),
-    /// Ask which statement decided a request, and what another policy would decide.
+    /// Keep managed policies; ask which statement decided a request, and what another would decide.
     Policy(policy::Policy),
+    /// Keep users.
+    User(user::User),
+    /// Keep roles.
+    Role(role::Role),
+    /// Add and list accounts, on a data directory that nobody serves.
+    Account(account::Account),
 }
 
 /// Runs a command.
@@ -51,6 +62,9 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
         Command::Dev(dev) => dev.run(),
         Command::Audit(audit) => audit.run(),
         Command::Policy(policy) => policy.run(),
+        Command::User(user) => user.run(),
+        Command::Role(role) => role.run(),
+        Command::Account(account) => account.run(),
     }
 }
 

@@ -1,11 +1,12 @@
 //! `strongroom policy`.
 
+use super::policies::Keep;
 use super::policy_explain::Explain;
 use super::policy_replay::Replay;
 use crate::server::Error;
 use clap::{Args, Subcommand};
 
-/// Ask what policies decide.
+/// Keep managed policies, and ask what policies decide.
 #[derive(Args)]
 pub(super) struct Policy {
     #[command(subcommand)]
@@ -18,6 +19,8 @@ enum Command {
     Explain(Explain),
     /// Judge the recorded requests of the last days by a proposed policy.
     Replay(Replay),
+    #[command(flatten)]
+    Keep(Keep),
 }
 
 impl Policy {
@@ -25,6 +28,7 @@ impl Policy {
         match self.command {
             Command::Explain(explain) => explain.run(),
             Command::Replay(replay) => replay.run(),
+            Command::Keep(keep) => keep.run(),
         }
     }
 }

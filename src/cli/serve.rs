@@ -3,10 +3,11 @@
 use super::{runtime, shutdown, with_module_configuration};
 use crate::config::Config;
 use crate::custody::profile::Profile;
+use crate::secret::Secret;
 use crate::server::{Appliance, Error, pin};
 use clap::Args;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Serve an appliance.
 #[derive(Args)]
@@ -18,15 +19,7 @@ pub struct Serve {
 
 impl Serve {
     pub(super) fn run(self) -> Result<(), Error> {
-        let config = Config::read(&self.config)?;
-        let profile = Profile::built_in(&config.token.profile)?;
-        if let Some(file) = &config.token.configuration {
-            with_module_configuration(&profile, file)?;
-        }
-        if profile.software {
-            tracing::warn!("{}", profile.statement);
-        }
-        let pin = pin::read(config.token.pin_file.as_deref())?;
+        let (config, pin) = prepare(&self.config)?;
         runtime()?.block_on(async {
             let shutdown = shutdown()?;
             let appliance = Appliance::open(config, pin).await?;
@@ -34,6 +27,21 @@ impl Serve {
             appliance.serve(|addresses| announce(&region, addresses), shutdown).await
         })
     }
+}
+
+/// Reads a configuration and the PIN, and sees to it that the token's module finds its own
+/// configuration.
+pub(super) fn prepare(file: &Path) -> Result<(Config, Secret), Error> {
+    let config = Config::read(file)?;
+    let profile = Profile::built_in(&config.token.profile)?;
+    if let Some(file) = &config.token.configuration {
+        with_module_configuration(&profile, file)?;
+    }
+    if profile.software {
+        tracing::warn!("{}", profile.statement);
+    }
+    let pin = pin::read(config.token.pin_file.as_deref())?;
+    Ok((config, pin))
 }
 
 /// Tells a person where it is and what to try, and systemd that it is ready.

@@ -12,6 +12,7 @@
 pub mod access_key;
 pub mod cache;
 pub mod context;
+pub mod message;
 pub mod session;
 pub mod store_key;
 pub mod value;

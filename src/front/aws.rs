@@ -37,6 +37,15 @@ pub fn error_body(service: Option<Service>, code: &str, message: &str) -> Vec<u8
     body.unwrap_or_default()
 }
 
+/// The body of an error whose code stands in a header.
+pub fn message(message: &str) -> Vec<u8> {
+    #[derive(serde::Serialize)]
+    struct Body<'a> {
+        message: &'a str,
+    }
+    serde_json::to_vec(&Body { message }).unwrap_or_default()
+}
+
 /// Writes what the caller is not told to the log: our bugs and dependencies that are down.
 pub fn log(row: &Row, request_id: &str, error: &Error) {
     let log = error.log.as_deref().unwrap_or_default();

@@ -19,6 +19,7 @@ pub fn code(row: &Row, condition: Condition) -> (&'static str, StatusCode) {
         Service::Kms => kms(row, condition),
         Service::Iam | Service::Sts => identity(row.service, condition),
         Service::CloudTrail => cloud_trail(condition),
+        Service::RolesAnywhere => roles_anywhere(condition),
     }
 }
 
@@ -211,6 +212,57 @@ fn cloud_trail(condition: Condition) -> (&'static str, StatusCode) {
         | C::DependencyTimeout
         | C::Unavailable
         | C::Internal => ("InternalFailure", BROKEN),
+    }
+}
+
+#[expect(clippy::match_same_arms, reason = "one arm a condition: the table is read, not golfed")]
+fn roles_anywhere(condition: Condition) -> (&'static str, StatusCode) {
+    use Condition as C;
+    match condition {
+        C::AccessDenied | C::NotAuthorized => ("AccessDeniedException", FORBIDDEN),
+        C::NotFound => ("ResourceNotFoundException", MISSING),
+        C::Throttled => ("ThrottlingException", BAD),
+        C::Serialization
+        | C::Validation
+        | C::InvalidNextToken
+        | C::InvalidTimeRange
+        | C::InvalidMaxResults
+        | C::InvalidEventCategory
+        | C::Unsupported
+        | C::InvalidParameter
+        | C::InvalidRequest
+        | C::AlreadyExists
+        | C::LimitExceeded
+        | C::MalformedPolicy
+        | C::PublicPolicy
+        | C::PreconditionNotMet
+        | C::InvalidArn
+        | C::InvalidAliasName
+        | C::Tag
+        | C::InvalidCiphertext
+        | C::IncorrectKey
+        | C::InvalidKeyUsage
+        | C::KeyStoreNotFound
+        | C::DryRun
+        | C::InvalidGrantId
+        | C::InvalidGrantToken
+        | C::DeleteConflict
+        | C::Unmodifiable
+        | C::InvalidIdentityToken
+        | C::RejectedClaim
+        | C::ExpiredIdentityToken
+        | C::PackedPolicyTooLarge
+        | C::InvalidAuthorizationMessage
+        | C::Disabled
+        | C::InvalidState
+        | C::Conflict
+        | C::DecryptionFailure
+        | C::EncryptionFailure => ("ValidationException", BAD),
+        C::KeyUnavailable
+        | C::ProviderUnreachable
+        | C::DependencyTimeout
+        | C::Unavailable
+        | C::Internal => ("InternalServerException", BROKEN),
     }
 }
 

@@ -4,9 +4,8 @@ use super::body::Payload;
 use super::message::{Handler, Head, Incoming, Outgoing, Refusal};
 use super::{aws, codes, query, rest, xml};
 use crate::audit::{self, Record, Source};
-use crate::clock::quick_uuid;
+use crate::clock::{Time, quick_uuid};
 use crate::identity::federated::Introduced;
-use crate::identity::options::Federation;
 use crate::identity::sigv4::{AuthError, Request as Signed};
 use crate::identity::{self, Authenticator};
 use crate::name::{Service, Uuid};
@@ -15,13 +14,21 @@ use crate::ops::call::{Call, Origin, Services};
 use crate::ops::error::Condition;
 use crate::policy::Caller;
 use crate::secret::Secret;
-use http::header::{CONTENT_TYPE, USER_AGENT};
-use http::{HeaderValue, Method, StatusCode};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// Why the policies refused a request, sealed; see `sts:DecodeAuthorizationMessage`.
+const AUTHORIZATION_MESSAGE: HeaderName =
+    HeaderName::from_static("x-strongroom-authorization-message");
+const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
+
 /// The longest `User-Agent` that is kept, in bytes.
 const USER_AGENT_MAX: usize = 256;
+
+/// Where IAM Roles Anywhere gives out credentials.
+const ANYWHERE: &str = "/sessions";
 
 /// For how long an answer of `/readyz` is good.
 const READINESS: Duration = Duration::from_millis(500);
@@ -30,7 +37,6 @@ const READINESS: Duration = Duration::from_millis(500);
 pub struct Door {
     pub(super) services: Arc<Services>,
     authenticator: Authenticator,
-    federation: Federation,
     readiness: tokio::sync::Mutex<Option<(Instant, crate::ops::error::Result<()>)>>,
 }
 
@@ -52,12 +58,8 @@ impl Refused {
 
 impl Door {
     /// A door to these services.
-    pub fn new(
-        services: Arc<Services>,
-        authenticator: Authenticator,
-        federation: Federation,
-    ) -> Self {
-        Self { services, authenticator, federation, readiness: tokio::sync::Mutex::new(None) }
+    pub fn new(services: Arc<Services>, authenticator: Authenticator) -> Self {
+        Self { services, authenticator, readiness: tokio::sync::Mutex::new(None) }
     }
 
     async fn aws(&self, request: &Incoming) -> Outgoing {
@@ -71,7 +73,7 @@ impl Door {
     /// Finds out who calls, and does what is asked.
     async fn proved(&self, request: &Incoming, row: &'static Row, input: &[u8]) -> Outgoing {
         let introduced = if row.unsigned {
-            self.vouched(input).await
+            self.vouched(request, row, input).await
         } else {
             self.caller(request, &[row.service]).map(|(caller, _)| (caller, None))
         };
@@ -81,14 +83,35 @@ impl Door {
         }
     }
 
-    /// Who calls without a signature, by what the input proves.
-    async fn vouched(&self, input: &[u8]) -> Result<Introduced, Refused> {
-        let now = self.services.world.clock.now();
-        self.federation.web_identity(input, now).await.map_err(|error| {
-            let code = error.code();
-            let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::BAD_REQUEST);
-            refusal(code.as_str(), status, error.to_string())
+    /// Who calls without credentials: the input's token proves it, or a certificate.
+    async fn vouched(
+        &self,
+        request: &Incoming,
+        row: &Row,
+        input: &[u8],
+    ) -> Result<Introduced, Refused> {
+        let (now, region) = (self.services.world.clock.now(), &self.services.region);
+        let federation = self.authenticator.federation();
+        let introduced = if row.service == Service::RolesAnywhere {
+            federation.certificate(&signed(request), input, region, now)
+        } else {
+            federation.web_identity(input, now).await
+        };
+        introduced.map_err(|error| {
+            let (code, status) = error.code();
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+            refusal(code, status, error.to_string())
         })
+    }
+
+    /// CreateSession of IAM Roles Anywhere, at its own path.
+    async fn anywhere(&self, request: &Incoming, path: &str) -> Outgoing {
+        let head = &request.head;
+        let query = head.uri.query().unwrap_or_default();
+        match rest::meant(&head.method, path, query, request.body.expose()) {
+            Ok(meant) => self.proved(request, meant.row, meant.input.expose()).await,
+            Err(refused) => self.refused(head, &refused),
+        }
     }
 
     async fn query(&self, request: &Incoming) -> Outgoing {
@@ -122,20 +145,20 @@ impl Door {
         services: &[Service],
     ) -> Result<(Arc<Caller>, Service), Refused> {
         let head = &request.head;
-        let signed = Signed {
-            method: &head.method,
-            path: head.uri.path(),
-            query: head.uri.query().unwrap_or_default(),
-            headers: &head.headers,
-            authority: head.uri.authority().map(http::uri::Authority::as_str),
-            body: request.body.expose(),
-        };
         let now = self.services.world.clock.now();
         let refused = |error: &AuthError| {
             let (code, status) = authentication(error, services);
             refusal(code, status, error.to_string())
         };
-        self.authenticator.authenticate(&signed, services, now).map_err(|error| match error {
+        let proved = match self.connected(head, now) {
+            Ok(None) => self.authenticator.authenticate(&signed(request), services, now),
+            Ok(Some(caller)) => match services.first() {
+                Some(service) => Ok((caller, *service)),
+                None => Err(AuthError::MissingToken.into()),
+            },
+            Err(error) => Err(error),
+        };
+        proved.map_err(|error| match error {
             identity::Error::Refused(error) => refused(&error),
             error => {
                 let request_id = head.request_id.as_str();
@@ -147,6 +170,19 @@ impl Door {
                 refusal("InternalFailure", status, "an internal fault; see the server's log".into())
             }
         })
+    }
+
+    /// Who is at the other end of the connection, for a request that is not signed. What a browser
+    /// sends on behalf of a page is nobody's: it has certificates without the page's knowing.
+    fn connected(&self, head: &Head, now: Time) -> Result<Option<Arc<Caller>>, identity::Error> {
+        let Some(certificate) = &head.certificate else { return Ok(None) };
+        let query = head.uri.query().unwrap_or_default();
+        let signed = head.headers.contains_key(AUTHORIZATION) || query.contains("X-Amz-");
+        let of_page = ["origin", "sec-fetch-site"].iter().any(|n| head.headers.contains_key(*n));
+        if signed || of_page {
+            return Ok(None);
+        }
+        self.authenticator.mutual(certificate, now)
     }
 
     async fn rest(&self, request: &Incoming, path: &str) -> Outgoing {
@@ -178,10 +214,13 @@ impl Door {
                 aws::log(row, head.request_id.as_str(), &error);
                 let (code, status) = codes::code(row, error.condition);
                 let status = match form {
-                    Form::Aws | Form::Query => status,
+                    Form::Aws | Form::Query | Form::Anywhere => status,
                     Form::Rest => rest::status(row, error.condition),
                 };
-                form.error(Some(row.service), code, status, &error.message, head)
+                let mut refused = form.error(Some(row.service), code, status, &error.message, head);
+                let message = call.authorization_message().and_then(|m| m.try_into().ok());
+                refused.headers.extend(message.map(|message| (AUTHORIZATION_MESSAGE, message)));
+                refused
             }
         }
     }
@@ -261,6 +300,7 @@ impl Handler for Door {
         match request.head.uri.path() {
             "/healthz" => answer(StatusCode::OK, "text/plain", Payload::Open(b"ok\n"[..].into())),
             "/readyz" => self.ready().await,
+            ANYWHERE => self.anywhere(request, ANYWHERE).await,
             path => match path.strip_prefix(rest::PREFIX) {
                 Some(rest) if rest.starts_with('/') => self.rest(request, rest).await,
                 _ if speaks_query(&request.head) => self.query(request).await,
@@ -287,6 +327,19 @@ pub(super) fn refusal(code: &'static str, status: StatusCode, message: String) -
     Refused { service: None, operation: String::new(), code, status, message }
 }
 
+/// A request as its signature is checked.
+fn signed(request: &Incoming) -> Signed<'_> {
+    let head = &request.head;
+    Signed {
+        method: &head.method,
+        path: head.uri.path(),
+        query: head.uri.query().unwrap_or_default(),
+        headers: &head.headers,
+        authority: head.uri.authority().map(http::uri::Authority::as_str),
+        body: request.body.expose(),
+    }
+}
+
 fn speaks_query(head: &Head) -> bool {
     query::spoken(&head.method, head.uri.query().unwrap_or_default(), &head.headers)
 }
@@ -308,6 +361,8 @@ enum Form {
     Aws,
     Query,
     Rest,
+    /// IAM Roles Anywhere's: JSON, the error code in a header.
+    Anywhere,
 }
 
 impl Form {
@@ -315,6 +370,8 @@ impl Form {
         let rest = head.uri.path().strip_prefix(rest::PREFIX).is_some_and(|p| p.starts_with('/'));
         if rest {
             Self::Rest
+        } else if head.uri.path() == ANYWHERE {
+            Self::Anywhere
         } else if speaks_query(head) {
             Self::Query
         } else {
@@ -325,6 +382,10 @@ impl Form {
     /// A row's answer, from its JSON output.
     fn output(self, row: &Row, output: Secret, head: &Head) -> Outgoing {
         let (media_type, body) = match self {
+            Self::Anywhere => {
+                let body = Payload::Secret(output);
+                return answer(StatusCode::CREATED, rest::MEDIA_TYPE, body);
+            }
             Self::Aws => (aws::MEDIA_TYPE, output),
             Self::Rest => (rest::MEDIA_TYPE, output),
             Self::Query => match xml::answer(row, output.expose(), head.request_id.as_str()) {
@@ -356,6 +417,13 @@ impl Form {
                 let id = head.request_id.as_str();
                 let body = xml::error(service, code, status, message, id);
                 answer(status, xml::MEDIA_TYPE, Payload::Open(body.into()))
+            }
+            Self::Anywhere => {
+                let body = aws::message(message).into();
+                let mut outgoing = answer(status, rest::MEDIA_TYPE, Payload::Open(body));
+                let code = HeaderValue::from_str(code);
+                outgoing.headers.extend(code.map(|code| (ERROR_TYPE, code)));
+                outgoing
             }
             Self::Rest => {
                 let body = rest::problem(code, status, message, head.request_id.as_str());

@@ -6,6 +6,7 @@ use super::options::Limits;
 use super::tls::TlsDetails;
 use super::watch::Pulse;
 use crate::clock::{Random, quick_uuid};
+use crate::identity::mutual::Presented;
 use crate::name::Uuid;
 use crate::secret::Secret;
 use bytes::Bytes;
@@ -34,6 +35,8 @@ pub(super) struct Line<H> {
     pub(super) desk: Arc<Desk<H>>,
     pub(super) peer: SocketAddr,
     pub(super) tls: Option<TlsDetails>,
+    /// What the other end has shown.
+    pub(super) certificate: Option<Arc<Presented>>,
     /// Accepted beyond the number that is served, only to be refused.
     surplus: bool,
     pub(super) pulse: Arc<Pulse>,
@@ -41,7 +44,8 @@ pub(super) struct Line<H> {
 
 impl<H: Handler> Line<H> {
     pub(super) fn new(desk: Arc<Desk<H>>, peer: SocketAddr, surplus: bool) -> Self {
-        Self { desk, peer, tls: None, surplus, pulse: Arc::new(Pulse::new()) }
+        let pulse = Arc::new(Pulse::new());
+        Self { desk, peer, tls: None, certificate: None, surplus, pulse }
     }
 
     /// Reads the rest of a request, has it answered, and answers in any case.
@@ -75,6 +79,7 @@ impl<H: Handler> Line<H> {
             headers: parts.headers,
             version: parts.version,
             peer: self.peer,
+            certificate: self.certificate.clone(),
             tls: self.tls,
             request_id,
         };

@@ -1,6 +1,7 @@
 //! Accepts connections, holds them to their limits, hands whole requests to a [`Handler`], and
 //! drains at the end.
 
+use super::client;
 use super::exchange::{Desk, Line};
 use super::message::Handler;
 use super::options::{Limits, Options, OptionsError, is_loopback};
@@ -94,11 +95,16 @@ fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
     bound().map_err(|error| ListenError::Bind { address, error })
 }
 
-/// Checks the options and binds every address in them. The [`Tls`], if there is one, is for
+/// Checks the options and binds every address in them. With `ask_for_certificates` clients are asked
+/// for one of theirs; they need not have any. The [`Tls`], if there is one, is for
 /// reloading the certificate. Needs a tokio runtime.
-pub fn open(options: &Options) -> Result<(Vec<Listener>, Option<Arc<Tls>>), ListenError> {
+pub fn open(
+    options: &Options,
+    ask_for_certificates: bool,
+) -> Result<(Vec<Listener>, Option<Arc<Tls>>), ListenError> {
     options.validate()?;
-    let tls = options.tls.clone().map(Tls::open).transpose()?.map(Arc::new);
+    let tls = options.tls.clone().map(|files| Tls::open(files, ask_for_certificates));
+    let tls = tls.transpose()?.map(Arc::new);
     let mut listeners = Vec::new();
     for address in &options.listen_plain {
         listeners.push(Listener::plain(*address)?);
@@ -256,6 +262,7 @@ async fn greet<H: Handler>(
     match shaken {
         Ok(Ok(stream)) => {
             line.tls = Some(TlsDetails::of(stream.get_ref().1));
+            line.certificate = client::presented(stream.get_ref().1);
             converse(&door, line, stream, stop).await;
         }
         Ok(Err(error)) => tracing::debug!(peer = %line.peer, %error, "TLS handshake failed"),

@@ -2,10 +2,12 @@
 
 use super::body::Payload;
 use super::tls::TlsDetails;
+use crate::identity::mutual::Presented;
 use crate::name::Uuid;
 use crate::secret::Secret;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// A request without its body.
 #[derive(Debug)]
@@ -20,6 +22,8 @@ pub struct Head {
     pub version: Version,
     /// The other end of the connection.
     pub peer: SocketAddr,
+    /// The certificate that the other end has shown, if any; it proves nothing by itself.
+    pub certificate: Option<Arc<Presented>>,
     /// What TLS agreed on; `None` on a plain connection.
     pub tls: Option<TlsDetails>,
     /// Sent back in `x-amzn-requestid`.

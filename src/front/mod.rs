@@ -2,6 +2,7 @@
 
 pub mod aws;
 pub mod body;
+mod client;
 pub mod codes;
 pub mod door;
 mod exchange;

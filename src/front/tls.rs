@@ -1,5 +1,6 @@
 //! TLS: certificate and key from files, swapped on demand, and what a handshake agreed on.
 
+use super::client::AnyCertificate;
 use serde::Deserialize;
 use std::fs::File;
 use std::io::{self, Read};
@@ -96,20 +97,21 @@ fn cipher_name(suite: CipherSuite) -> &'static str {
 /// The TLS side of a listener: TLS 1.3 and 1.2 with the certificate that is current.
 pub struct Tls {
     files: Files,
+    ask: bool,
     current: RwLock<Arc<ServerConfig>>,
 }
 
 impl Tls {
-    /// Reads and checks the files.
-    pub fn open(files: Files) -> Result<Self, TlsError> {
-        let current = RwLock::new(Arc::new(configure(&files)?));
-        Ok(Self { files, current })
+    /// Reads and checks the files. `ask`: clients are asked for a certificate.
+    pub fn open(files: Files, ask: bool) -> Result<Self, TlsError> {
+        let current = RwLock::new(Arc::new(configure(&files, ask)?));
+        Ok(Self { files, ask, current })
     }
 
     /// Reads the files again; new connections use what they hold now. Upon an error the old
     /// certificate stays in use.
     pub fn reload(&self) -> Result<(), TlsError> {
-        let fresh = Arc::new(configure(&self.files)?);
+        let fresh = Arc::new(configure(&self.files, self.ask)?);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         Ok(())
     }
@@ -119,13 +121,17 @@ impl Tls {
     }
 }
 
-fn configure(files: &Files) -> Result<ServerConfig, TlsError> {
+fn configure(files: &Files, ask: bool) -> Result<ServerConfig, TlsError> {
     let chain = certificates(&files.certificate)?;
     let key = private_key(&files.key)?;
-    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)?;
+    let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()?;
+    let builder = if ask {
+        builder.with_client_cert_verifier(Arc::new(AnyCertificate::new()))
+    } else {
+        builder.with_no_client_auth()
+    };
+    let mut config = builder.with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
     Ok(config)
@@ -185,10 +191,10 @@ mod tests {
     fn a_key_that_group_or_others_can_read_is_refused_with_its_mode() {
         let dir = tempfile::tempdir().unwrap();
         let files = pair(dir.path());
-        assert!(Tls::open(files.clone()).is_ok());
+        assert!(Tls::open(files.clone(), false).is_ok());
         for mode in [0o640, 0o604, 0o660, 0o601] {
             fs::set_permissions(&files.key, fs::Permissions::from_mode(mode)).unwrap();
-            let error = Tls::open(files.clone()).err().unwrap().to_string();
+            let error = Tls::open(files.clone(), false).err().unwrap().to_string();
             assert!(error.contains(&format!("mode {mode:04o}")), "{error}");
         }
     }
@@ -198,7 +204,7 @@ mod tests {
         let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let mixed =
             Files { certificate: pair(one.path()).certificate, key: pair(other.path()).key };
-        assert!(matches!(Tls::open(mixed).err(), Some(TlsError::Unusable(_))));
+        assert!(matches!(Tls::open(mixed, false).err(), Some(TlsError::Unusable(_))));
     }
 
     #[test]
@@ -206,16 +212,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let files = pair(dir.path());
         let gone = Files { certificate: dir.path().join("none.pem"), ..files.clone() };
-        assert!(Tls::open(gone).err().unwrap().to_string().contains("none.pem"));
+        assert!(Tls::open(gone, false).err().unwrap().to_string().contains("none.pem"));
         let swapped = Files { certificate: files.key.clone(), key: files.key };
-        assert!(matches!(Tls::open(swapped).err(), Some(TlsError::NotPem { .. })));
+        assert!(matches!(Tls::open(swapped, true).err(), Some(TlsError::NotPem { .. })));
     }
 
     #[test]
     fn a_reload_takes_the_new_files_and_a_failed_one_keeps_the_old() {
         let dir = tempfile::tempdir().unwrap();
         let files = pair(dir.path());
-        let tls = Tls::open(files.clone()).unwrap();
+        let tls = Tls::open(files.clone(), false).unwrap();
         let first = tls.acceptor();
         fs::write(&files.key, "not a key").unwrap();
         assert!(tls.reload().is_err());

@@ -2,6 +2,7 @@
 //! credentials.
 
 pub mod federated;
+pub mod mutual;
 pub mod oidc;
 pub mod options;
 mod session;
@@ -19,6 +20,7 @@ use crate::store;
 use crate::store::identity::{AccessKey, Principal};
 use crate::store::principals::{STANDING, User};
 use crate::store::records::{Records, Rows};
+use options::Federation;
 use sigv4::{AuthError, Checked, DerivationFailed, Expected, Presented, Request, SigningKeys};
 use std::sync::Arc;
 
@@ -35,6 +37,7 @@ pub struct Authenticator {
     sealing: Key,
     signing: SigningKeys,
     tokens: session::Tokens,
+    federation: Arc<Federation>,
 }
 
 /// Why a caller was not proved.
@@ -68,10 +71,33 @@ impl Error {
 impl Authenticator {
     /// Over these records; `sealing` is the key that access-key secrets are sealed under, `sessions`
     /// opens session tokens.
-    pub fn new(records: Records, region: &str, sealing: Key, sessions: Sessions) -> Self {
+    pub fn new(
+        records: Records,
+        region: &str,
+        sealing: Key,
+        sessions: Sessions,
+        federation: Arc<Federation>,
+    ) -> Self {
         let signing = SigningKeys::new(SIGNING_KEYS);
         let tokens = session::Tokens::new(sessions);
-        Self { records, region: region.to_owned(), sealing, signing, tokens }
+        Self { records, region: region.to_owned(), sealing, signing, tokens, federation }
+    }
+
+    /// Who besides the accounts' own users is believed.
+    pub fn federation(&self) -> &Federation {
+        &self.federation
+    }
+
+    /// The caller at the other end of a connection with this certificate, if a rule maps it.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn mutual(
+        &self,
+        presented: &mutual::Presented,
+        now: Time,
+    ) -> Result<Option<Arc<Caller>>, Error> {
+        Ok(self.federation.mutual(presented, &self.records, &self.region, now)?)
     }
 
     /// Proves who signed this request for one of `services`.

@@ -30,6 +30,18 @@ pub enum OptionsError {
     Certificate(#[from] x509::OptionsError),
 }
 
+impl Federation {
+    /// Reads the revocation lists again that have changed. Blocks. Those that can't be read stay as
+    /// they were, and the log says so.
+    pub fn refresh(&self) {
+        for anchor in &self.trust.anchors {
+            if let Err(error) = anchor.refresh() {
+                tracing::error!(anchor = anchor.name, %error, "the old revocation lists stay");
+            }
+        }
+    }
+}
+
 /// The same, checked.
 pub struct Federation {
     /// Issuers of tokens.
@@ -43,6 +55,11 @@ impl Options {
     pub fn resolve(&mut self, base: &Path) {
         self.issuer.iter_mut().for_each(|issuer| issuer.resolve(base));
         self.trust_anchor.iter_mut().for_each(|anchor| anchor.resolve(base));
+    }
+
+    /// Whether anybody may come with a certificate of its own.
+    pub fn asks_for_certificates(&self) -> bool {
+        !self.client_certificate.is_empty()
     }
 
     /// Checks what is written; reads the files of certificates.

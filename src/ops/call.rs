@@ -6,12 +6,15 @@ use super::authority::standing;
 use super::error::{Condition, Error, Result};
 use super::scene::Scene;
 use super::shape::{self, Body, Checks, decode};
+use super::sts::decode::encoded;
 use super::{Access, Input, Operation, Row};
 use crate::audit::index::Index;
 use crate::audit::{self, Record, Recorder, Source};
 use crate::clock::{Time, World, quick_uuid};
 use crate::custody::lane::Lane;
-use crate::envelope::{Envelopes, access_key::Mint, cache::DataKeys, session::Sessions};
+use crate::envelope::{
+    Envelopes, access_key::Mint, cache::DataKeys, message::Messages, session::Sessions,
+};
 use crate::json::Object;
 use crate::name::{Arn, Service, Uuid};
 use crate::policy::facts::NoFacts;
@@ -46,6 +49,8 @@ pub struct Services {
     pub pages: super::page::Pages,
     /// Makes temporary credentials.
     pub sessions: Sessions,
+    /// Seals why requests are refused.
+    pub messages: Messages,
     /// Makes access keys.
     pub mint: Mint,
     /// Uses of access keys that are to be noted.
@@ -92,6 +97,7 @@ struct Progress {
     parameters: Vec<u8>,
     response: Vec<u8>,
     decisions: Vec<u8>,
+    refusal: Option<String>,
     recorded: bool,
 }
 
@@ -266,9 +272,10 @@ impl Call {
             return Ok(Allowed(target));
         }
         // A role is IAM's; what is done with it here is not.
-        let own = self.row.service;
-        let of_target = service_of(target.arn()).filter(|_| own != Service::Sts);
-        let service = of_target.unwrap_or(own.prefix());
+        let service = match self.row.service {
+            Service::Sts | Service::RolesAnywhere => Service::Sts.prefix(),
+            own => service_of(target.arn()).unwrap_or(own.prefix()),
+        };
         let action = [service, ":", action].concat();
         self.decide(&action, &target, input)?;
         Ok(Allowed(target))
@@ -294,8 +301,38 @@ impl Call {
         self.decided(action, target.arn(), &verdict);
         match verdict.refusal() {
             None => Ok(()),
-            Some(why) => Err(self.denied(action, target, &why)),
+            Some(why) => {
+                let shown = if target.hidden() { NO_RESOURCE } else { target.arn() };
+                let message = match &verdict {
+                    Verdict::Policy(decision) => encoded(self, &request, shown, decision),
+                    Verdict::Grant(_) => None,
+                };
+                self.progress.lock().refusal = message.filter(|_| self.vouched.is_none());
+                Err(self.denied(action, target, &why))
+            }
         }
+    }
+
+    /// Asks something of the caller's request for `action` (with its service) on a target, as
+    /// policies would see it: whether a policy that is about to be put would let it, say.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn foresee<T>(
+        &self,
+        action: &str,
+        target: &dyn Target,
+        question: impl FnOnce(&policy::Request<'_>) -> T,
+    ) -> Result<T> {
+        let standing = standing(&self.records, &self.caller)?;
+        let facts = Scene { call: self, standing: &standing, input: &NoFacts, target };
+        let (caller, resource, owner) = (&*self.caller, target.arn(), target.owner());
+        Ok(question(&policy::Request { caller, action, resource, owner, facts: &facts }))
+    }
+
+    /// Why the policies refused the request, sealed: DecodeAuthorizationMessage opens it.
+    pub fn authorization_message(&self) -> Option<String> {
+        self.progress.lock().refusal.take()
     }
 
     /// What policies and grants say; nothing is noted and nobody refused.
@@ -315,6 +352,10 @@ impl Call {
     }
 
     fn denied(&self, action: &str, target: &dyn Target, why: &str) -> Error {
+        if self.vouched.is_some() {
+            let text = format!("Not authorized to perform {action}");
+            return Error::new(Condition::AccessDenied, text);
+        }
         let what = if self.row.service == Service::Sts && !why.contains("explicit deny") {
             // STS does not say what is missing.
             format!("resource: {}", target.arn())

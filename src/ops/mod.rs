@@ -239,6 +239,8 @@ pub static TABLE: &[Row] = &[
     row::<sts::assume::AssumeRole>(),
     row::<sts::web::AssumeRoleWithWebIdentity>(),
     row::<sts::token::GetSessionToken>(),
+    row::<sts::decode::DecodeAuthorizationMessage>(),
+    row::<sts::anywhere::CreateSession>(),
     row::<sts::key_info::GetAccessKeyInfo>(),
     row::<iam::users::CreateUser>(),
     row::<iam::users::GetUser>(),

@@ -67,8 +67,25 @@ pub struct Vouched {
     pub provider: String,
     /// For whom the token was issued.
     pub audience: Option<String>,
-    /// Whom it is about: the token's subject, the certificate's serial number.
+    /// Whom it is about: the token's subject, the ARN of the certificate's.
     pub subject: String,
+    /// What a session is bounded by, for the holder of a certificate.
+    pub bounds: Option<Bounds>,
+}
+
+/// What a profile of IAM Roles Anywhere allows.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    /// A session policy.
+    pub policy: Option<String>,
+    /// Managed policies that are session policies.
+    pub policy_arns: Vec<String>,
+    /// How long a session lasts at most, in seconds.
+    pub seconds: i64,
+    /// The session's name, where the caller does not choose it.
+    pub name: String,
+    /// Whether the caller may choose it.
+    pub names: bool,
 }
 
 impl Vouched {

@@ -19,6 +19,25 @@ const ROLES_ANYWHERE: &str = "rolesanywhere.amazonaws.com";
 
 /// Decides.
 pub fn decide<'a>(request: &Request<'a>, policies: &Policies<'a>) -> Decision<'a> {
+    match ask(request, |asked| asked.decide(policies)) {
+        Ok(reason) => Decision::Allow(reason),
+        Err(Refusal::Denied(reason)) => Decision::ExplicitDeny(reason),
+        Err(Refusal::Lacks(source)) => Decision::ImplicitDeny(source),
+    }
+}
+
+/// Whether a resource's policy forbids a request.
+pub(super) fn denies(policy: &Policy, request: &Request<'_>) -> bool {
+    ask(request, |asked| asked.granted(policy).is_err())
+}
+
+/// Whether a resource's policy allows a request to the caller or its account, and does not forbid it.
+pub(super) fn grants(policy: &Policy, request: &Request<'_>) -> bool {
+    ask(request, |asked| matches!(asked.granted(policy), Ok(Some(_))))
+}
+
+/// Makes a request ready and asks something of it.
+fn ask<'a, T>(request: &Request<'a>, question: impl FnOnce(&Asked<'_, 'a>) -> T) -> T {
     let mut buffer = [0; 128];
     let lower;
     let name = match lower_case(request.action, &mut buffer) {
@@ -28,12 +47,7 @@ pub fn decide<'a>(request: &Request<'a>, policies: &Policies<'a>) -> Decision<'a
             &lower
         }
     };
-    let action = Action { name, service: service_bit(name) };
-    match (Asked { request, action }).decide(policies) {
-        Ok(reason) => Decision::Allow(reason),
-        Err(Refusal::Denied(reason)) => Decision::ExplicitDeny(reason),
-        Err(Refusal::Lacks(source)) => Decision::ImplicitDeny(source),
-    }
+    question(&Asked { request, action: Action { name, service: service_bit(name) } })
 }
 
 /// A text in lower case, in a buffer; none if it is too long for it.

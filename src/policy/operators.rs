@@ -224,3 +224,113 @@ impl Condition {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::document::{Kind, parse};
+    use super::*;
+
+    /// One key of one value or of several.
+    struct Key(&'static str, Vec<&'static str>, bool);
+
+    impl Facts for Key {
+        fn fact(&self, key: &str) -> Option<Values<'_>> {
+            let values = || self.1.iter().map(|value| Cow::Borrowed(*value));
+            match (key == self.0, self.2) {
+                (false, _) => None,
+                (true, true) => Some(Values::Many(values().collect())),
+                (true, false) => values().next().map(Values::One),
+            }
+        }
+    }
+
+    fn holds(condition: &str, facts: &dyn Facts) -> bool {
+        let text = format!(
+            r#"{{"Version":"2012-10-17","Statement":{{"Effect":"Deny","Action":"*",
+                "Resource":"*","Condition":{condition}}}}}"#
+        );
+        let document = parse(&text, Kind::Identity).expect("a policy");
+        let conditions = document.statements[0].conditions.iter();
+        conditions.map(|c| Condition::new(c, document.version)).all(|c| c.holds(facts))
+    }
+
+    fn one(value: &'static str) -> Key {
+        Key("a:b", vec![value], false)
+    }
+
+    fn many(values: &[&'static str]) -> Key {
+        Key("a:b", values.to_vec(), true)
+    }
+
+    #[test]
+    fn without_a_quantifier_any_of_many_values_matches_and_negated_none_may() {
+        let equals = r#"{"StringEquals":{"a:b":["x","y"]}}"#;
+        let differs = r#"{"StringNotEquals":{"a:b":["x","y"]}}"#;
+        for (values, matches) in [(&["x", "z"][..], true), (&["z"], false), (&[], false)] {
+            assert_eq!(holds(equals, &many(values)), matches, "{values:?}");
+            assert_eq!(holds(differs, &many(values)), !matches, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn no_value_and_an_empty_one_are_as_good_as_no_key_under_a_quantifier() {
+        let all = r#"{"ForAllValues:StringEquals":{"a:b":"x"}}"#;
+        let any = r#"{"ForAnyValue:StringLike":{"a:b":"*"}}"#;
+        for facts in [many(&[]), one("")] {
+            assert!(holds(all, &facts));
+            assert!(!holds(any, &facts));
+            assert!(holds(r#"{"ForAnyValue:StringLikeIfExists":{"a:b":"x"}}"#, &facts));
+        }
+        assert!(holds(all, &one("x")) && !holds(all, &one("y")), "one value is a set of one");
+        assert!(holds(r#"{"StringEquals":{"a:b":""}}"#, &one("")));
+        assert!(holds(r#"{"Null":{"a:b":"true"}}"#, &many(&[])));
+    }
+
+    #[test]
+    fn a_variable_without_a_value_voids_a_condition_and_its_opposite() {
+        for operator in ["StringEquals", "StringNotEquals", "StringNotEqualsIgnoreCase"] {
+            let condition = format!(r#"{{"{operator}":{{"a:b":["x","${{aws:username}}"]}}}}"#);
+            assert!(!holds(&condition, &one("y")), "{operator}");
+        }
+        assert!(holds(r#"{"StringEquals":{"a:b":["${aws:username}","y"]}}"#, &one("y")));
+        let arn = r#"{"ArnNotLike":{"a:b":"arn:aws:iam::*:user/${aws:username}"}}"#;
+        assert!(!holds(arn, &one("arn:aws:iam::111122223333:user/ada")));
+    }
+
+    #[test]
+    fn what_can_t_be_read_in_a_request_matches_nothing() {
+        for (operator, value) in [
+            ("NumericEquals", "1"),
+            ("DateEquals", "2026-01-01"),
+            ("IpAddress", "0.0.0.0/0"),
+            ("BinaryEquals", "QUJD"),
+            ("ArnLike", "arn:*:*:*:*:*"),
+            ("Bool", "true"),
+        ] {
+            assert!(!holds(&format!(r#"{{"{operator}":{{"a:b":"{value}"}}}}"#), &one("?!")));
+        }
+        for (operator, value) in [
+            ("NumericNotEquals", "1"),
+            ("NotIpAddress", "0.0.0.0/0"),
+            ("ArnNotLike", "arn:*:*:*:*:*"),
+        ] {
+            assert!(holds(&format!(r#"{{"{operator}":{{"a:b":"{value}"}}}}"#), &one("?!")));
+        }
+    }
+
+    #[test]
+    fn each_order_is_its_own() {
+        for (operator, less, equal, greater) in [
+            ("NumericEquals", false, true, false),
+            ("NumericNotEquals", true, false, true),
+            ("NumericLessThan", true, false, false),
+            ("NumericLessThanEquals", true, true, false),
+            ("NumericGreaterThan", false, false, true),
+            ("NumericGreaterThanEquals", false, true, true),
+        ] {
+            let condition = format!(r#"{{"{operator}":{{"a:b":"10"}}}}"#);
+            let found = ["9.5", "10.0", "11"].map(|value| holds(&condition, &one(value)));
+            assert_eq!(found, [less, equal, greater], "{operator}");
+        }
+    }
+}

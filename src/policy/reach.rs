@@ -1,54 +1,86 @@
-//! How far a resource's policy reaches, told from the document alone: whether it opens the resource
-//! to everybody, whether it shuts its writer out.
+//! How far a resource's policy reaches, before it is put: whether it opens the resource to everybody,
+//! whether it shuts its writer out.
 
-use super::Caller;
-use super::document::{Condition, Document, Effect, Patterns, Principal, Principals, Statement};
+use super::decide::{denies, grants};
+use super::document::{Condition, Document, Effect, Principal, Principals, Statement};
+use super::{Policy, Request};
+
+/// What is the matter with a policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The name of the check.
+    pub check: &'static str,
+    /// What it found.
+    pub message: String,
+}
+
+/// What AWS checks of a secret's policy beyond its grammar: that it is not for everybody, and does
+/// not lock its writer out
+/// (<https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_ValidateResourcePolicy.html>).
+/// `request` is the writer's for the right to put the next policy.
+pub fn findings(policy: &Policy, request: &Request<'_>) -> Vec<Finding> {
+    let statements = policy.document().statements.iter().enumerate();
+    let broad = statements.filter(|(_, s)| opens(s)).map(|(at, statement)| {
+        let sid = statement.sid.as_ref().map(|sid| format!(" ({sid})")).unwrap_or_default();
+        let message = format!(
+            "This resource policy grants broad access to your secret: statement {}{sid}.",
+            at + 1
+        );
+        Finding { check: "BroadAccess", message }
+    });
+    let mut found: Vec<Finding> = broad.collect();
+    if shuts_out(policy, request) {
+        let message = "Your requested changes will not allow you to manage this secret in the \
+                       future.";
+        found.push(Finding { check: "Lockout", message: message.to_owned() });
+    }
+    found
+}
 
 /// Whether a policy allows something to everybody, without a condition that limits whom it means:
 /// a fixed value of one of the keys that AWS counts
 /// (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/access-control-block-public-access.html#access-control-block-public-access-policy-status>).
+/// Statements that deny are not set off against it.
 pub fn grants_to_everybody(document: &Document) -> bool {
-    document.statements.iter().any(|statement| {
-        statement.effect == Effect::Allow
-            && statement.principals.as_ref().is_some_and(means_everybody)
-            && !statement.conditions.iter().any(limits)
-    })
+    document.statements.iter().any(opens)
 }
 
-/// Whether a policy forbids `action` to `caller`, whatever else is allowed.
-pub fn shuts_out(document: &Document, caller: &Caller, action: &str) -> bool {
-    let forbids = |s: &&Statement| s.effect == Effect::Deny && s.conditions.is_empty();
-    document.statements.iter().filter(forbids).any(|statement| {
-        covers_action(&statement.actions, action)
-            && statement.principals.as_ref().is_some_and(|p| p.negated != names(p, caller))
-    })
+/// Whether a policy forbids a request, whatever else is allowed.
+pub fn shuts_out(policy: &Policy, request: &Request<'_>) -> bool {
+    denies(policy, request)
+}
+
+/// Whether a policy that has the last word lets a request: allows it to the caller, or to the
+/// caller's account, and does not forbid it. What the account hands on is not asked.
+pub fn lets(policy: &Policy, request: &Request<'_>) -> bool {
+    grants(policy, request)
+}
+
+fn opens(statement: &Statement) -> bool {
+    statement.effect == Effect::Allow
+        && statement.principals.as_ref().is_some_and(means_everybody)
+        && !statement.conditions.iter().any(limits)
 }
 
 fn means_everybody(principals: &Principals) -> bool {
     principals.negated || principals.list.contains(&Principal::Everyone)
 }
 
-fn names(principals: &Principals, caller: &Caller) -> bool {
-    principals.list.iter().any(|principal| match principal {
-        Principal::Everyone => true,
-        Principal::Account(account) => *account == caller.account,
-        Principal::Arn(arn) => *arn == caller.arn,
-        Principal::Service(_) | Principal::Federated(_) => false,
-    })
-}
-
 /// Keys that say who asks or from where.
-const LIMITING: [&str; 10] = [
+const LIMITING: [&str; 13] = [
     "aws:PrincipalAccount",
     "aws:PrincipalArn",
     "aws:PrincipalOrgID",
+    "aws:PrincipalOrgPaths",
     "aws:SourceAccount",
     "aws:SourceArn",
     "aws:SourceIp",
+    "aws:SourceOrgID",
     "aws:SourceOwner",
     "aws:SourceVpc",
     "aws:SourceVpce",
     "aws:userid",
+    "kms:CallerAccount",
 ];
 /// Operators that want the key to have one of the values.
 const EXACTING: [&str; 6] =
@@ -75,43 +107,12 @@ fn is_fixed(key: &str, value: &str) -> bool {
     !value.is_empty() && !value.contains(['*', '?', '$'])
 }
 
-/// Whether patterns speak of an action; letter case does not count.
-fn covers_action(patterns: &Patterns, action: &str) -> bool {
-    let action = action.to_ascii_lowercase();
-    let hit = |p: &String| glob(p.to_ascii_lowercase().as_bytes(), action.as_bytes());
-    !patterns.patterns.is_empty() && patterns.negated != patterns.patterns.iter().any(hit)
-}
-
-/// Matches `*` (any run) and `?` (any one byte), going back to the last `*` only, so that it takes
-/// at most the product of both lengths.
-fn glob(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut p, mut t) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while let Some(byte) = text.get(t) {
-        match pattern.get(p) {
-            Some(b'*') => {
-                star = Some((p, t));
-                p += 1;
-            }
-            Some(wanted) if *wanted == b'?' || wanted == byte => {
-                p += 1;
-                t += 1;
-            }
-            _ => {
-                let Some((at, from)) = star else { return false };
-                star = Some((at, from + 1));
-                p = at + 1;
-                t = from + 1;
-            }
-        }
-    }
-    pattern.get(p..).is_some_and(|rest| rest.iter().all(|b| *b == b'*'))
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::document::{Kind, parse};
+    use super::super::facts::{Facts, NoFacts, Values};
     use super::*;
+    use crate::policy::Caller;
 
     fn document(statement: &str) -> Document {
         let text =
@@ -162,41 +163,69 @@ mod tests {
         }
     }
 
+    const ADMIN: &str = "arn:aws:iam::111122223333:user/admin";
+
+    /// What a question about a policy answers for an administrator who would put the next one.
+    fn asked<T>(
+        statement: &str,
+        question: impl FnOnce(&Policy, &Request<'_>) -> T,
+        facts: &dyn Facts,
+    ) -> T {
+        let policy = Policy::compile("a policy", document(statement));
+        let caller = Caller::user("111122223333", ADMIN, "AIDA");
+        let request = Request {
+            caller: &caller,
+            action: "secretsmanager:PutResourcePolicy",
+            resource: "arn:aws:secretsmanager:eu-central-1:111122223333:secret:a-AbCdEf",
+            owner: "111122223333",
+            facts,
+        };
+        question(&policy, &request)
+    }
+
+    struct FromVpc(&'static str);
+
+    impl Facts for FromVpc {
+        fn fact(&self, key: &str) -> Option<Values<'_>> {
+            (key == "aws:sourcevpc").then(|| Values::one(self.0))
+        }
+    }
+
     #[test]
     fn a_writer_is_shut_out_by_a_denial_that_means_him_and_the_action() {
-        let caller = Caller::user("111122223333", "arn:aws:iam::111122223333:user/admin", "AIDA");
-        let out = |rest: &str| {
-            let policy = document(&format!(r#""Effect":"Deny",{rest}"#));
-            shuts_out(&policy, &caller, "secretsmanager:PutResourcePolicy")
-        };
+        let out = |rest: &str| asked(&format!(r#""Effect":"Deny",{rest}"#), shuts_out, &NoFacts);
         assert!(out(r#""Action":"secretsmanager:*","Principal":"*""#));
         assert!(out(r#""Action":"SecretsManager:put*Policy","Principal":{"AWS":"111122223333"}"#));
         assert!(out(r#""NotAction":"secretsmanager:Get*","NotPrincipal":{"AWS":"444455556666"}"#));
         assert!(!out(r#""Action":"secretsmanager:Get*","Principal":"*""#));
         assert!(!out(r#""Action":"*","Principal":{"AWS":"444455556666"}"#));
-        assert!(!out(
-            r#""Action":"*","NotPrincipal":{"AWS":"arn:aws:iam::111122223333:user/admin"}"#
-        ));
-        let narrow = r#""Condition":{"StringEquals":{"aws:SourceVpc":"vpc-1"}}"#;
-        assert!(!out(&format!(r#""Action":"*","Principal":"*",{narrow}"#)));
+        let but_him = format!(r#""NotPrincipal":{{"AWS":["{ADMIN}","111122223333"]}}"#);
+        assert!(!out(&format!(r#""Action":"*",{but_him}"#)));
     }
 
     #[test]
-    fn wildcards_stand_for_any_run_and_any_one_character() {
-        for (pattern, text, fits) in [
-            ("", "", true),
-            ("*", "", true),
-            ("a*c", "abbbc", true),
-            ("a*c*", "ac", true),
-            ("a?c", "abc", true),
-            ("a?c", "ac", false),
-            ("*ab", "aab", true),
-            ("a*b", "acd", false),
-            ("ab", "abc", false),
-        ] {
-            assert_eq!(glob(pattern.as_bytes(), text.as_bytes()), fits, "{pattern} {text}");
-        }
-        let long = "a".repeat(2000);
-        assert!(!glob(format!("{}b", "*a".repeat(500)).as_bytes(), long.as_bytes()));
+    fn conditions_count_as_they_hold_for_the_writer_now() {
+        let deny = r#""Effect":"Deny","Action":"*","Principal":"*",
+            "Condition":{"StringNotEquals":{"aws:SourceVpc":"vpc-1"}}"#;
+        assert!(!asked(deny, shuts_out, &FromVpc("vpc-1")));
+        assert!(asked(deny, shuts_out, &FromVpc("vpc-2")));
+        let allow = r#""Effect":"Allow","Action":"*","Principal":{"AWS":"111122223333"},
+            "Condition":{"StringEquals":{"aws:SourceVpc":"vpc-1"}}"#;
+        assert!(asked(allow, lets, &FromVpc("vpc-1")));
+        assert!(!asked(allow, lets, &FromVpc("vpc-2")));
+        assert!(!asked(deny, lets, &FromVpc("vpc-1")), "nothing is allowed");
+    }
+
+    #[test]
+    fn each_finding_names_its_statement() {
+        let open = r#""Sid":"all","Effect":"Allow","Action":"*","Principal":"*""#;
+        let found = asked(open, findings, &NoFacts);
+        let message = "This resource policy grants broad access to your secret: statement 1 (all).";
+        assert_eq!(found, [Finding { check: "BroadAccess", message: message.into() }]);
+        let shut = r#""Effect":"Deny","Action":"*","Principal":"*""#;
+        let found = asked(shut, findings, &NoFacts);
+        assert_eq!(found.iter().map(|f| f.check).collect::<Vec<_>>(), ["Lockout"]);
+        let fine = r#""Effect":"Allow","Action":"*","Principal":{"AWS":"111122223333"}"#;
+        assert!(asked(fine, findings, &NoFacts).is_empty());
     }
 }

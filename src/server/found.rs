@@ -7,14 +7,11 @@ use crate::config::Config;
 use crate::custody::lane::Lane;
 use crate::custody::pkcs11::init_token;
 use crate::custody::profile::Profile;
-use crate::envelope::access_key::{self, Holder};
 use crate::envelope::store_key::StoreKey;
 use crate::name::{BackingKeyId, Scheme, is_account, is_region};
-use crate::policy::managed;
+use crate::ops::iam::administrators::{self, Administrator};
 use crate::secret::Secret;
-use crate::store::identity::{Account, Principal};
 use crate::store::meta::{Site, put_site};
-use crate::store::principals::User;
 use crate::store::{self, Store};
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::Write;
@@ -38,14 +35,6 @@ pub struct Plan {
     pub account: String,
     /// The address that it will be served at, without TLS.
     pub listen: std::net::SocketAddr,
-}
-
-/// The first administrator's access key; the secret is told here and never again.
-pub struct Administrator {
-    /// `AKIA...`.
-    pub access_key_id: String,
-    /// 40 characters.
-    pub secret_access_key: Secret,
 }
 
 impl Plan {
@@ -151,46 +140,7 @@ impl Plan {
         store.write::<_, store::Error>(move |tx| put_site(tx, &row)).await?;
         let appliance = Appliance::join(config, store, lane, site).await?;
         crate::ops::keys::create::create_service_key(&appliance.services, &self.account).await?;
-        self.administrator(&appliance, world).await
-    }
-
-    async fn administrator(
-        &self,
-        appliance: &Appliance,
-        world: &World,
-    ) -> Result<Administrator, Error> {
-        let random = &*world.random;
-        let arn = format!("arn:aws:iam::{}:user/administrator", self.account);
-        let principal_id = access_key::random_id(random, "AIDA")?;
-        let now = world.clock.now();
-        let holder =
-            Holder { account: &self.account, arn: &arn, id: &principal_id, kind: Principal::User };
-        let (key, secret) = appliance.services.mint.make(random, now, holder)?;
-        let id = key.id.clone();
-        let account = Account { id: self.account.clone(), created: now };
-        let user = User {
-            account: self.account.clone(),
-            name: "administrator".to_owned(),
-            path: "/".to_owned(),
-            id: principal_id.clone(),
-            created: now,
-            tags: Vec::new(),
-            inline: Vec::new(),
-            attached: vec![[managed::PREFIX, "AdministratorAccess"].concat()],
-            groups: Vec::new(),
-            boundary: None,
-            revision: 1,
-        };
-        appliance
-            .services
-            .records
-            .write::<_, store::Error>(move |rows| {
-                rows.put_account(&account)?;
-                rows.put_named(&user)?;
-                rows.put_access_key(&key)
-            })
-            .await?;
-        Ok(Administrator { access_key_id: id, secret_access_key: secret })
+        Ok(administrators::found_account(&appliance.services, &self.account).await?)
     }
 
     /// A random PIN of 32 hex digits, kept in a file of mode 0600.

@@ -44,14 +44,16 @@ IAM = """
 """.split()
 
 STS = """
-    AssumeRole GetAccessKeyInfo GetCallerIdentity GetSessionToken
+    AssumeRole AssumeRoleWithWebIdentity DecodeAuthorizationMessage GetAccessKeyInfo
+    GetCallerIdentity GetSessionToken
 """.split()
 
 QUERY_OPERATIONS = [("iam", name) for name in IAM]
 QUERY_OPERATIONS += [("sts", name) for name in STS]
 
-# Strongroom's own, in no model of AWS's.
+# In no model that botocore has: Strongroom's own, and one with a protocol of its own.
 OWN_OPERATIONS = [("iam", "ExplainRequest"), ("iam", "ReplayPolicy")]
+OWN_OPERATIONS += [("rolesanywhere", "CreateSession")]
 
 PREFIXES = {
     "kms": "TrentService",

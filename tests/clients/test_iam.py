@@ -1,7 +1,9 @@
 """IAM, as boto3 and the AWS CLI see it."""
 
 import json
+import sqlite3
 import uuid
+from unittest.mock import ANY
 
 import pytest
 from botocore.credentials import Credentials
@@ -753,3 +755,36 @@ def test_the_audit_log_tells_changes_and_no_secret_access_key(own_appliance):
     used = appliance.client("iam").get_access_key_last_used(
         AccessKeyId=appliance.credentials.access_key)["AccessKeyLastUsed"]
     assert used["ServiceName"] == "iam", "noted before the restart"
+
+
+def test_an_access_key_of_before_has_a_user_after_the_next_start(own_appliance):
+    """As a data directory is that was made when there were no users: keys name no principal."""
+    appliance = own_appliance()
+    before = appliance.client("sts").get_caller_identity()
+    appliance.stop()
+    databases = [path for path in appliance.directory.rglob("*") if path.is_file()
+                 and path.read_bytes()[:15] == b"SQLite format 3"]
+    adopted = False
+    for path in databases:
+        database = sqlite3.connect(path)
+        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+        if "iam_user" in tables:
+            with database:
+                database.execute("DELETE FROM iam_user")
+                database.execute("UPDATE access_key SET principal = ''")
+            adopted = True
+        database.close()
+    assert adopted
+    for _ in range(2):
+        appliance.start()
+        assert appliance.client("sts").get_caller_identity() == {**before, "ResponseMetadata": ANY}
+        iam = appliance.client("iam")
+        (user,) = iam.list_users()["Users"]
+        assert user["UserName"] == "administrator" and user["UserId"] == before["UserId"]
+        attached = iam.list_attached_user_policies(UserName="administrator")["AttachedPolicies"]
+        assert [one["PolicyArn"] for one in attached] == [ADMINISTRATOR]
+        appliance.stop()
+    appliance.start()
+    (log,) = appliance.directory.rglob("audit.jsonl")
+    events = [json.loads(line)["eventName"] for line in log.read_text().splitlines()]
+    assert events.count("CreateUser") == 1, "once"

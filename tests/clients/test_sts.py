@@ -537,3 +537,28 @@ def test_a_profile_of_the_cli_assumes_a_role(appliance, role, user, account, tmp
     for words, good in ((["secretsmanager", "list-secrets"], True), (["kms", "list-keys"], False)):
         ran = subprocess.run([*command, *words], env=environment, capture_output=True, text=True, timeout=60)
         assert (ran.returncode == 0) == good, ran.stderr
+
+
+def test_why_a_request_was_refused_is_told_to_who_may_know(appliance, sts, user):
+    user_name, credentials = user(policy({"Sid": "NoKeys", "Effect": "Deny", "Action": "kms:*", "Resource": "*"}))
+    answer = appliance.raw("TrentService.ListKeys", {}, credentials=credentials)
+    assert answer.code == "AccessDeniedException"
+    message = answer.headers["x-strongroom-authorization-message"]
+    told = json.loads(sts.decode_authorization_message(EncodedMessage=message)["DecodedMessage"])
+    assert (told["allowed"], told["explicitDeny"]) == (False, True)
+    assert told["matchedStatements"]["items"][0]["statementId"] == "NoKeys"
+    assert told["context"]["action"] == "kms:ListKeys"
+    assert told["context"]["principal"]["arn"].endswith(f":user/{user_name}")
+    conditions = told["context"]["conditions"]["items"]
+    values = {item["key"]: item["values"]["items"][0]["value"] for item in conditions}
+    assert values["aws:SourceIp"] == "127.0.0.1"
+    assert values["aws:username"] == user_name
+    assert user_name not in message
+    client = appliance.client("sts", credentials=credentials)
+    asked = {"EncodedMessage": message}
+    assert error_of(client.decode_authorization_message, **asked)[0] == "AccessDenied"
+    for bad in ("x", message[:-8], "A" + message[1:] if message[0] != "A" else "B" + message[1:]):
+        code_, _ = error_of(sts.decode_authorization_message, EncodedMessage=bad)
+        assert code_ == "InvalidAuthorizationMessageException"
+    allowed = appliance.raw("TrentService.ListKeys", {})
+    assert "x-strongroom-authorization-message" not in allowed.headers

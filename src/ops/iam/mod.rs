@@ -5,7 +5,7 @@
 
 pub mod access_keys;
 pub mod account;
-pub mod adopt;
+pub mod administrators;
 pub mod attach;
 pub mod boundary;
 pub mod details;

@@ -139,7 +139,7 @@ impl Operation for CreateKey {
         let policy = match &input.policy {
             Some(text) => {
                 let bypass = input.bypass_policy_lockout_safety_check.unwrap_or(false);
-                policy::acceptable(&call.caller, &arn, text, bypass)?;
+                policy::acceptable(call, &OwnAccount::of(call), &arn, text, bypass)?;
                 text.clone()
             }
             None => policy::default_policy(&call.caller.account),

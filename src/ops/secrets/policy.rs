@@ -6,9 +6,10 @@ use crate::ops::call::{Allowed, Call, OwnAccount, OwnPolicy, Target};
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::shape::{Checks, given};
 use crate::ops::{Access, Input, Operation, Route};
+use crate::policy::Policy;
 use crate::policy::Values;
 use crate::policy::document::{self, Document, Kind, Malformed};
-use crate::policy::reach;
+use crate::policy::reach::{self, Finding};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -257,7 +258,7 @@ pub struct ValidateResourcePolicyOutput {
 #[serde(rename_all = "PascalCase")]
 pub struct ValidationError {
     check_name: &'static str,
-    error_message: &'static str,
+    error_message: String,
 }
 
 /// Whose policy is validated: a secret's, or none's in particular.
@@ -322,20 +323,14 @@ impl Operation for ValidateResourcePolicy {
             target.secret()?;
         }
         let policy = parse(given(&input.resource_policy, "resourcePolicy")?)?;
-        let mut validation_errors = Vec::new();
-        if reach::grants_to_everybody(&policy) {
-            validation_errors.push(ValidationError {
-                check_name: "BroadAccess",
-                error_message: "This resource policy grants broad access to your secret.",
-            });
-        }
-        if reach::shuts_out(&policy, &call.caller, "secretsmanager:PutResourcePolicy") {
-            validation_errors.push(ValidationError {
-                check_name: "Lockout",
-                error_message: "Your requested changes will not allow you to manage this secret \
-                                in the future.",
-            });
-        }
+        let policy = Policy::compile(target.arn(), policy);
+        let action = ["secretsmanager:", PUT].concat();
+        let found = call.foresee(&action, &*target, |request| reach::findings(&policy, request))?;
+        let error = |Finding { check, message }| ValidationError {
+            check_name: check,
+            error_message: message,
+        };
+        let validation_errors: Vec<_> = found.into_iter().map(error).collect();
         let policy_validation_passed = validation_errors.is_empty();
         Ok(ValidateResourcePolicyOutput { policy_validation_passed, validation_errors })
     }

@@ -1,6 +1,8 @@
 //! The Security Token Service: who somebody is, and credentials that end by themselves.
 
+pub mod anywhere;
 pub mod assume;
+pub mod decode;
 pub mod identity;
 pub mod key_info;
 pub mod role;

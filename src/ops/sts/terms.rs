@@ -39,6 +39,12 @@ pub struct PolicyInput {
     arn: Option<String>,
 }
 
+impl PolicyInput {
+    pub(super) fn of(arn: &str) -> Self {
+        Self { arn: Some(arn.to_owned()) }
+    }
+}
+
 /// Session policies and tags in a request.
 #[derive(Default)]
 pub(super) struct Asked<'a> {
@@ -69,6 +75,7 @@ pub(super) const NAME: &str = "[\\w+=,.@-]*";
 /// The bounds of policies and tags in the service model.
 pub(super) fn check(checks: &mut Checks, asked: &Asked<'_>) {
     checks.length("policy", asked.policy, 1, 131_072);
+    checks.items("policyArns", Some(asked.arns.len()), 0, MANAGED);
     for (n, policy) in (1..).zip(asked.arns) {
         let name = format!("policyArns.{n}.member.arn");
         checks.length(&name, policy.arn.as_deref(), 20, 2048);
@@ -173,10 +180,6 @@ fn policies(
     let mut found = Vec::new();
     if let Some(text) = asked.policy {
         found.push(("session policy".to_owned(), text.to_owned()));
-    }
-    if asked.arns.len() > MANAGED {
-        let text = format!("The number of managed policies exceeds the limit of {MANAGED}");
-        return Err(Error::new(Condition::Validation, text));
     }
     for policy in asked.arns {
         let arn = given(&policy.arn, "policyArns.member.arn")?;
