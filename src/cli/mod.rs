@@ -8,6 +8,7 @@ pub mod init;
 mod policies;
 mod policy;
 mod policy_explain;
+mod policy_replay;
 mod remote;
 mod role;
 mod seed;
@@ -39,7 +40,7 @@ enum Command {
     Dev(dev::Dev),
     /// Verify an audit log offline, or prove that a record is in it.
     Audit(audit::Audit),
-    /// Keep managed policies, and ask which statement decided a request.
+    /// Keep managed policies; ask which statement decided a request, and what another would decide.
     Policy(policy::Policy),
     /// Keep users.
     User(user::User),

@@ -2,6 +2,7 @@
 
 use super::policies::Keep;
 use super::policy_explain::Explain;
+use super::policy_replay::Replay;
 use crate::server::Error;
 use clap::{Args, Subcommand};
 
@@ -16,6 +17,8 @@ pub(super) struct Policy {
 enum Command {
     /// Say which statement of which policy decided a request.
     Explain(Explain),
+    /// Judge the recorded requests of the last days by a proposed policy.
+    Replay(Replay),
     #[command(flatten)]
     Keep(Keep),
 }
@@ -24,6 +27,7 @@ impl Policy {
     pub(super) fn run(self) -> Result<(), Error> {
         match self.command {
             Command::Explain(explain) => explain.run(),
+            Command::Replay(replay) => replay.run(),
             Command::Keep(keep) => keep.run(),
         }
     }

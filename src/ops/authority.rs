@@ -20,22 +20,49 @@ pub struct Standing {
     pub tags: Vec<Tag>,
 }
 
+/// A policy that is judged in place of one of the account's.
+pub struct Instead {
+    /// The ARN of the user, group or role whose inline policy it is; none for a managed policy.
+    pub holder: Option<String>,
+    /// The name of an inline policy, the ARN of a managed one.
+    pub name: String,
+    /// What is judged.
+    pub policy: Arc<Policy>,
+}
+
 /// The caller's standing.
 ///
 /// # Errors
 /// [`Condition::AccessDenied`] where the user or role is gone, or another one of the same name; those
 /// of the database.
 pub fn standing(records: &Records, caller: &Caller) -> Result<Arc<Standing>> {
-    let load: fn(&mut Rows<'_>, &Caller) -> Result<Standing> = match caller.kind {
-        PrincipalKind::User => of_user,
-        PrincipalKind::AssumedRole => of_role,
+    let Some(load) = loader(caller) else { return Ok(Arc::default()) };
+    let scope = (STANDING, caller.account.as_str());
+    records.derived(scope, unique_id(caller), |rows| load(rows, caller, None))
+}
+
+/// The caller's standing if the account had this policy instead.
+///
+/// # Errors
+/// Those of [`standing`].
+pub fn standing_with(records: &Records, caller: &Caller, instead: &Instead) -> Result<Standing> {
+    let Some(load) = loader(caller) else { return Ok(Standing::default()) };
+    records.read(|rows| load(rows, caller, Some(instead)))
+}
+
+/// What reads a standing from the database.
+type Load = fn(&mut Rows<'_>, &Caller, Option<&Instead>) -> Result<Standing>;
+
+/// How the standing of this kind of caller is read; none for those who have none.
+fn loader(caller: &Caller) -> Option<Load> {
+    match caller.kind {
+        PrincipalKind::User => Some(of_user),
+        PrincipalKind::AssumedRole => Some(of_role),
         PrincipalKind::Root
         | PrincipalKind::WebIdentity
         | PrincipalKind::Certificate
-        | PrincipalKind::System => return Ok(Arc::default()),
-    };
-    let scope = (STANDING, caller.account.as_str());
-    records.derived(scope, unique_id(caller), |rows| load(rows, caller))
+        | PrincipalKind::System => None,
+    }
 }
 
 /// The unique id of the user or role that the policies hang on.
@@ -43,49 +70,86 @@ fn unique_id(caller: &Caller) -> &str {
     caller.session.as_ref().map_or(&caller.principal_id, |session| &session.issuer_id)
 }
 
-fn of_user(rows: &mut Rows<'_>, caller: &Caller) -> Result<Standing> {
-    let user = rows.named::<User>(&caller.account, last_part(caller.principal_arn()))?;
+fn of_user(rows: &mut Rows<'_>, caller: &Caller, instead: Option<&Instead>) -> Result<Standing> {
+    let account = &caller.account;
+    let user = rows.named::<User>(account, last_part(caller.principal_arn()))?;
     let user = user.filter(|user| user.id == unique_id(caller)).ok_or_else(|| gone(caller))?;
-    let mut standing = Standing { tags: user.tags, ..Standing::default() };
-    standing.add(rows, &caller.account, &user.inline, &user.attached)?;
+    let mut standing = Standing { tags: user.tags.clone(), ..Standing::default() };
+    standing.hold(&user.arn(), &user.inline, instead)?;
+    standing.attach(rows, account, &user.attached, instead)?;
     for name in &user.groups {
-        if let Some(group) = rows.named::<Group>(&caller.account, name)? {
-            standing.add(rows, &caller.account, &group.inline, &group.attached)?;
+        if let Some(group) = rows.named::<Group>(account, name)? {
+            standing.hold(&group.arn(), &group.inline, instead)?;
+            standing.attach(rows, account, &group.attached, instead)?;
         }
     }
-    standing.bound(rows, &caller.account, user.boundary.as_deref())?;
+    standing.bound(rows, account, user.boundary.as_deref(), instead)?;
     Ok(standing)
 }
 
-fn of_role(rows: &mut Rows<'_>, caller: &Caller) -> Result<Standing> {
-    let role = rows.named::<Role>(&caller.account, last_part(caller.principal_arn()))?;
+fn of_role(rows: &mut Rows<'_>, caller: &Caller, instead: Option<&Instead>) -> Result<Standing> {
+    let account = &caller.account;
+    let role = rows.named::<Role>(account, last_part(caller.principal_arn()))?;
     let role = role.filter(|role| role.id == unique_id(caller)).ok_or_else(|| gone(caller))?;
-    let mut standing = Standing { tags: role.tags, ..Standing::default() };
-    standing.add(rows, &caller.account, &role.inline, &role.attached)?;
-    standing.bound(rows, &caller.account, role.boundary.as_deref())?;
+    let mut standing = Standing { tags: role.tags.clone(), ..Standing::default() };
+    standing.hold(&role.arn(), &role.inline, instead)?;
+    standing.attach(rows, account, &role.attached, instead)?;
+    standing.bound(rows, account, role.boundary.as_deref(), instead)?;
     Ok(standing)
 }
 
 impl Standing {
-    fn add(
+    /// Adds the inline policies of a holder.
+    fn hold(&mut self, holder: &str, inline: &[Inline], instead: Option<&Instead>) -> Result<()> {
+        let instead = instead.filter(|instead| instead.holder.as_deref() == Some(holder));
+        for policy in inline {
+            let other = instead.filter(|instead| instead.name == policy.name);
+            self.identity.push(match other {
+                Some(other) => other.policy.clone(),
+                None => compiled(&policy.name, &policy.document)?,
+            });
+        }
+        let new = instead.filter(|new| !inline.iter().any(|policy| policy.name == new.name));
+        self.identity.extend(new.map(|new| new.policy.clone()));
+        Ok(())
+    }
+
+    /// Adds attached policies.
+    fn attach(
         &mut self,
         rows: &mut Rows<'_>,
         account: &str,
-        inline: &[Inline],
-        attached: &[String],
+        arns: &[String],
+        instead: Option<&Instead>,
     ) -> Result<()> {
-        for policy in inline {
-            self.identity.push(compiled(&policy.name, &policy.document)?);
-        }
-        for arn in attached {
-            self.identity.push(managed_policy(rows, account, arn)?);
+        for arn in arns {
+            self.identity.push(managed_or(rows, account, arn, instead)?);
         }
         Ok(())
     }
 
-    fn bound(&mut self, rows: &mut Rows<'_>, account: &str, arn: Option<&str>) -> Result<()> {
-        self.boundary = arn.map(|arn| managed_policy(rows, account, arn)).transpose()?;
+    fn bound(
+        &mut self,
+        rows: &mut Rows<'_>,
+        account: &str,
+        arn: Option<&str>,
+        instead: Option<&Instead>,
+    ) -> Result<()> {
+        self.boundary = arn.map(|arn| managed_or(rows, account, arn, instead)).transpose()?;
         Ok(())
+    }
+}
+
+/// A managed policy, or what is judged in its place.
+fn managed_or(
+    rows: &mut Rows<'_>,
+    account: &str,
+    arn: &str,
+    instead: Option<&Instead>,
+) -> Result<Arc<Policy>> {
+    match instead.filter(|instead| instead.holder.is_none() && instead.name == arn) {
+        Some(other) => Ok(other.policy.clone()),
+        None => managed_policy(rows, account, arn),
     }
 }
 

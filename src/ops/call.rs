@@ -157,7 +157,7 @@ pub enum OwnPolicy {
 }
 
 impl OwnPolicy {
-    fn counted(&self) -> OfResource<'_> {
+    pub(super) fn counted(&self) -> OfResource<'_> {
         match self {
             Self::None => OfResource::None,
             Self::Adds(policy) => OfResource::Adds(policy.as_deref()),
@@ -297,19 +297,16 @@ impl Call {
             boundary: standing.boundary.as_deref(),
             resource: own.counted(),
         };
-        let decision = policy::decide(&request, &policies);
-        if let Decision::ImplicitDeny(_) = decision
-            && let Some(grant) = target.granted(self, &request)?
-        {
-            self.decided(action, target.arn(), &Verdict::Grant(&grant));
-            return Ok(());
-        }
-        self.decided(action, target.arn(), &Verdict::Policy(decision));
-        match refusal(&decision) {
+        let verdict = self.weigh(&request, &policies, target)?;
+        self.decided(action, target.arn(), &verdict);
+        match verdict.refusal() {
             None => Ok(()),
             Some(why) => {
                 let shown = if target.hidden() { NO_RESOURCE } else { target.arn() };
-                let message = encoded(self, &request, shown, &decision);
+                let message = match &verdict {
+                    Verdict::Policy(decision) => encoded(self, &request, shown, decision),
+                    Verdict::Grant(_) => None,
+                };
                 self.progress.lock().refusal = message.filter(|_| self.vouched.is_none());
                 Err(self.denied(action, target, &why))
             }
@@ -336,6 +333,22 @@ impl Call {
     /// Why the policies refused the request, sealed: DecodeAuthorizationMessage opens it.
     pub fn authorization_message(&self) -> Option<String> {
         self.progress.lock().refusal.take()
+    }
+
+    /// What policies and grants say; nothing is noted and nobody refused.
+    pub(super) fn weigh<'a>(
+        &self,
+        request: &policy::Request<'a>,
+        policies: &Policies<'a>,
+        target: &dyn Target,
+    ) -> Result<Verdict<'a>> {
+        let decision = policy::decide(request, policies);
+        if let Decision::ImplicitDeny(_) = decision
+            && let Some(grant) = target.granted(self, request)?
+        {
+            return Ok(Verdict::Grant(grant));
+        }
+        Ok(Verdict::Policy(decision))
     }
 
     fn denied(&self, action: &str, target: &dyn Target, why: &str) -> Error {
@@ -477,14 +490,28 @@ impl Call {
 }
 
 /// What decided.
-enum Verdict<'a> {
+pub(super) enum Verdict<'a> {
     /// Policies.
     Policy(Decision<'a>),
     /// A grant, by its id.
-    Grant(&'a str),
+    Grant(String),
 }
 
 impl Verdict<'_> {
+    /// Why it refuses, in AWS's words, `{action}` standing for the action; none if it allows.
+    pub(super) fn refusal(&self) -> Option<String> {
+        match self {
+            Self::Grant(_) | Self::Policy(Decision::Allow(_)) => None,
+            Self::Policy(Decision::ExplicitDeny(Reason { source, .. })) => {
+                let article = if *source == policy::Source::Identity { "an" } else { "a" };
+                Some(format!("with an explicit deny in {article} {}", source.words()))
+            }
+            Self::Policy(Decision::ImplicitDeny(source)) => {
+                Some(format!("because no {} allows the {{action}} action", source.words()))
+            }
+        }
+    }
+
     fn write(&self, object: &mut Object<'_>) {
         let (effect, reason) = match self {
             Self::Grant(id) => {
@@ -503,20 +530,6 @@ impl Verdict<'_> {
         object.text("policy", &policy.name).raw("statement", &reason.statement.to_string());
         if let Some(sid) = policy.sid(reason.statement) {
             object.text("sid", sid);
-        }
-    }
-}
-
-/// Why a decision refuses, in AWS's words, `{action}` standing for the action; none if it allows.
-fn refusal(decision: &Decision<'_>) -> Option<String> {
-    match decision {
-        Decision::Allow(_) => None,
-        Decision::ExplicitDeny(Reason { source, .. }) => {
-            let article = if *source == policy::Source::Identity { "an" } else { "a" };
-            Some(format!("with an explicit deny in {article} {}", source.words()))
-        }
-        Decision::ImplicitDeny(source) => {
-            Some(format!("because no {} allows the {{action}} action", source.words()))
         }
     }
 }
@@ -553,6 +566,18 @@ impl<I: Input> Facts for Brought<'_, I> {
     fn fact(&self, key: &str) -> Option<Values<'_>> {
         self.0.fact(key)
     }
+}
+
+/// The condition keys that the input in a JSON body answers.
+pub(super) fn facts<O: Operation>(body: &[u8]) -> Result<Box<dyn Facts>> {
+    struct Held<I>(I);
+    impl<I: Input> Facts for Held<I> {
+        fn fact(&self, key: &str) -> Option<Values<'_>> {
+            self.0.fact(key)
+        }
+    }
+    let input: O::Input = decode(body)?;
+    Ok(Box::new(Held(input)))
 }
 
 /// Whether a request could be served now: a derivation in the token, a read of the database, a log

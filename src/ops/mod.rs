@@ -19,7 +19,7 @@ pub mod trail;
 pub mod transcript;
 
 use crate::name::Service;
-use crate::policy::Values;
+use crate::policy::{Facts, Values};
 use crate::store::principals::{Group, ManagedPolicy, Role, User};
 use call::{Allowed, Call, Services, Target};
 use error::Result;
@@ -51,7 +51,7 @@ pub struct Route {
 }
 
 /// The input of an operation.
-pub trait Input: DeserializeOwned + JsonSchema + Send + Sync {
+pub trait Input: DeserializeOwned + JsonSchema + Send + Sync + 'static {
     /// Checks each member's documented bounds (the service model's `min`, `max`, `pattern`, enum).
     fn check(&self, checks: &mut Checks);
 
@@ -126,6 +126,7 @@ pub struct Row {
     /// Whether it may be asked without a signature.
     pub unsigned: bool,
     run: for<'a> fn(&'a Call, &'a [u8]) -> Answer<'a>,
+    facts: fn(&[u8]) -> Result<Box<dyn Facts>>,
     schemas: fn() -> (Schema, Schema),
 }
 
@@ -133,6 +134,14 @@ impl Row {
     /// Runs the operation on a JSON body.
     pub fn run<'a>(&self, call: &'a Call, body: &'a [u8]) -> Answer<'a> {
         (self.run)(call, body)
+    }
+
+    /// The condition keys that an input in JSON answers, for judging a request without running it.
+    ///
+    /// # Errors
+    /// [`Condition::Serialization`](error::Condition::Serialization).
+    pub fn facts(&self, body: &[u8]) -> Result<Box<dyn Facts>> {
+        (self.facts)(body)
     }
 
     /// How an audit record tells of the input.
@@ -167,6 +176,7 @@ pub const fn row<O: Operation>() -> Row {
         cryptographic: O::CRYPTOGRAPHIC,
         unsigned: O::UNSIGNED,
         run: |call, body| Box::pin(call::run::<O>(call, body)),
+        facts: call::facts::<O>,
         schemas: || (schema_for!(O::Input), schema_for!(O::Output)),
     }
 }
@@ -230,6 +240,7 @@ pub static TABLE: &[Row] = &[
     row::<sts::web::AssumeRoleWithWebIdentity>(),
     row::<sts::token::GetSessionToken>(),
     row::<sts::decode::DecodeAuthorizationMessage>(),
+    row::<sts::session::RevokeSession>(),
     row::<sts::anywhere::CreateSession>(),
     row::<sts::key_info::GetAccessKeyInfo>(),
     row::<iam::users::CreateUser>(),
@@ -308,6 +319,7 @@ pub static TABLE: &[Row] = &[
     row::<iam::account::ListAccountAliases>(),
     row::<trail::lookup::LookupEvents>(),
     row::<trail::explain::ExplainRequest>(),
+    row::<trail::replay::ReplayPolicy>(),
 ];
 
 /// How audit records tell of the input and the output of each operation.

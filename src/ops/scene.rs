@@ -40,7 +40,11 @@ impl Scene<'_> {
             "securetransport" => Some(Values::truth(self.call.origin.tls.is_some())),
             "requestedregion" => Some(Values::one(&self.call.services.region)),
             "useragent" => Some(Values::one(&self.call.origin.user_agent)),
-            "viaawsservice" => Some(Values::truth(false)),
+            // What a service does in the caller's name says so itself.
+            "viaawsservice" => {
+                let via = self.input.fact("aws:viaawsservice");
+                via.or_else(|| Some(Values::truth(false)))
+            }
             _ => principal(caller, name),
         }
     }

@@ -68,6 +68,36 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// The input that a copy was made of, as far as the copy holds it: its members by their names in
+    /// the API. None if something was too long to be copied.
+    pub fn restored(&self, copy: &Value) -> Option<Value> {
+        restored(&self.0, copy)
+    }
+}
+
+fn restored(shape: &Shape, copy: &Value) -> Option<Value> {
+    if copy.as_str().is_some_and(|text| OMITTED.trim_matches('"') == text) {
+        return None;
+    }
+    match (shape, copy) {
+        (Shape::Members(members), Value::Object(given)) => {
+            let shown = |m: &&Member| !matches!(m.shape, Shape::Hide | Shape::Drop);
+            let member = |m: &Member| {
+                let value = given.get(&m.lower)?;
+                Some(restored(&m.shape, value).map(|value| (m.name.clone(), value)))
+            };
+            let all: Option<Map<_, _>> = members.iter().filter(shown).filter_map(member).collect();
+            all.map(Value::Object)
+        }
+        (Shape::Elements(shape), Value::Array(given)) => {
+            let all: Option<Vec<_>> = given.iter().map(|value| restored(shape, value)).collect();
+            all.map(Value::Array)
+        }
+        _ => Some(copy.clone()),
+    }
+}
+
 fn shape(service: Service, schema: &Value, defs: &Map<String, Value>, depth: usize) -> Shape {
     if depth == 0 {
         return Shape::Drop;
@@ -231,6 +261,19 @@ mod tests {
             taken_down(Service::SecretsManager, "CreateSecret", body),
             r#"{"name":"a","secretString":"HIDDEN_DUE_TO_SECURITY_REASONS","tags":[{"key":"k","value":"v"}],"clientRequestToken":"t"}"#
         );
+    }
+
+    #[test]
+    fn a_copy_gives_the_input_back_but_for_what_was_hidden_or_too_long() {
+        let row = find(Service::SecretsManager, "CreateSecret").expect("in the table");
+        let plan = row.input_plan().expect("a plan");
+        let body = r#"{"Name":"a","SecretString":"hunter2","Tags":[{"Key":"k","Value":"v"}]}"#;
+        let copy = taken_down(Service::SecretsManager, "CreateSecret", body);
+        let copy = serde_json::from_str(&copy).expect("JSON");
+        let back = serde_json::json!({"Name": "a", "Tags": [{"Key": "k", "Value": "v"}]});
+        assert_eq!(plan.restored(&copy), Some(back));
+        let long = serde_json::json!({"name": "OMITTED_DUE_TO_SIZE"});
+        assert_eq!(plan.restored(&long), None);
     }
 
     #[test]

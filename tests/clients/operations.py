@@ -52,7 +52,9 @@ QUERY_OPERATIONS = [("iam", name) for name in IAM]
 QUERY_OPERATIONS += [("sts", name) for name in STS]
 
 # In no model that botocore has: Strongroom's own, and one with a protocol of its own.
-OWN_OPERATIONS = [("iam", "ExplainRequest"), ("rolesanywhere", "CreateSession")]
+OWN_OPERATIONS = [("iam", "ExplainRequest"), ("iam", "ReplayPolicy")]
+OWN_OPERATIONS += [("rolesanywhere", "CreateSession")]
+OWN_OPERATIONS += [("sts", "RevokeSession")]
 
 PREFIXES = {
     "kms": "TrentService",

@@ -5,6 +5,11 @@ pub mod explain;
 pub mod explanation;
 mod holders;
 pub mod lookup;
+mod proposal;
+mod recorded;
+mod rehearsal;
+pub mod replay;
+pub mod replayed;
 
 use super::call::Call;
 use super::error::{Condition, Error, Result};
