@@ -272,7 +272,7 @@ pub static TABLE: &[Row] = &[
     row::<iam::policies::GetPolicy>(),
     row::<iam::policies::ListPolicies>(),
     row::<iam::policies::DeletePolicy>(),
-    row::<iam::policies::ListEntitiesForPolicy>(),
+    row::<iam::entities::ListEntitiesForPolicy>(),
     row::<iam::versions::CreatePolicyVersion>(),
     row::<iam::versions::GetPolicyVersion>(),
     row::<iam::versions::ListPolicyVersions>(),
