@@ -177,7 +177,7 @@ mod tests {
             provider: None,
             chained: false,
         };
-        let made = sessions().make(&SystemRandom, &session).ok().expect("makes");
+        let made = sessions().make(&SystemRandom, &session).expect("makes");
         (made.access_key_id, made.token.expose_str().expect("text").to_owned())
     }
 
