@@ -15,6 +15,8 @@
 mod appliance;
 #[path = "audit/sinks.rs"]
 mod sinks;
+#[path = "audit/slow.rs"]
+mod slow;
 #[path = "audit/tamper.rs"]
 mod tamper;
 #[path = "audit/tree.rs"]

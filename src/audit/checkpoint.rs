@@ -9,10 +9,13 @@
 //! — strongroom/<region>/<tree> <signature>
 //! ```
 //!
+//! A token that is slow to sign has keys sign for it, which it certifies ([`super::delegate`]).
+//!
 //! No request waits for one. While the token is away they lag; when it is back the next one covers
 //! everything.
 
 use super::Error;
+use super::delegate;
 use super::note::{Note, Signed, Verifier};
 use super::signer::Signer;
 use super::tiles;
@@ -60,17 +63,26 @@ impl Checkpoint {
         plain.then_some(Self { origin, head: Head { size, root }, time, note })
     }
 
-    /// Whether this key has signed it, for the tree of its own name.
+    /// Whether this key, or one that it has certified, has signed it, for the tree of its own name.
     pub fn is_by(&self, key: &Verifier) -> bool {
-        self.origin == key.name() && matches!(key.check(&self.note), Signed::Good(_))
+        self.origin == key.name()
+            && match key.check(&self.note) {
+                Signed::Good(_) => true,
+                Signed::Bad => false,
+                Signed::Absent => delegate::vouches(key, self),
+            }
     }
 }
 
 /// The text that is signed.
 fn text(origin: &str, head: Head, seconds: i64) -> String {
-    let time = jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX);
-    let root = STANDARD.encode(head.root);
+    let (root, time) = (STANDARD.encode(head.root), rfc3339(seconds));
     format!("{origin}\n{}\n{root}\ntime {time}\n", head.size)
+}
+
+/// A moment in seconds since the epoch, as `2026-01-31T12:00:00Z`.
+pub(super) fn rfc3339(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX).to_string()
 }
 
 /// The last checkpoint in a tree's folder, which must be by this key.
@@ -94,12 +106,15 @@ pub(super) struct Notary {
     clock: Arc<dyn Clock>,
     /// How many records are signed for.
     signed: watch::Sender<u64>,
+    /// Held while a checkpoint is made: one after the other.
+    busy: tokio::sync::Mutex<()>,
 }
 
 impl Notary {
     /// Of a tree of which `signed` records are signed for.
     pub(super) fn new(tree: Tree, signer: Signer, clock: Arc<dyn Clock>, signed: u64) -> Self {
-        Self { tree, signer, clock, signed: watch::Sender::new(signed) }
+        let (signed, busy) = (watch::Sender::new(signed), tokio::sync::Mutex::default());
+        Self { tree, signer, clock, signed, busy }
     }
 
     /// How many records are signed for.
@@ -112,6 +127,7 @@ impl Notary {
     /// # Errors
     /// The token's or the disk's.
     pub(super) async fn sign(&self) -> Result<(), Error> {
+        let _one = self.busy.lock().await;
         let tree = self.tree.clone();
         let edge = blocking(move || Ok(tree.edge())).await?;
         let size = edge.size();
@@ -122,9 +138,8 @@ impl Notary {
         blocking(move || tree.write_unfinished(&unfinished)).await?;
         let key = self.signer.key();
         let head = Head { size, root: edge.root() };
-        let text = text(key.name(), head, self.clock.now().seconds());
-        let signature = self.signer.sign(text.as_bytes()).await?;
-        let note = format!("{text}\n{}", key.line(&signature));
+        let now = self.clock.now().seconds();
+        let note = self.signer.note(text(key.name(), head, now), now).await?;
         let path = self.tree.dir().join(CHECKPOINT);
         blocking(move || tiles::write(&path, note.as_bytes(), true)).await?;
         self.signed.send_replace(size);

@@ -10,6 +10,7 @@
 //! formats.
 
 pub mod checkpoint;
+mod delegate;
 mod fit;
 pub mod index;
 pub mod log;

@@ -116,12 +116,21 @@ impl Verifier {
 
     /// The line with a signature, as the key made it: 64 bytes.
     pub fn line(&self, signature: &[u8]) -> String {
-        let signature = match self.kind {
-            Kind::Ecdsa => der(signature),
-            Kind::Ed25519 | Kind::Witness => signature.to_vec(),
-        };
-        let bytes = [&self.id[..], &signature].concat();
+        let bytes = [&self.id[..], &self.signature(signature)].concat();
         format!("\u{2014} {} {}\n", self.name, STANDARD.encode(bytes))
+    }
+
+    /// A signature, as the key made it (64 bytes), in the form that notes have it in.
+    pub fn signature(&self, made: &[u8]) -> Vec<u8> {
+        match self.kind {
+            Kind::Ecdsa => der(made),
+            Kind::Ed25519 | Kind::Witness => made.to_vec(),
+        }
+    }
+
+    /// Whether this is the key's signature of a text.
+    pub fn is_signature(&self, text: &str, signature: &[u8]) -> bool {
+        self.verify(text, signature).is_some()
     }
 
     /// What a note says of this key.

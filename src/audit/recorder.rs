@@ -66,7 +66,7 @@ impl Recorder {
     pub async fn start(parts: Parts<'_>) -> Result<Self, Error> {
         let Parts { options, region, lane, records, world } = parts;
         let log = Log::open(&options.path, options.sync)?;
-        let random = &*world.random;
+        let random = &world.random;
         let signer = Signer::open(lane, &records, random, (region, &options.dir)).await?;
         let key = signer.as_ref().map(Signer::key);
         let signed = key.map(|key| checkpoint::last(&options.dir, key)).transpose()?.flatten();

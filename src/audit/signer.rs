@@ -5,6 +5,7 @@
 
 use super::Error;
 use super::checkpoint::PUBLIC_KEY;
+use super::delegate::Delegate;
 use super::note::Verifier;
 use super::tiles;
 use super::tree::Tree;
@@ -14,6 +15,8 @@ use crate::name::BackingKeyId;
 use crate::store::audit::Seal;
 use crate::store::records::Records;
 use std::path::Path;
+use std::sync::Arc;
+use tokio::sync::Mutex;
 
 /// A key in the token.
 pub(super) struct Signer {
@@ -21,6 +24,9 @@ pub(super) struct Signer {
     seal: Seal,
     public: Vec<u8>,
     key: Verifier,
+    random: Arc<dyn Random>,
+    /// The key that signs for a slow token.
+    delegate: Mutex<Option<Delegate>>,
 }
 
 impl Signer {
@@ -33,9 +39,10 @@ impl Signer {
     pub(super) async fn open(
         lane: &Lane,
         records: &Records,
-        random: &dyn Random,
+        source: &Arc<dyn Random>,
         (region, dir): (&str, &Path),
     ) -> Result<Option<Self>, Error> {
+        let random = &**source;
         let known = records.read(|rows| rows.seal()).map_err(|e| Error::database(&e))?;
         let there = Tree::exists(dir)?;
         let seal = match known {
@@ -54,7 +61,8 @@ impl Signer {
         let key = Verifier::new(&name, seal.scheme, &public);
         let key = key.ok_or_else(|| Error::signing("its public key in the database is damaged"))?;
         tiles::write(&dir.join(PUBLIC_KEY), format!("{key}\n").as_bytes(), true)?;
-        Ok(Some(Self { lane: lane.clone(), seal, public, key }))
+        let (lane, random, delegate) = (lane.clone(), source.clone(), Mutex::default());
+        Ok(Some(Self { lane, seal, public, key, random, delegate }))
     }
 
     /// The key that checks its signatures, under the tree's name.
@@ -62,8 +70,40 @@ impl Signer {
         &self.key
     }
 
+    /// The note of a checkpoint's text, at `now` (seconds since the epoch).
+    pub(super) async fn note(&self, text: String, now: i64) -> Result<String, Error> {
+        if self.lane.signs_slowly() {
+            return self.delegated(&text, now).await;
+        }
+        let signature = self.sign(text.as_bytes()).await?;
+        Ok(format!("{text}\n{}", self.key.line(&signature)))
+    }
+
+    /// The same by a key that the token has certified. It is renewed early, so that a token may be
+    /// away for some hours.
+    async fn delegated(&self, text: &str, now: i64) -> Result<String, Error> {
+        let mut current = self.delegate.lock().await;
+        if current.as_ref().is_none_or(|delegate| delegate.is_old(now)) {
+            let sign = |text: String| async move {
+                let made = self.sign(text.as_bytes()).await?;
+                Ok(self.key.signature(&made))
+            };
+            match Delegate::certified(self.key.name(), &*self.random, now, sign).await {
+                Ok(fresh) => *current = Some(fresh),
+                Err(error) if current.as_ref().is_none_or(|d| d.left(now) <= 0) => {
+                    return Err(error);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "the key for checkpoints could not be renewed yet");
+                }
+            }
+        }
+        let note = current.as_ref().map(|delegate| delegate.note(text));
+        note.ok_or_else(|| Error::signing("there is no key"))
+    }
+
     /// A signature of 64 bytes.
-    pub(super) async fn sign(&self, text: &[u8]) -> Result<Vec<u8>, Error> {
+    async fn sign(&self, text: &[u8]) -> Result<Vec<u8>, Error> {
         let Seal { key, scheme, .. } = self.seal;
         let signed = self.lane.sign(key, scheme, self.public.clone(), text.to_vec()).await;
         signed.map_err(|e| token(&e))

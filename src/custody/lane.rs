@@ -48,6 +48,7 @@ impl Default for Options {
 pub(crate) struct Settings {
     profile: Arc<str>,
     signing: Arc<[SigningScheme]>,
+    signs_slowly: bool,
     workers: usize,
     queue: usize,
     deadline: Duration,
@@ -68,9 +69,9 @@ impl Options {
             return Err(Error::BadRequest("a deadline is from 1 to 120000 milliseconds"));
         }
         let deadline = Duration::from_millis(self.deadline_ms);
-        let signing = profile.signing.as_slice().into();
+        let (signing, signs_slowly) = (profile.signing.as_slice().into(), profile.signs_slowly);
         let profile = profile.name.as_str().into();
-        Ok(Settings { profile, signing, workers, queue: self.queue, deadline })
+        Ok(Settings { profile, signing, signs_slowly, workers, queue: self.queue, deadline })
     }
 }
 
@@ -85,6 +86,7 @@ pub struct Lane {
     token: Arc<dyn Token>,
     profile: Arc<str>,
     signing: Arc<[SigningScheme]>,
+    signs_slowly: bool,
     deadline: Duration,
     /// Dropped after the queue and the token: the order of these fields matters.
     _threads: Arc<Threads>,
@@ -129,9 +131,17 @@ impl Lane {
                     why: format!("no thread: {e}"),
                 })?;
         }
-        let Settings { profile, signing, deadline, .. } = settings;
+        let Settings { profile, signing, signs_slowly, deadline, .. } = settings;
         let threads = Threads { ended, token: Some(Arc::clone(&token)), patience: deadline };
-        Ok(Self { queue, token, profile, signing, deadline, _threads: Arc::new(threads) })
+        Ok(Self {
+            queue,
+            token,
+            profile,
+            signing,
+            signs_slowly,
+            deadline,
+            _threads: Arc::new(threads),
+        })
     }
 
     /// Asks the token and waits for the answer, at most until the deadline. Runs on a tokio runtime
@@ -254,6 +264,11 @@ impl Lane {
     /// The signing schemes that this token can do, the preferred one first.
     pub fn signing(&self) -> &[SigningScheme] {
         &self.signing
+    }
+
+    /// Whether it is too slow to sign often.
+    pub fn signs_slowly(&self) -> bool {
+        self.signs_slowly
     }
 
     /// Which token this is.

@@ -35,6 +35,10 @@ pub struct Profile {
     /// The signing schemes that it can do, the preferred one first; none if it can't sign.
     #[serde(default)]
     pub signing: Vec<SigningScheme>,
+    /// Whether it signs too slowly for a signature a second, or wants a touch each time: then it
+    /// certifies keys that sign the audit log's checkpoints for it.
+    #[serde(default)]
+    pub signs_slowly: bool,
     /// The mechanisms that it is relied on for, by their standard names.
     pub mechanisms: Vec<String>,
     /// The library that speaks to it.
