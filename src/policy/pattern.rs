@@ -31,8 +31,9 @@ pub(super) enum Pattern {
     Exact(Box<str>),
     /// Fits what begins so.
     Prefix(Box<str>),
-    /// Fits what these steps lead through.
-    Glob(Box<[Token]>),
+    /// Fits what begins and ends so, with a text between that the steps lead through. Most texts
+    /// that do not fit are told by their beginning or end.
+    Glob { start: Box<str>, steps: Box<[Token]>, end: Box<str> },
     /// Has policy variables: the steps depend on the request.
     Variable(Box<[Piece]>),
     /// Fits nothing: an ARN with too few parts.
@@ -181,22 +182,22 @@ impl Pattern {
         Self::Variable(pieces.into())
     }
 
-    fn of_steps(steps: Vec<Token>) -> Self {
-        let literal = |steps: &[Token]| {
-            let byte = |step: &Token| match step {
-                Token::Byte(byte) => Some(*byte),
-                _ => None,
-            };
-            let bytes = steps.iter().map(byte).collect::<Option<Vec<u8>>>()?;
-            String::from_utf8(bytes).ok().map(String::into_boxed_str)
+    fn of_steps(mut steps: Vec<Token>) -> Self {
+        let plain = |step: &Token| matches!(step, Token::Byte(_));
+        let (Some(first), Some(last)) = (
+            steps.iter().position(|step| !plain(step)),
+            steps.iter().rposition(|step| !plain(step)),
+        ) else {
+            return literal(&steps).map_or(Self::Nothing, Self::Exact);
         };
-        match steps.as_slice() {
-            [Token::Run] => Self::All,
-            [beginning @ .., Token::Run] if let Some(text) = literal(beginning) => {
-                Self::Prefix(text)
-            }
-            all if let Some(text) = literal(all) => Self::Exact(text),
-            _ => Self::Glob(steps.into()),
+        let (end, wild) = (steps.split_off(last + 1), steps.split_off(first));
+        match (literal(&steps), literal(&end)) {
+            (Some(start), Some(end)) => match (wild.as_slice(), start.is_empty(), end.is_empty()) {
+                ([Token::Run], true, true) => Self::All,
+                ([Token::Run], false, true) => Self::Prefix(start),
+                _ => Self::Glob { start, steps: wild.into(), end },
+            },
+            _ => Self::Nothing,
         }
     }
 
@@ -206,7 +207,9 @@ impl Pattern {
             Self::All => true,
             Self::Exact(wanted) => **wanted == *text,
             Self::Prefix(beginning) => text.as_bytes().starts_with(beginning.as_bytes()),
-            Self::Glob(steps) => fits(steps, text.as_bytes()),
+            Self::Glob { start, steps, end } => {
+                between(text, start, end).is_some_and(|between| fits(steps, between))
+            }
             Self::Variable(pieces) => fits(&resolved(pieces, facts)?, text.as_bytes()),
             Self::Nothing => false,
         })
@@ -222,17 +225,27 @@ impl Pattern {
         match self {
             Self::Exact(wanted) => Some(same(wanted)),
             Self::Variable(pieces) => {
-                let byte = |step: Token| match step {
-                    Token::Byte(byte) => Some(byte),
-                    _ => None,
-                };
-                let bytes: Option<Vec<u8>> =
-                    resolved(pieces, facts)?.into_iter().map(byte).collect();
-                Some(bytes.and_then(|b| String::from_utf8(b).ok()).is_some_and(|text| same(&text)))
+                Some(literal(&resolved(pieces, facts)?).is_some_and(|text| same(&text)))
             }
             _ => Some(false),
         }
     }
+}
+
+/// The text of steps that are all bytes. A text's first and last wildcards stand between whole
+/// characters, so this is never half of one.
+fn literal(steps: &[Token]) -> Option<Box<str>> {
+    let byte = |step: &Token| match step {
+        Token::Byte(byte) => Some(*byte),
+        _ => None,
+    };
+    let bytes = steps.iter().map(byte).collect::<Option<Vec<u8>>>()?;
+    String::from_utf8(bytes).ok().map(String::into_boxed_str)
+}
+
+/// What stands between a beginning and an end of a text.
+fn between<'a>(text: &'a str, start: &str, end: &str) -> Option<&'a [u8]> {
+    text.as_bytes().strip_prefix(start.as_bytes())?.strip_suffix(end.as_bytes())
 }
 
 /// The steps in one request; none if a variable has neither value nor default. A key of many
@@ -283,7 +296,7 @@ mod tests {
         assert_eq!(of("a*", Reading::Plain), Pattern::Exact("a*".into()));
         assert_eq!(of("a${*}b", Reading::Like), Pattern::Exact("a*b".into()));
         assert_eq!(of("arn:*", Reading::Arn), Pattern::Nothing);
-        assert!(matches!(of("a*b", Reading::Like), Pattern::Glob(_)));
+        assert!(matches!(of("a*b", Reading::Like), Pattern::Glob { .. }));
         assert!(matches!(of("${aws:username}", Reading::Plain), Pattern::Variable(_)));
     }
 

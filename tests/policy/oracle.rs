@@ -104,9 +104,11 @@ const RESOURCE_PATTERNS: [&str; 12] = [
     "arn:aws:iam::*:user/${aws:username}",
 ];
 
+type Texts = &'static [&'static str];
+
 /// Condition keys, the values that requests have, the operators that suit, and those that policies
 /// compare with.
-const KEYS: [(&str, &[&str], &[&str], &[&str]); 6] = [
+const KEYS: [(&str, Texts, Texts, Texts); 6] = [
     (
         "aws:username",
         &["ada", "Ada", "eve", ""],
