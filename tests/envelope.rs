@@ -200,6 +200,7 @@ fn kms_key(vector: &EnvelopeVector, (id, check): (BackingKeyId, KeyCheck)) -> Ke
         backing: vec![backing],
         rotation: None,
         revision: 0,
+        made: Default::default(),
     }
 }
 

@@ -437,7 +437,7 @@ async fn plain_http_beyond_loopback_is_refused_by_the_listener_too() {
     assert!(matches!(refused, ListenError::Options(_)));
     let options =
         Options { listen_plain: vec!["0.0.0.0:0".parse().unwrap()], ..Options::default() };
-    let refused = open(&options).err().unwrap().to_string();
+    let refused = open(&options, false).err().unwrap().to_string();
     assert_eq!(refused, "plain HTTP is for loopback addresses only, and `0.0.0.0:0` is not one");
 }
 
@@ -475,7 +475,7 @@ fn secured(files: &Files, limits: Limits) -> (Running, Arc<Tls>) {
     let address = "127.0.0.1:0".parse().unwrap();
     let options =
         Options { listen: vec![address], tls: Some(files.clone()), limits, ..Options::default() };
-    let (mut listeners, tls) = open(&options).unwrap();
+    let (mut listeners, tls) = open(&options, true).unwrap();
     (Running::start(listeners.pop().unwrap(), options.limits), tls.unwrap())
 }
 

@@ -20,6 +20,7 @@ use strongroom::ops::keys::material::{adopt, import_backing_key, make_backing_ke
 use strongroom::ops::keys::purge::purge_due;
 use strongroom::ops::keys::rotate::rotate_due;
 use strongroom::ops::keys::seed;
+use strongroom::policy::Caller;
 use strongroom::secret;
 use strongroom::server::found::Plan;
 use strongroom::server::{Appliance, pin};

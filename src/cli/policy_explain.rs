@@ -79,6 +79,12 @@ impl Display for Plain<'_> {
         if let Some(text) = told.error_message.as_deref().filter(|text| !text.is_empty()) {
             writeln!(f, "           {text}")?;
         }
+        if told.decisions.is_empty() && told.outcome == Outcome::Done {
+            writeln!(
+                f,
+                "\nNo policy was asked: nobody needs a right for this, or the appliance did it."
+            )?;
+        }
         for (at, decided) in told.decisions.iter().enumerate() {
             writeln!(f)?;
             decision(f, at + 1, decided)?;

@@ -215,7 +215,6 @@ fn cloud_trail(condition: Condition) -> (&'static str, StatusCode) {
     }
 }
 
-#[expect(clippy::match_same_arms, reason = "one arm a condition: the table is read, not golfed")]
 fn roles_anywhere(condition: Condition) -> (&'static str, StatusCode) {
     use Condition as C;
     match condition {

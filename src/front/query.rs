@@ -77,6 +77,11 @@ pub(super) fn meant(query: &str, form: &[u8]) -> Result<Meant, Refused> {
     Ok(Meant { row, input })
 }
 
+/// The JSON input that a form means, if it means any.
+pub fn input_of(form: &[u8]) -> Option<Secret> {
+    meant("", form).ok().map(|meant| meant.input)
+}
+
 fn row(parameters: &Parameters) -> Result<&'static Row, Refused> {
     let named = |name: &str| parameters.text(name).filter(|text| !text.is_empty());
     let Some(action) = named("Action") else {

@@ -114,7 +114,7 @@ fn issuer(rows: &mut Rows<'_>, caller: &Caller) -> Result<bool, Error> {
 fn caller(access_key_id: &str, session: sealed::Session) -> Result<Caller, AuthError> {
     // A policy that was checked when the session began and can't be read is no session of ours.
     let compiled = |(name, text): &(String, String)| {
-        let document = document::parse(text, PolicyKind::Identity);
+        let document = document::parse(text, PolicyKind::Session);
         let document = document.map_err(|_| AuthError::UnrecognizedClient)?;
         Ok(Arc::new(Policy::compile(name.clone(), document)))
     };
@@ -177,7 +177,7 @@ mod tests {
             provider: None,
             chained: false,
         };
-        let made = sessions().make(&SystemRandom, &session).ok().expect("makes");
+        let made = sessions().make(&SystemRandom, &session).expect("makes");
         (made.access_key_id, made.token.expose_str().expect("text").to_owned())
     }
 

@@ -17,6 +17,7 @@ pub mod shape;
 pub mod sts;
 pub mod trail;
 pub mod transcript;
+mod verdict;
 
 use crate::name::Service;
 use crate::policy::{Facts, Values};
@@ -240,6 +241,7 @@ pub static TABLE: &[Row] = &[
     row::<sts::web::AssumeRoleWithWebIdentity>(),
     row::<sts::token::GetSessionToken>(),
     row::<sts::decode::DecodeAuthorizationMessage>(),
+    row::<sts::session::RevokeSession>(),
     row::<sts::anywhere::CreateSession>(),
     row::<sts::key_info::GetAccessKeyInfo>(),
     row::<iam::users::CreateUser>(),
@@ -271,7 +273,7 @@ pub static TABLE: &[Row] = &[
     row::<iam::policies::GetPolicy>(),
     row::<iam::policies::ListPolicies>(),
     row::<iam::policies::DeletePolicy>(),
-    row::<iam::policies::ListEntitiesForPolicy>(),
+    row::<iam::entities::ListEntitiesForPolicy>(),
     row::<iam::versions::CreatePolicyVersion>(),
     row::<iam::versions::GetPolicyVersion>(),
     row::<iam::versions::ListPolicyVersions>(),

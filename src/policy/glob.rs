@@ -64,7 +64,9 @@ fn character(text: &[u8], at: usize) -> usize {
 /// run inside a part is tried again only until the part ends.
 pub(super) fn fits(pattern: &[Token], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
-    let (mut run, mut run_of_part): (Option<(usize, usize)>, Option<(usize, usize)>) = (None, None);
+    // Where to go on after a run, and from which place of the text it was tried last.
+    let mut run: Option<(usize, usize)> = None;
+    let mut run_of_part = run;
     loop {
         match pattern.get(p) {
             None if t == text.len() => return true,

@@ -3,8 +3,8 @@
 //! Session tokens hold everything of a session, so what ends one early must be kept: until it would
 //! have ended by itself.
 
-use super::Result;
 use super::records::{Document, Records, Rows};
+use super::{Result, one};
 use crate::clock::Time;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
@@ -62,6 +62,12 @@ impl Rows<'_> {
             &[(&session.id).into(), (&session.account).into(), session.expires.0.into()],
         )?;
         Ok(())
+    }
+
+    /// Whether any ended session would have ended by itself before `now`.
+    pub fn has_revoked_sessions(&mut self, now: Time) -> Result<bool> {
+        let sql = "SELECT 1 FROM revoked_session WHERE expires < ?1 LIMIT 1";
+        Ok(one(self.tx(), sql, &[now.0.into()], |row| row.int(0))?.is_some())
     }
 
     /// Forgets ended sessions that would have ended by themselves before `now`; answers how many.

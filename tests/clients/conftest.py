@@ -200,13 +200,16 @@ class Appliance:
         finally:
             connection.close()
 
-    def rest(self, method, path, body=None, *, signing="secretsmanager", region=None):
+    def rest(
+        self, method, path, body=None, *, signing="secretsmanager", region=None, credentials=None
+    ):
         """Signs and sends a REST request; `path` begins below `/v1` and is percent-encoded."""
         data = b"" if body is None else json.dumps(body).encode()
         path = f"/v1{path}"
         request = AWSRequest(method=method, url=self.endpoint + path, data=data)
         request.headers["Content-Type"] = "application/json"
-        SigV4Auth(self.credentials, signing, region or self.region).add_auth(request)
+        given = credentials or self.credentials
+        SigV4Auth(given, signing, region or self.region).add_auth(request)
         return self.post(data, dict(request.headers.items()), path=path, method=method)
 
     def raw(self, target, body, *, check=True, **signing):

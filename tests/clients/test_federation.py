@@ -362,7 +362,7 @@ def test_a_certificate_or_request_that_proves_nothing_is_refused(federated, anyw
         "of a name that is not trusted": (create_session(federated, wrong_name, wrong_key), 403),
         "expired": (create_session(federated, expired, expired_key), 403),
         "another key": (create_session(federated, certificate, strange_key), 403),
-        "an altered body": (create_session(federated, certificate, key, alter=b"{}"), 403),
+        "an altered body": (create_session(federated, certificate, key, alter=b"{ }"), 403),
         "signed long ago": (create_session(federated, certificate, key, when=late), 403),
         "another role": (create_session(federated, certificate, key, role="other"), 403),
         "a role that is gone": (create_session(federated, certificate, key, role="gone"), 403),

@@ -562,3 +562,21 @@ def test_why_a_request_was_refused_is_told_to_who_may_know(appliance, sts, user)
         assert code_ == "InvalidAuthorizationMessageException"
     allowed = appliance.raw("TrentService.ListKeys", {})
     assert "x-strongroom-authorization-message" not in allowed.headers
+
+
+def test_one_session_is_ended_from_the_next_request_on_and_no_other(appliance, sts, user):
+    ended, other = (temporary(sts.get_session_token()) for _ in range(2))
+    _, nobody = user()
+    path = f"/sts/sessions/{ended.access_key}"
+    assert form(appliance, caller_identity(), credentials=ended).status == 200
+    may_not = appliance.rest("DELETE", path, signing="sts", credentials=nobody)
+    assert (may_not.status, may_not.json["title"]) == (403, "AccessDenied")
+    assert appliance.rest("DELETE", path, signing="sts").status == 200
+    answer = form(appliance, caller_identity(), credentials=ended)
+    assert (answer.status, code(answer)[0]) == (403, "ExpiredToken")
+    answer = appliance.raw("TrentService.ListKeys", {}, credentials=ended)
+    assert (answer.status, answer.code) == (400, "ExpiredTokenException")
+    assert form(appliance, caller_identity(), credentials=other).status == 200
+    for foreign in ("ASIAAAAAAAABAAAAAAAA", appliance.credentials.access_key):
+        answer = appliance.rest("DELETE", f"/sts/sessions/{foreign}", signing="sts")
+        assert (answer.status, answer.json["title"]) == (400, "ValidationError")

@@ -255,8 +255,7 @@ impl Input for UpdateAccessKeyInput {
         check_named(checks, &self.naming);
         check_key_id(checks, &self.access_key_id);
         checks.required("status", &self.status);
-        let values = ["Active", "Inactive", "Expired"];
-        checks.one_of("status", self.status.as_deref(), &values);
+        checks.one_of("status", self.status.as_deref(), &[status(true), status(false)]);
     }
 }
 

@@ -184,6 +184,16 @@ impl<D: Entity> Of<D> {
         Self { arn, account, name: name.to_owned(), found: None }
     }
 
+    /// The same under another path and name.
+    pub(super) fn moved(&self, path: &str, name: &str) -> Self {
+        Self {
+            arn: arn(D::NOUN, &self.account, path, name),
+            account: self.account.clone(),
+            name: name.to_owned(),
+            found: self.found.clone(),
+        }
+    }
+
     /// It, or AWS's answer that there is none.
     pub(super) fn there(&self) -> Result<&Arc<D>> {
         self.found.as_ref().ok_or_else(|| D::missing(&self.name))

@@ -262,7 +262,7 @@ impl Operation for UpdateGroup {
             None => known.path.clone(),
         };
         // Who may give a group another name needs the right on the new name too.
-        call.allow("UpdateGroup", Of::<Group>::new(call, &new_path, &new_name))?;
+        call.allow("UpdateGroup", target.moved(&new_path, &new_name))?;
         call.commit(move |rows| {
             let mut group = again(rows, &*known)?;
             if !group.name.eq_ignore_ascii_case(&new_name) {

@@ -10,6 +10,7 @@ pub mod attach;
 pub mod boundary;
 pub mod details;
 mod documents;
+pub mod entities;
 mod entity;
 pub mod groups;
 pub mod inline;

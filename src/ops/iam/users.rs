@@ -352,7 +352,7 @@ impl Operation for UpdateUser {
             None => known.path.clone(),
         };
         // Who may give a user another name needs the right on the new name too.
-        call.allow("UpdateUser", Of::<User>::new(call, &new_path, &new_name))?;
+        call.allow("UpdateUser", target.moved(&new_path, &new_name))?;
         call.commit(move |rows| {
             let mut user = again(rows, &*known)?;
             if !user.name.eq_ignore_ascii_case(&new_name) {

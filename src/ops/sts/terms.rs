@@ -192,7 +192,7 @@ fn policies(
         ));
     }
     for (_, text) in &found {
-        document::parse(text, Kind::Identity).map_err(malformed)?;
+        document::parse(text, Kind::Session).map_err(malformed)?;
     }
     Ok(found)
 }

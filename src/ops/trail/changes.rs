@@ -93,7 +93,7 @@ fn change(line: &[u8], account: &str, held: &Held) -> Option<Change> {
     let named = record.request_parameters.and_then(|parameters| parameters.policy_name);
     // A key's policy is named as well, always `default`.
     let of_policy = held.name.is_none() || named.is_none() || named == held.name;
-    (ours && of_holder && of_policy && record.error_code.is_none()).then(|| Change {
+    (ours && of_holder && of_policy && record.error_code.is_none()).then_some(Change {
         event_id: record.event_id,
         event_name: record.event_name,
         event_time: record.event_time,

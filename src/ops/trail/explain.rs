@@ -17,6 +17,8 @@ use std::time::Duration;
 
 /// How long a look-up waits for records that were just written.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the record of a change may be on its way from the database to the log.
+const MOVING: Duration = Duration::from_millis(300);
 
 /// ExplainRequest.
 pub struct ExplainRequest;
@@ -54,14 +56,17 @@ impl Operation for ExplainRequest {
         _: Allowed<OwnAccount>,
         input: ExplainRequestInput,
     ) -> Result<Explanation> {
-        if let Some(index) = &call.index {
-            index.caught_up(PATIENCE).await;
-        }
         let id = shape::given(&input.request_id, "requestId")?.to_ascii_lowercase();
+        let (time, mut explanation) = match find(call, &id).await {
+            Err(error) if error.condition == Condition::NotFound => {
+                tokio::time::sleep(MOVING).await;
+                find(call, &id).await?
+            }
+            found => found?,
+        };
         let (account, region) = (call.caller.account.clone(), call.region.clone());
         let records = call.records.clone();
         search(call, move |index| {
-            let (time, mut explanation) = find(index, &account, &id)?;
             let held = records.read(|rows| {
                 let names = Names::of(rows, &account, &explanation.principal)?;
                 let held = explanation.decisions.iter().map(|decided| {
@@ -84,15 +89,22 @@ impl Operation for ExplainRequest {
 }
 
 /// The request's record, of this account or of nobody's.
-fn find(index: &Index, account: &str, id: &str) -> Result<(Time, Explanation)> {
-    let found = index.of_id(id)?.into_iter().find_map(|line| {
-        let event = Event::read(&line)?;
-        let ours = event.account.as_deref().is_none_or(|owner| owner == account);
-        let explanation = Explanation::of_record(&line).filter(|told| ours && told.is_of(id))?;
-        Some((event.time()?, explanation))
+async fn find(call: &Call, id: &str) -> Result<(Time, Explanation)> {
+    if let Some(index) = &call.index {
+        index.caught_up(PATIENCE).await;
+    }
+    let (account, id) = (call.caller.account.clone(), id.to_owned());
+    let found = search(call, move |index| {
+        let found = index.of_id(&id)?.into_iter().find_map(|line| {
+            let event = Event::read(&line)?;
+            let ours = event.account.as_deref().is_none_or(|owner| owner == account);
+            let told = Explanation::of_record(&line).filter(|told| ours && told.is_of(&id))?;
+            Some((event.time()?, told))
+        });
+        Ok(found)
     });
-    let text = format!("no request of the last 90 days has the id {id}");
-    found.ok_or_else(|| Error::new(Condition::NotFound, text))
+    let text = "no request of the last 90 days has this id";
+    found.await?.ok_or_else(|| Error::new(Condition::NotFound, text))
 }
 
 /// What a policy is now, and whether it was changed since.

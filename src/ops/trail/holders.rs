@@ -28,7 +28,7 @@ pub(super) struct Names {
     /// The ARN of the boundary.
     pub(super) boundary: Option<String>,
     /// Inline policies, each with the ARN of its holder.
-    inline: Vec<(String, Inline)>,
+    pub(super) inline: Vec<(String, Inline)>,
 }
 
 impl Names {

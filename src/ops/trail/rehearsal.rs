@@ -14,7 +14,7 @@ use crate::ops::error::{Condition, Error, Result};
 use crate::ops::scene::{Scene, tag};
 use crate::ops::{keys, secrets};
 use crate::policy::document::Kind;
-use crate::policy::{self, Caller, Facts, Policies, Values};
+use crate::policy::{self, Caller, Facts, Policies, PrincipalKind, Values};
 use crate::store::principals::Role;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
@@ -46,7 +46,14 @@ pub(super) struct Rehearsal<'a> {
 }
 
 /// A caller's standing today and under the proposal; none if the caller is gone.
-type Both = Option<(Arc<Standing>, Arc<Standing>)>;
+type Both = Option<Arc<Standings>>;
+
+struct Standings {
+    now: Arc<Standing>,
+    then: Arc<Standing>,
+    /// They have the same policies.
+    same: bool,
+}
 
 /// Callers and decisions that are remembered.
 const REMEMBERED: usize = 65_536;
@@ -71,10 +78,10 @@ impl<'a> Rehearsal<'a> {
         {
             return Ok(Judged::Untouched);
         }
-        let Some((now, then)) = self.standings(&recorded.caller)? else {
+        let Some(standings) = self.standings(&recorded.caller)? else {
             return Ok(Judged::Unknown("the caller is no longer there".to_owned()));
         };
-        if matches!(self.proposal, Proposal::Identity(_)) && same(&now, &then) {
+        if matches!(self.proposal, Proposal::Identity(_)) && standings.same {
             return Ok(Judged::Untouched);
         }
         let key = [
@@ -86,7 +93,8 @@ impl<'a> Rehearsal<'a> {
         if let Some(judged) = self.known.get(&key) {
             return Ok(judged.clone());
         }
-        let (judged, plain) = self.weigh(recorded, at, decided, [&now, &then])?;
+        let (judged, plain) =
+            self.weigh(recorded, at, decided, [&standings.now, &standings.then])?;
         if plain && self.known.len() < REMEMBERED {
             self.known.insert(key, judged.clone());
         }
@@ -131,7 +139,7 @@ impl<'a> Rehearsal<'a> {
         if let Some(missing) = heard.missing() {
             return Ok((Judged::Unknown(missing), false));
         }
-        let limited = recorded.caller.session.is_some() && decided.effect != "Allow";
+        let limited = of_role(&recorded.caller) && decided.effect != "Allow";
         if limited && now.is_some() && then.is_none() {
             let text = "the session's own policies are not on record".to_owned();
             return Ok((Judged::Unknown(text), !heard.asked.get()));
@@ -155,7 +163,8 @@ impl<'a> Rehearsal<'a> {
                     }
                     Proposal::Resource { .. } => now.clone(),
                 };
-                Some((now, then))
+                let same = same(&now, &then);
+                Some(Arc::new(Standings { now, then, same }))
             }
             Err(error) if error.condition == Condition::AccessDenied => None,
             Err(error) => return Err(error),
@@ -166,6 +175,12 @@ impl<'a> Rehearsal<'a> {
         self.standings.insert(id, both.clone());
         Ok(both)
     }
+}
+
+/// Whether it is the session of a role, which may have policies and tags of its own that are not on
+/// record.
+fn of_role(caller: &Caller) -> bool {
+    caller.kind == PrincipalKind::AssumedRole
 }
 
 /// Whether two standings have the same policies.
@@ -362,7 +377,7 @@ impl Facts for Listening<'_> {
         self.heard.asked.set(true);
         let value = self.scene.fact(key);
         if value.is_none() && !self.tells_of(key)
-            || key.starts_with("aws:principaltag/") && self.tagged()
+            || key.starts_with("aws:principaltag/") && of_role(&self.scene.call.caller)
         {
             self.heard.missing.borrow_mut().insert(key.to_owned());
         }
@@ -379,10 +394,5 @@ impl Listening<'_> {
             return !self.bare;
         }
         key.starts_with("aws:") && !of_request || matches!(self.bringing, Bringing::Input(_))
-    }
-
-    /// Whether the caller may have tags that are not on record: those of a session.
-    fn tagged(&self) -> bool {
-        self.scene.call.caller.session.is_some()
     }
 }
