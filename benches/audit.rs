@@ -109,7 +109,7 @@ fn main() {
     println!("a record has {} bytes", record(0).len());
     runtime.block_on(async {
         let log = Log::open(&dir.path().join("audit.jsonl"), Sync::Interval).expect("a log");
-        let tree = Tree::open(&dir.path().join("audit"), &log, None).expect("a tree");
+        let tree = Tree::open(&dir.path().join("audit"), &log, &[]).expect("a tree");
         let mut done = 0;
         while done < wanted {
             let (raw, raw_cpu) = bare(dir.path(), STEP / 10);
@@ -132,7 +132,7 @@ fn main() {
         drop(tree);
         let begin = Instant::now();
         let log = Log::open(&dir.path().join("audit.jsonl"), Sync::Interval).expect("a log");
-        let tree = Tree::open(&dir.path().join("audit"), &log, None).expect("a tree");
+        let tree = Tree::open(&dir.path().join("audit"), &log, &[]).expect("a tree");
         assert_eq!(tree.edge().size(), done);
         println!("opened again in {:.0} ms", begin.elapsed().as_secs_f64() * 1e3);
     });

@@ -25,7 +25,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
@@ -35,6 +35,8 @@ pub const CHECKPOINT: &str = "checkpoint";
 pub const PUBLIC_KEY: &str = "checkpoint.pub";
 /// How often one is made, if there is anything new.
 const PACE: Duration = Duration::from_secs(1);
+/// How often the database gets to know what was signed for.
+const NOTED: Duration = Duration::from_secs(60);
 
 /// A checkpoint that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,15 +108,16 @@ pub(super) struct Notary {
     clock: Arc<dyn Clock>,
     /// How many records are signed for.
     signed: watch::Sender<u64>,
-    /// Held while a checkpoint is made: one after the other.
-    busy: tokio::sync::Mutex<()>,
+    /// Held while a checkpoint is made: one after the other. When the database last got to know of
+    /// one.
+    noted: tokio::sync::Mutex<Option<Instant>>,
 }
 
 impl Notary {
     /// Of a tree of which `signed` records are signed for.
     pub(super) fn new(tree: Tree, signer: Signer, clock: Arc<dyn Clock>, signed: u64) -> Self {
-        let (signed, busy) = (watch::Sender::new(signed), tokio::sync::Mutex::default());
-        Self { tree, signer, clock, signed, busy }
+        let (signed, noted) = (watch::Sender::new(signed), tokio::sync::Mutex::default());
+        Self { tree, signer, clock, signed, noted }
     }
 
     /// How many records are signed for.
@@ -125,14 +128,34 @@ impl Notary {
     /// Signs for what is in the tree, if that is more than before.
     ///
     /// # Errors
-    /// The token's or the disk's.
-    pub(super) async fn sign(&self) -> Result<(), Error> {
-        let _one = self.busy.lock().await;
+    /// The token's, the disk's or the database's.
+    async fn sign(&self) -> Result<(), Error> {
+        let mut noted = self.noted.lock().await;
+        let Some(head) = self.signed_head(noted.is_some()).await? else { return Ok(()) };
+        if noted.is_none_or(|last| last.elapsed() >= NOTED) {
+            self.signer.note_head(head).await?;
+            *noted = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// The same at the end of a process; the database gets to know of it.
+    ///
+    /// # Errors
+    /// The token's, the disk's or the database's.
+    pub(super) async fn sign_last(&self) -> Result<(), Error> {
+        *self.noted.lock().await = None;
+        self.sign().await
+    }
+
+    /// Signs for what is in the tree; not for what is signed for already, unless nobody `noted` it.
+    async fn signed_head(&self, noted: bool) -> Result<Option<Head>, Error> {
         let tree = self.tree.clone();
         let edge = blocking(move || Ok(tree.edge())).await?;
         let size = edge.size();
-        if size <= self.signed() {
-            return Ok(());
+        let signed = self.signed();
+        if size == 0 || size < signed || size == signed && noted {
+            return Ok(None);
         }
         let (tree, unfinished) = (self.tree.clone(), edge.clone());
         blocking(move || tree.write_unfinished(&unfinished)).await?;
@@ -143,7 +166,7 @@ impl Notary {
         let path = self.tree.dir().join(CHECKPOINT);
         blocking(move || tiles::write(&path, note.as_bytes(), true)).await?;
         self.signed.send_replace(size);
-        Ok(())
+        Ok(Some(head))
     }
 }
 

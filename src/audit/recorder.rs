@@ -70,7 +70,9 @@ impl Recorder {
         let signer = Signer::open(lane, &records, random, (region, &options.dir)).await?;
         let key = signer.as_ref().map(Signer::key);
         let signed = key.map(|key| checkpoint::last(&options.dir, key)).transpose()?.flatten();
-        let tree = Tree::open(&options.dir, &log, signed)?;
+        let noted = signer.as_ref().and_then(Signer::noted);
+        let heads: Vec<_> = signed.into_iter().chain(noted).collect();
+        let tree = Tree::open(&options.dir, &log, &heads)?;
         let name = key.map_or(region, |key| key.name());
         let sinks = Sinks::start(&options.sink, (&log, &options.dir, name))?;
         let progress = outbox::start(records, log.clone()).await?;
@@ -120,7 +122,7 @@ impl Recorder {
             tokio::task::spawn_blocking(move || tree.seal(&log).and_then(|()| tree.settle()));
         sealed.await.map_err(|_| Error::signing("a thread panicked"))??;
         if let Some(notary) = &self.notary {
-            let signed = tokio::time::timeout(LAST, notary.sign()).await;
+            let signed = tokio::time::timeout(LAST, notary.sign_last()).await;
             if let Ok(Err(error)) = signed {
                 tracing::warn!(%error, "the last records have no checkpoint yet");
             }

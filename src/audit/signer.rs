@@ -8,11 +8,11 @@ use super::checkpoint::PUBLIC_KEY;
 use super::delegate::Delegate;
 use super::note::Verifier;
 use super::tiles;
-use super::tree::Tree;
+use super::tree::{Head, Tree};
 use crate::clock::{Random, random_bytes};
 use crate::custody::{self, lane::Lane};
 use crate::name::BackingKeyId;
-use crate::store::audit::Seal;
+use crate::store::audit::{Seal, SignedHead};
 use crate::store::records::Records;
 use std::path::Path;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ pub(super) struct Signer {
     public: Vec<u8>,
     key: Verifier,
     random: Arc<dyn Random>,
+    records: Records,
     /// The key that signs for a slow token.
     delegate: Mutex<Option<Delegate>>,
 }
@@ -61,13 +62,28 @@ impl Signer {
         let key = Verifier::new(&name, seal.scheme, &public);
         let key = key.ok_or_else(|| Error::signing("its public key in the database is damaged"))?;
         tiles::write(&dir.join(PUBLIC_KEY), format!("{key}\n").as_bytes(), true)?;
-        let (lane, random, delegate) = (lane.clone(), source.clone(), Mutex::default());
-        Ok(Some(Self { lane, seal, public, key, random, delegate }))
+        let (lane, random, records) = (lane.clone(), source.clone(), records.clone());
+        let delegate = Mutex::default();
+        Ok(Some(Self { lane, seal, public, key, random, records, delegate }))
     }
 
     /// The key that checks its signatures, under the tree's name.
     pub(super) fn key(&self) -> &Verifier {
         &self.key
+    }
+
+    /// What the database says was signed for when an earlier process last noted it: whoever can
+    /// change the log's files can't change that.
+    pub(super) fn noted(&self) -> Option<Head> {
+        let head = self.seal.head.as_ref()?;
+        let root = bytes(&head.root)?.try_into().ok()?;
+        Some(Head { size: head.size, root })
+    }
+
+    /// Notes in the database what was signed for.
+    pub(super) async fn note_head(&self, head: Head) -> Result<(), Error> {
+        let signed = SignedHead { size: head.size, root: hex(&head.root) };
+        put(&self.records, &Seal { head: Some(signed), ..self.seal.clone() }).await
     }
 
     /// The note of a checkpoint's text, at `now` (seconds since the epoch).
@@ -124,7 +140,7 @@ async fn renew(
     region: &str,
     dir: &Path,
 ) -> Result<Seal, Error> {
-    let seal = Seal { tree: tree_id(random)?, ..lost.clone() };
+    let seal = Seal { tree: tree_id(random)?, head: None, ..lost.clone() };
     let (lost, begun) = (origin(region, &lost.tree), origin(region, &seal.tree));
     let dir = dir.display();
     tracing::error!("the audit tree `{lost}` is gone from `{dir}`; another one begins, `{begun}`");
@@ -151,7 +167,7 @@ async fn make(
         return Ok(None);
     };
     let key = BackingKeyId(random_bytes(random).map_err(|_| Error::signing("no randomness"))?);
-    let mut seal = Seal { tree: tree_id(random)?, key, scheme, public: None };
+    let mut seal = Seal { tree: tree_id(random)?, key, scheme, public: None, head: None };
     put(records, &seal).await?;
     let public = lane.generate_signer(key, scheme).await.map_err(|e| token(&e))?;
     seal.public = Some(hex(&public));

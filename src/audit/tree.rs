@@ -107,32 +107,30 @@ impl Tree {
     }
 
     /// Opens the tree of a log, or begins one behind what the log holds already, and brings it up to
-    /// the log's end. `signed` is the last head that was signed.
+    /// the log's end. `signed` are heads that were signed.
     ///
     /// # Errors
     /// [`Error::Altered`] if log, files and signed head don't agree; [`Error::Missing`] if a file is
     /// gone; [`Error::Io`].
-    pub fn open(dir: &Path, log: &Log, signed: Option<Head>) -> Result<Self, Error> {
+    pub fn open(dir: &Path, log: &Log, signed: &[Head]) -> Result<Self, Error> {
         tiles::make_folder(dir).map_err(|e| Error::io(dir, &e))?;
         let mut state = State::load(dir, log)?;
-        let mut seen = (state.edge.size() == 0).then(|| state.edge.root());
-        if let Some(head) = signed.filter(|head| head.size < state.edge.size()) {
-            let tail = (state.edge.size() / TILE as u64, state.tail());
-            seen = Some(Reader::new(dir, tail).edge(head.size)?.root());
+        let reader = Reader::new(dir, (state.edge.size() / TILE as u64, state.tail()));
+        for head in signed.iter().filter(|head| head.size <= state.edge.size()) {
+            agree(log.path(), *head, reader.edge(head.size)?.root())?;
         }
         while state.offset < log.size() {
-            if signed.is_some_and(|head| head.size == state.edge.size()) {
-                seen = Some(state.edge.root());
-            }
             let record = state.next(log.path())?;
             state.push(&record, merkle::leaf(&record))?;
             state.write(dir)?;
-        }
-        if let Some(head) = signed {
-            if head.size == state.edge.size() {
-                seen = Some(state.edge.root());
+            for head in signed.iter().filter(|head| head.size == state.edge.size()) {
+                agree(log.path(), *head, state.edge.root())?;
             }
-            agree(log.path(), head, state.edge.size(), seen)?;
+        }
+        let lost = signed.iter().map(|head| head.size.saturating_sub(state.edge.size())).max();
+        if let Some(lost) = lost.filter(|lost| *lost > 0) {
+            let why = format!("its last {lost} records, which a checkpoint vouches for, are gone");
+            return Err(Error::altered(log.path(), &why));
         }
         state.renew_unfinished(dir)?;
         log.begin(state.edge.size());
@@ -229,13 +227,8 @@ fn unfinished_tiles(edge: &Edge) -> Vec<(PathBuf, &[Hash])> {
 }
 
 /// Refuses a log that does not agree with what was signed of it.
-fn agree(log: &Path, head: Head, size: u64, root: Option<Hash>) -> Result<(), Error> {
-    if head.size > size {
-        let lost = head.size - size;
-        let why = format!("its last {lost} records, which a checkpoint vouches for, are gone");
-        return Err(Error::altered(log, &why));
-    }
-    if root != Some(head.root) {
+fn agree(log: &Path, head: Head, root: Hash) -> Result<(), Error> {
+    if root != head.root {
         let why = format!("its first {} records are not those that were signed", head.size);
         return Err(Error::altered(log, &why));
     }
@@ -419,6 +412,8 @@ fn open(path: &Path) -> Result<File, Error> {
 pub(super) async fn keep_sealing(tree: Tree, log: Log) {
     let mut synced = log.synced();
     let mut failing = false;
+    // Some may have come before this.
+    synced.mark_changed();
     while synced.changed().await.is_ok() {
         tokio::time::sleep(PAUSE).await;
         let (sealing, from) = (tree.clone(), log.clone());

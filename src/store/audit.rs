@@ -16,6 +16,18 @@ pub struct Seal {
     pub scheme: SigningScheme,
     /// Its public half, in hexadecimal; none while the key is being made.
     pub public: Option<String>,
+    /// What it has signed for, as of a moment ago.
+    #[serde(default)]
+    pub head: Option<SignedHead>,
+}
+
+/// A size of the tree and its root then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedHead {
+    /// Records.
+    pub size: u64,
+    /// The root over them, in hexadecimal.
+    pub root: String,
 }
 
 impl Document for Seal {

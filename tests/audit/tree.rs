@@ -99,6 +99,17 @@ fn a_log_that_was_tampered_with_is_not_served_on() {
             "{what}: {said}"
         );
     }
+    // Without its checkpoint too: the database knows what was signed.
+    let note = text(&appliance, "audit/checkpoint");
+    fs::remove_file(appliance.path("audit/checkpoint")).expect("removed");
+    for (what, how) in cases {
+        let mut changed = whole.clone();
+        how(&mut changed);
+        fs::write(&log, changed).expect("written");
+        let said = appliance.refused();
+        assert!(said.contains(what), "{what}: {said}");
+    }
+    fs::write(appliance.path("audit/checkpoint"), note).expect("put back");
     fs::write(&log, &whole).expect("put back");
     let note = text(&appliance, "audit/checkpoint");
     fs::write(appliance.path("audit/checkpoint"), note.replace("time 2", "time 1"))
