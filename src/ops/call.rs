@@ -7,6 +7,7 @@ use super::error::{Condition, Error, Result};
 use super::scene::Scene;
 use super::shape::{self, Body, Checks, decode};
 use super::sts::decode::encoded;
+use super::verdict::Verdict;
 use super::{Access, Input, Operation, Row};
 use crate::audit::index::Index;
 use crate::audit::{self, Record, Recorder, Source};
@@ -19,8 +20,7 @@ use crate::json::Object;
 use crate::name::{Arn, Service, Uuid};
 use crate::policy::facts::NoFacts;
 use crate::policy::{
-    self, Caller, Decision, Facts, OfResource, Policies, Policy, PrincipalKind, Reason, Values,
-    Vouched,
+    self, Caller, Decision, Facts, OfResource, Policies, Policy, PrincipalKind, Values, Vouched,
 };
 use crate::store::records::{Records, Rows};
 use parking_lot::Mutex;
@@ -486,51 +486,6 @@ impl Call {
         let error = error.map(|e| ((self.code_of)(self.row, e.condition), e.message.as_ref()));
         let line = self.record(error)?;
         Ok(self.recorder.append_line(&line).await?)
-    }
-}
-
-/// What decided.
-pub(super) enum Verdict<'a> {
-    /// Policies.
-    Policy(Decision<'a>),
-    /// A grant, by its id.
-    Grant(String),
-}
-
-impl Verdict<'_> {
-    /// Why it refuses, in AWS's words, `{action}` standing for the action; none if it allows.
-    pub(super) fn refusal(&self) -> Option<String> {
-        match self {
-            Self::Grant(_) | Self::Policy(Decision::Allow(_)) => None,
-            Self::Policy(Decision::ExplicitDeny(Reason { source, .. })) => {
-                let article = if *source == policy::Source::Identity { "an" } else { "a" };
-                Some(format!("with an explicit deny in {article} {}", source.words()))
-            }
-            Self::Policy(Decision::ImplicitDeny(source)) => {
-                Some(format!("because no {} allows the {{action}} action", source.words()))
-            }
-        }
-    }
-
-    fn write(&self, object: &mut Object<'_>) {
-        let (effect, reason) = match self {
-            Self::Grant(id) => {
-                object.text("effect", "Allow").text("source", "grant").text("grant", id);
-                return;
-            }
-            Self::Policy(Decision::Allow(reason)) => ("Allow", reason),
-            Self::Policy(Decision::ExplicitDeny(reason)) => ("ExplicitDeny", reason),
-            Self::Policy(Decision::ImplicitDeny(source)) => {
-                object.text("effect", "ImplicitDeny").text("source", source.words());
-                return;
-            }
-        };
-        object.text("effect", effect).text("source", reason.source.words());
-        let Some(policy) = reason.policy else { return };
-        object.text("policy", &policy.name).raw("statement", &reason.statement.to_string());
-        if let Some(sid) = policy.sid(reason.statement) {
-            object.text("sid", sid);
-        }
     }
 }
 

@@ -17,6 +17,7 @@ pub mod shape;
 pub mod sts;
 pub mod trail;
 pub mod transcript;
+mod verdict;
 
 use crate::name::Service;
 use crate::policy::{Facts, Values};

@@ -41,6 +41,9 @@ impl Scene<'_> {
             "requestedregion" => Some(Values::one(&self.call.services.region)),
             "useragent" => Some(Values::one(&self.call.origin.user_agent)),
             // What a service does in the caller's name says so itself.
+            "resourceaccount" => {
+                Some(self.target.owner()).filter(|owner| !owner.is_empty()).map(Values::one)
+            }
             "viaawsservice" => {
                 let via = self.input.fact("aws:viaawsservice");
                 via.or_else(|| Some(Values::truth(false)))
