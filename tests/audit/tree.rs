@@ -77,7 +77,8 @@ fn a_log_that_was_tampered_with_is_not_served_on() {
     appliance.stop();
     let log = appliance.path("audit.jsonl");
     let whole = fs::read(&log).expect("a log");
-    let cases: [(&str, fn(&mut Vec<u8>)); 3] = [
+    type Harm = fn(&mut Vec<u8>);
+    let cases: [(&str, Harm); 3] = [
         ("not those that were signed", |bytes| {
             let at = bytes.len() - 100;
             bytes[at] ^= 1;

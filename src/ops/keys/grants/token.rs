@@ -62,7 +62,8 @@ mod tests {
         }
         let of_a_list =
             pages.token("111122223333/ListGrants/", &format!("{}/{}", made.key, made.id));
-        for bad in ["", "AAAA", &one[1..], &of_a_list] {
+        let cut: String = one.chars().skip(1).collect();
+        for bad in ["", "AAAA", &cut, &of_a_list] {
             let error = read(&pages, bad).expect_err(bad);
             assert_eq!(error.condition, Condition::InvalidGrantToken);
         }
