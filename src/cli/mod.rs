@@ -13,6 +13,7 @@ mod remote;
 mod role;
 mod seed;
 pub mod serve;
+mod session;
 mod user;
 
 use crate::custody::profile::Profile;
@@ -46,6 +47,8 @@ enum Command {
     User(user::User),
     /// Keep roles.
     Role(role::Role),
+    /// End sessions.
+    Session(session::Session),
     /// Add and list accounts, on a data directory that nobody serves.
     Account(account::Account),
 }
@@ -64,6 +67,7 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
         Command::Policy(policy) => policy.run(),
         Command::User(user) => user.run(),
         Command::Role(role) => role.run(),
+        Command::Session(session) => session.run(),
         Command::Account(account) => account.run(),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::body::Payload;
 use super::message::{Handler, Head, Incoming, Outgoing, Refusal};
-use super::{aws, codes, query, rest, xml};
+use super::{aws, codes, metrics, query, rest, xml};
 use crate::audit::{self, Record, Source};
 use crate::clock::{Time, quick_uuid};
 use crate::identity::federated::Introduced;
@@ -300,6 +300,10 @@ impl Handler for Door {
         match request.head.uri.path() {
             "/healthz" => answer(StatusCode::OK, "text/plain", Payload::Open(b"ok\n"[..].into())),
             "/readyz" => self.ready().await,
+            "/metrics" => {
+                let page = metrics::page(&self.services).into_bytes();
+                answer(StatusCode::OK, metrics::MEDIA_TYPE, Payload::Open(page.into()))
+            }
             ANYWHERE => self.anywhere(request, ANYWHERE).await,
             path => match path.strip_prefix(rest::PREFIX) {
                 Some(rest) if rest.starts_with('/') => self.rest(request, rest).await,

@@ -8,6 +8,7 @@ pub mod door;
 mod exchange;
 pub mod listen;
 pub mod message;
+mod metrics;
 mod openapi;
 pub mod options;
 mod plan;

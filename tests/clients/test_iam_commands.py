@@ -1,4 +1,4 @@
-"""`strongroom user`, `role`, `policy` and `account`."""
+"""`strongroom user`, `role`, `policy`, `session` and `account`."""
 
 import json
 import os
@@ -70,6 +70,19 @@ def test_users_are_kept(appliance, name):
     done(appliance, "user", "delete", name)
     missing = run(appliance, "user", "show", name)
     assert missing.returncode == 1 and "NoSuchEntity" in missing.stderr
+
+
+def test_a_session_is_ended_from_the_next_request_on(appliance):
+    given = appliance.client("sts").get_session_token()["Credentials"]
+    session = Credentials(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
+    kms = appliance.client("kms", credentials=session)
+    kms.list_keys()
+    done(appliance, "session", "end", session.access_key)
+    with pytest.raises(ClientError) as error:
+        kms.list_keys()
+    assert error.value.response["Error"]["Code"] == "ExpiredTokenException"
+    refused = run(appliance, "session", "end", "AKIAIOSFODNN7EXAMPLE")
+    assert refused.returncode == 1 and "is no temporary access key" in refused.stderr
 
 
 def test_roles_and_policies_are_kept(appliance, name, tmp_path):

@@ -29,6 +29,15 @@ def test_a_raw_request_reaches_an_operation_and_a_wrong_target_none(appliance):
     assert appliance.raw("TrentService.MakeCoffee", {}).code == "UnknownOperationException"
 
 
+def test_a_monitor_reads_numbers_without_a_signature(appliance):
+    answer = appliance.post(b"", {}, path="/metrics", method="GET")
+    assert answer.status == 200 and answer.headers["content-type"].startswith("text/plain")
+    lines = [line for line in answer.body.decode().splitlines() if not line.startswith("#")]
+    values = {name: int(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+    assert values["strongroom_audit_ready"] == values["strongroom_token_up"] == 1
+    assert values["strongroom_audit_records_total"] >= values["strongroom_audit_signed_records"]
+
+
 def test_an_altered_body_is_refused(appliance):
     _, headers = appliance.signed("TrentService.ListKeys", {})
     answer = appliance.post(b'{"Limit": 1}', headers)

@@ -1,0 +1,86 @@
+//! `/metrics`: what a monitor watches, in Prometheus's text format
+//! (<https://prometheus.io/docs/instrumenting/exposition_formats/>). Numbers alone: no name of a
+//! secret, a key or a caller is in it.
+
+use crate::ops::call::Services;
+
+/// The media type of the text.
+pub(super) const MEDIA_TYPE: &str = "text/plain; version=0.0.4";
+
+/// One family of samples under construction.
+struct Page(String);
+
+impl Page {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        self.0.push_str(&format!("# HELP strongroom_{name} {help}\n"));
+        self.0.push_str(&format!("# TYPE strongroom_{name} {kind}\n"));
+    }
+
+    fn sample(&mut self, name: &str, labels: &str, value: u64) {
+        self.0.push_str(&format!("strongroom_{name}{labels} {value}\n"));
+    }
+
+    fn one(&mut self, name: &str, kind: &str, help: &str, value: u64) {
+        self.family(name, kind, help);
+        self.sample(name, "", value);
+    }
+}
+
+/// The page as it is now. Asks no hardware and no disk.
+pub(super) fn page(services: &Services) -> String {
+    let mut page = Page(String::with_capacity(2048));
+    let audit = services.recorder.status();
+    let ready = services.recorder.ready().is_ok();
+    page.one("audit_ready", "gauge", "1 if records are taken.", u64::from(ready));
+    page.one("audit_records_total", "counter", "Records in the audit log.", audit.records);
+    let help = "Records that a signed checkpoint vouches for.";
+    page.one("audit_signed_records", "gauge", help, audit.signed);
+    sinks(&mut page, &audit.sinks);
+    let token = services.lane.health();
+    let up = u64::from(token.up);
+    page.one("token_up", "gauge", "1 if the token answered when last spoken to.", up);
+    let waiting = u64::try_from(token.waiting).unwrap_or(u64::MAX);
+    page.one("token_waiting_requests", "gauge", "Requests in the token's queue.", waiting);
+    page.one("token_logins_total", "counter", "Logins to the token.", token.epoch);
+    page.0
+}
+
+fn sinks(page: &mut Page, sinks: &[crate::audit::sink::Health]) {
+    type Value = fn(&crate::audit::sink::Health) -> u64;
+    let families: [(&str, &str, &str, Value); 3] = [
+        ("audit_sink_failing", "gauge", "1 if the last attempt failed.", |s| s.failing.into()),
+        ("audit_sink_records_total", "counter", "Records taken by the sink.", |s| s.taken),
+        ("audit_sink_dropped_total", "counter", "Records that the sink fell behind.", |s| {
+            s.dropped
+        }),
+    ];
+    for (name, kind, help, value) in families {
+        if !sinks.is_empty() {
+            page.family(name, kind, help);
+        }
+        for sink in sinks {
+            page.sample(name, &format!("{{sink=\"{}\"}}", escaped(&sink.name)), value(sink));
+        }
+    }
+}
+
+/// A label's value: backslash, quote and line feed are escaped.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::sink::Health;
+
+    #[test]
+    fn a_sink_s_name_can_not_break_the_line() {
+        let mut page = Page(String::new());
+        let name = "a\"b\\c\nd".to_owned();
+        sinks(&mut page, &[Health { name, failing: true, taken: 7, dropped: 2 }]);
+        assert!(page.0.contains("strongroom_audit_sink_failing{sink=\"a\\\"b\\\\c\\nd\"} 1\n"));
+        assert!(page.0.contains("_dropped_total{sink=\"a\\\"b\\\\c\\nd\"} 2\n"));
+        assert_eq!(page.0.lines().count(), 9);
+    }
+}
