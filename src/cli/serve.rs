@@ -54,9 +54,7 @@ fn announce(region: &str, addresses: &[(SocketAddr, bool)]) {
         let aws = format!("  aws --endpoint-url {endpoint} --region {region}");
         println!("{aws} secretsmanager create-secret --name demo --secret-string hunter2");
         println!("{aws} secretsmanager get-secret-value --secret-id demo");
-        println!(
-            "{aws} kms generate-data-key --key-id alias/aws/secretsmanager --key-spec AES_256"
-        );
+        println!("{aws} kms create-key --description demo");
     }
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         tracing::warn!(%error, "systemd could not be told");

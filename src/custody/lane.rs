@@ -88,6 +88,9 @@ pub struct Lane {
     signing: Arc<[SigningScheme]>,
     signs_slowly: bool,
     deadline: Duration,
+    /// Held by whoever makes a key. Modules are good at using keys on several sessions at once, not
+    /// at making them: SoftHSM 2.6.1 mixes up the templates.
+    making: Arc<tokio::sync::Mutex<()>>,
     /// Dropped after the queue and the token: the order of these fields matters.
     _threads: Arc<Threads>,
 }
@@ -140,6 +143,7 @@ impl Lane {
             signing,
             signs_slowly,
             deadline,
+            making: Arc::default(),
             _threads: Arc::new(threads),
         })
     }
@@ -183,7 +187,14 @@ impl Lane {
     /// # Errors
     /// As [`Lane::call`].
     pub async fn generate(&self, id: BackingKeyId, scheme: Scheme) -> Result<Evidence> {
+        let _alone = self.alone().await?;
         self.evidence(Request::Generate { id, scheme }).await
+    }
+
+    /// The turn of whoever makes a key.
+    async fn alone(&self) -> Result<tokio::sync::MutexGuard<'_, ()>> {
+        let turn = tokio::time::timeout(self.deadline, self.making.lock()).await;
+        turn.map_err(|_| Error::Timeout(self.token.info().label.clone()))
     }
 
     /// Brings in a key: [`Request::Import`].
@@ -196,6 +207,7 @@ impl Lane {
         scheme: Scheme,
         material: Key,
     ) -> Result<Evidence> {
+        let _alone = self.alone().await?;
         self.evidence(Request::Import { id, scheme, material }).await
     }
 
@@ -238,6 +250,7 @@ impl Lane {
         id: BackingKeyId,
         scheme: SigningScheme,
     ) -> Result<Vec<u8>> {
+        let _alone = self.alone().await?;
         match self.call(Request::GenerateSigner { id, scheme }).await? {
             Response::PublicKey(public) => Ok(public),
             _ => Err(self.confused()),

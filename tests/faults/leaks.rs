@@ -242,12 +242,13 @@ fn bad_input(appliance: &Appliance, planted: &mut Planted) -> Vec<(String, Vec<u
 /// Requests that fail because the token is away; answers what came back.
 fn outage(appliance: &Appliance, planted: &mut Planted) -> Vec<(String, Vec<u8>)> {
     let mut client = appliance.client();
+    let key = client.ask("kms:CreateKey", &json!({})).output()["KeyMetadata"]["KeyId"].clone();
     fs::rename(appliance.path("tokens"), appliance.path("away")).expect("moved");
     let text = planted.plant("SecretString without a token");
     let input = json!({"SecretId": "leaks", "SecretString": text});
     let put = client.ask("secretsmanager:PutSecretValue", &input);
     let text = base64(planted.plant("Plaintext without a token").as_bytes());
-    let input = json!({"KeyId": "alias/aws/secretsmanager", "Plaintext": text});
+    let input = json!({"KeyId": key, "Plaintext": text});
     let encrypt = client.ask("kms:Encrypt", &input);
     let ready = client.look("/readyz");
     fs::rename(appliance.path("away"), appliance.path("tokens")).expect("moved back");

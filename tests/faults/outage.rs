@@ -34,6 +34,7 @@ fn new_key(client: &mut Client) -> String {
 #[test]
 fn a_token_that_is_gone_at_the_start_is_named() {
     let mut appliance = Appliance::start();
+    let key = new_key(&mut appliance.client());
     appliance.stop();
     fs::rename(appliance.path("tokens"), appliance.path("away")).expect("moved");
     let said = appliance.refused();
@@ -43,7 +44,7 @@ fn a_token_that_is_gone_at_the_start_is_named() {
     fs::rename(appliance.path("away"), appliance.path("tokens")).expect("moved back");
     appliance.resume();
     let mut client = appliance.client();
-    assert_eq!(encrypt(&mut client, "alias/aws/secretsmanager").status, 200);
+    assert_eq!(encrypt(&mut client, &key).status, 200);
 }
 
 #[test]
@@ -102,6 +103,7 @@ fn a_token_that_goes_away_in_flight_is_missed_and_found_again_without_a_restart(
 fn a_backing_key_deleted_behind_our_back_is_an_alarm_and_no_reason_to_act() {
     let mut appliance = Appliance::start();
     let mut client = appliance.client();
+    let other = new_key(&mut client);
     let before = appliance.token_objects();
     let key = new_key(&mut client);
     let made = appliance.token_objects();
@@ -124,7 +126,7 @@ fn a_backing_key_deleted_behind_our_back_is_an_alarm_and_no_reason_to_act() {
             (400, "KMSInvalidStateException"),
             "{round}"
         );
-        assert_eq!(encrypt(&mut client, "alias/aws/secretsmanager").status, 200, "{round}");
+        assert_eq!(encrypt(&mut client, &other).status, 200, "{round}");
         let described = client.ask("kms:DescribeKey", &json!({"KeyId": key})).output();
         assert_eq!(described["KeyMetadata"]["KeyState"], "Enabled", "{round}: the row stands");
         assert_eq!(appliance.token_objects(), before, "{round}: it is not made anew");
@@ -242,6 +244,7 @@ fn a_full_disk_fails_requests_closed_and_service_returns_with_room() {
     let inside = inside.join(dir.strip_prefix("/").expect("absolute"));
     let mut client = appliance.client();
     create(&mut client, "before", "hunter2").output();
+    let key = new_key(&mut client);
     let mut agents = Vec::new();
     // What an administrator will delete in order to make room.
     fs::write(inside.join("room"), vec![0; 7 << 20]).expect("written");
@@ -253,7 +256,7 @@ fn a_full_disk_fails_requests_closed_and_service_returns_with_room() {
         client.agent = format!("full-{n}");
         let reply = match n % 4 {
             0 => read(&mut client, "before"),
-            1 => encrypt(&mut client, "alias/aws/secretsmanager"),
+            1 => encrypt(&mut client, &key),
             2 => create(&mut client, &format!("small/{n}"), "hunter2"),
             _ => client.ask("kms:CreateKey", &json!({})),
         };
@@ -270,7 +273,7 @@ fn a_full_disk_fails_requests_closed_and_service_returns_with_room() {
     }
     for (what, reply) in [
         ("read", read(&mut client, "before")),
-        ("encrypt", encrypt(&mut client, "alias/aws/secretsmanager")),
+        ("encrypt", encrypt(&mut client, &key)),
         ("create", create(&mut client, "last", "hunter2")),
     ] {
         assert_eq!(reply.status, 500, "{what}: no record, no answer: {}", reply.text());
@@ -323,6 +326,7 @@ fn an_audit_log_that_takes_no_more_fails_requests_closed_until_it_does() {
     appliance.resume();
     let mut client = appliance.client();
     assert_eq!(read(&mut client, "kept").status, 200);
+    let key = new_key(&mut client);
 
     let mut agents = Vec::new();
     for (round, slack) in [0, 100, 2000].into_iter().enumerate() {
@@ -335,7 +339,7 @@ fn an_audit_log_that_takes_no_more_fails_requests_closed_until_it_does() {
             let reply = match n % 3 {
                 0 => create(&mut client, &name, "hunter2"),
                 1 => read(&mut client, "kept"),
-                _ => encrypt(&mut client, "alias/aws/secretsmanager"),
+                _ => encrypt(&mut client, &key),
             };
             if reply.status == 200 {
                 agents.push(client.agent.clone());

@@ -16,6 +16,7 @@ use crate::store::keys::{Backing, Intent, IntentKind, RotationType};
 use crate::store::records::Rows;
 use aws_lc_rs::{digest, hmac};
 use std::collections::HashSet;
+use std::time::Duration;
 
 /// How old an intent to make a key must be before the key counts as abandoned, milliseconds: well
 /// beyond the longest deadline of a token's lane and any wait for the database.
@@ -37,15 +38,21 @@ pub async fn make_backing_key(
     services: &Services,
     rotation: Option<RotationType>,
 ) -> Result<Backing> {
-    match generate(services, rotation).await {
-        // SoftHSM 2.6.1 fails about one of several hundred generations (CKR_GENERAL_ERROR) when
-        // several sessions make keys at once; the next one succeeds.
-        Err(error) if error.condition == Condition::KeyUnavailable => {
-            generate(services, rotation).await
+    for pause in PAUSES {
+        match generate(services, rotation).await {
+            Err(error) if error.condition == Condition::KeyUnavailable => {
+                tokio::time::sleep(pause).await;
+            }
+            settled => return settled,
         }
-        settled => settled,
     }
+    generate(services, rotation).await
 }
+
+/// How long is waited before a key is made once more. SoftHSM 2.6.1 fails some generations
+/// (CKR_GENERAL_ERROR) while other sessions make or use keys; a later one succeeds.
+const PAUSES: [Duration; 3] =
+    [Duration::from_millis(10), Duration::from_millis(50), Duration::from_millis(200)];
 
 async fn generate(services: &Services, rotation: Option<RotationType>) -> Result<Backing> {
     let id = BackingKeyId(random_bytes(&*services.world.random)?);
