@@ -150,17 +150,10 @@ impl Tree {
             if waiting.is_empty() {
                 return state.settle(&self.0.dir, SETTLE);
             }
-            for leaf in waiting {
-                let record = state.next(log.path())?;
-                if merkle::leaf(&record) != leaf {
-                    let index = state.edge.size();
-                    state.rewind(log.path())?;
-                    let why = format!("record {index} was changed after it was written");
-                    return Err(Error::altered(log.path(), &why));
-                }
-                state.push(&record, leaf)?;
-                log.sealed(1);
-            }
+            let (taken, outcome) = state.take(&waiting, log.path());
+            // Once for all: requests wait for this lock.
+            log.sealed(taken);
+            outcome?;
         }
     }
 
@@ -297,6 +290,26 @@ impl State {
         }
         self.rewind(log)?;
         Err(Error::altered(log, "it is shorter than it was"))
+    }
+
+    /// Takes the next records, which must have these leaf hashes, into the tree; answers how many it
+    /// has taken.
+    fn take(&mut self, leaves: &[Hash], log: &Path) -> (usize, Result<(), Error>) {
+        for (taken, leaf) in leaves.iter().enumerate() {
+            let outcome = self.next(log).and_then(|record| {
+                if merkle::leaf(&record) == *leaf {
+                    return self.push(&record, *leaf);
+                }
+                self.rewind(log)?;
+                let index = self.edge.size();
+                let why = format!("record {index} was changed after it was written");
+                Err(Error::altered(log, &why))
+            });
+            if outcome.is_err() {
+                return (taken, outcome);
+            }
+        }
+        (leaves.len(), Ok(()))
     }
 
     /// Takes a record that was just read into the tree.
