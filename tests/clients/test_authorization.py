@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 from conftest import Appliance
 from inputs import good_input, meaningful
 from operations import OPERATIONS, target_of
+from test_iam_commands import done, told
 from test_operations import FIRST, records
 
 # Operations whose IAM action has another name, and what they need besides.
@@ -301,3 +302,54 @@ def test_the_record_names_the_statement_that_decided(appliance, iam, person):
         "statement": 1,
         "sid": "Secrets",
     }
+
+
+def test_across_accounts_both_sides_must_allow(own_appliance):
+    appliance = own_appliance()
+    config = appliance.directory / "appliance" / "strongroom.toml"
+    appliance.stop()
+    tenant = told(done(appliance, "account", "add", "--config", config, "--account",
+                       "111122223333", online=False))
+    appliance.start()
+    kms, iam = appliance.client("kms"), appliance.client("iam")
+    key = kms.create_key()["KeyMetadata"]["Arn"]
+    secret = make_secret(appliance, KmsKeyId=key)["ARN"]
+    theirs = appliance.client("secretsmanager", credentials=tenant)
+    message = refused(theirs.get_secret_value, SecretId=secret)
+    assert "because no resource-based policy allows" in message
+    other = {"AWS": "arn:aws:iam::111122223333:root"}
+    appliance.client("secretsmanager").put_resource_policy(
+        SecretId=secret,
+        ResourcePolicy=document(statement(action="secretsmanager:GetSecretValue", Principal=other)),
+    )
+    # The secret is theirs to read now, its key is not yet.
+    assert "Access to KMS is not allowed" in refused(theirs.get_secret_value, SecretId=secret)
+    own = {"AWS": f"arn:aws:iam::{appliance.account_id}:root"}
+    kms.put_key_policy(
+        KeyId=key,
+        Policy=document(
+            statement(action="kms:*", Principal=own),
+            statement(action="kms:Decrypt", Principal=other),
+        ),
+    )
+    assert theirs.get_secret_value(SecretId=secret)["SecretString"] == "x"
+    # And on their side: an identity policy that does not reach over stops it.
+    person = appliance.client("iam", credentials=tenant)
+    person.create_user(UserName="app")
+    made = person.create_access_key(UserName="app")["AccessKey"]
+    app = Credentials(made["AccessKeyId"], made["SecretAccessKey"])
+    reader = appliance.client("secretsmanager", credentials=app)
+    assert "because no identity-based policy allows" in refused(
+        reader.get_secret_value, SecretId=secret
+    )
+    # A role that trusts them.
+    trust = {"Effect": "Allow", "Principal": other, "Action": "sts:AssumeRole"}
+    role = iam.create_role(RoleName="guest", AssumeRolePolicyDocument=document(trust))["Role"]["Arn"]
+    iam.put_role_policy(RoleName="guest", PolicyName="p",
+                        PolicyDocument=document(statement(action="kms:ListKeys")))
+    sts = appliance.client("sts", credentials=tenant)
+    given = sts.assume_role(RoleArn=role, RoleSessionName="visit")["Credentials"]
+    session = Credentials(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
+    visitor = appliance.client("kms", credentials=session)
+    assert key in [entry["KeyArn"] for entry in visitor.list_keys()["Keys"]]
+    refused(visitor.describe_key, KeyId=key)
