@@ -9,7 +9,7 @@
 //! — strongroom/<region>/<tree> <signature>
 //! ```
 //!
-//! A token that is slow to sign has keys sign for it, which it certifies ([`super::delegate`]).
+//! A token that is slow to sign has keys sign for it, which it certifies (`delegate`).
 //!
 //! No request waits for one. While the token is away they lag; when it is back the next one covers
 //! everything.

@@ -6,7 +6,7 @@ use crate::secret::{Key, Secret};
 use crate::store::identity::{AccessKey, Principal};
 
 /// The label of the key that access-key secrets are sealed under; see
-/// [`envelope::store_key::StoreKey::derive`].
+/// [`StoreKey::derive`](super::store_key::StoreKey::derive).
 pub const SEALING: &str = "strongroom access key secrets v1";
 
 /// AWS's alphabet for the ids of access keys and principals.

@@ -224,7 +224,7 @@ impl Call {
     }
 
     /// An operation that the appliance does by itself, as the account; the audit log names the
-    /// service as its source, as for an [`Event`].
+    /// service as its source, as for an [`Event`](super::event::Event).
     ///
     /// # Errors
     /// If there is no such operation, or no randomness.

@@ -22,7 +22,7 @@ pub struct Event {
 }
 
 impl Services {
-    /// Changes the store for the appliance itself. As with [`Call::commit`] the audit record of the
+    /// Changes the store for the appliance itself. As with [`Call::commit`](super::call::Call::commit) the audit record of the
     /// change commits with it.
     ///
     /// # Errors

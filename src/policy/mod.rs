@@ -1,6 +1,6 @@
 //! May they: pure functions, no I/O, no clock.
 //!
-//! [`document`] reads a policy, [`Policy`] is what is made of it once, [`decide`] asks all policies
+//! [`document`] reads a policy, [`Policy`] is what is made of it once, [`decide()`] asks all policies
 //! that speak to a request. Explicit denials win; nothing but [`Decision::Allow`] lets a request pass.
 
 pub mod caller;
