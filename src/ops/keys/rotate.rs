@@ -6,7 +6,7 @@
 
 use super::material::{adopt, discard, event, make_backing_key};
 use super::state::KeyIdInput;
-use super::{KeyTarget, change, check_key_id, facts, locate_key, usable};
+use super::{KeyTarget, change, check_key_id, facts, locate_key, locate_own, usable};
 use crate::clock::Time;
 use crate::name::{BackingKeyId, Service, key_arn};
 use crate::ops::call::{Allowed, Call, Services};
@@ -65,7 +65,7 @@ impl Operation for EnableKeyRotation {
     type Output = Empty;
 
     async fn locate(call: &Call, input: &EnableKeyRotationInput) -> Result<KeyTarget> {
-        locate_key(call, given(&input.key_id, "keyId")?)
+        locate_own(call, given(&input.key_id, "keyId")?)
     }
 
     async fn run(
@@ -107,7 +107,7 @@ impl Operation for DisableKeyRotation {
     type Output = Empty;
 
     async fn locate(call: &Call, input: &KeyIdInput) -> Result<KeyTarget> {
-        locate_key(call, input.key_id()?)
+        locate_own(call, input.key_id()?)
     }
 
     async fn run(call: &Call, target: Allowed<KeyTarget>, _: KeyIdInput) -> Result<Empty> {
@@ -189,7 +189,7 @@ impl Operation for RotateKeyOnDemand {
     type Output = RotateKeyOnDemandOutput;
 
     async fn locate(call: &Call, input: &KeyIdInput) -> Result<KeyTarget> {
-        locate_key(call, input.key_id()?)
+        locate_own(call, input.key_id()?)
     }
 
     async fn run(

@@ -1,6 +1,6 @@
 //! EnableKey, DisableKey, ScheduleKeyDeletion, CancelKeyDeletion.
 
-use super::{KeyTarget, change, check_key_id, facts, locate_key, not_pending};
+use super::{KeyTarget, change, check_key_id, facts, locate_own, not_pending};
 use crate::name::Service;
 use crate::ops::call::{Allowed, Call};
 use crate::ops::error::{Condition, Error, Result};
@@ -47,7 +47,7 @@ impl Operation for EnableKey {
     type Output = Empty;
 
     async fn locate(call: &Call, input: &KeyIdInput) -> Result<KeyTarget> {
-        locate_key(call, given(&input.key_id, "keyId")?)
+        locate_own(call, given(&input.key_id, "keyId")?)
     }
 
     async fn run(call: &Call, target: Allowed<KeyTarget>, _: KeyIdInput) -> Result<Empty> {
@@ -69,7 +69,7 @@ impl Operation for DisableKey {
     type Output = Empty;
 
     async fn locate(call: &Call, input: &KeyIdInput) -> Result<KeyTarget> {
-        locate_key(call, given(&input.key_id, "keyId")?)
+        locate_own(call, given(&input.key_id, "keyId")?)
     }
 
     async fn run(call: &Call, target: Allowed<KeyTarget>, _: KeyIdInput) -> Result<Empty> {
@@ -131,7 +131,7 @@ impl Operation for ScheduleKeyDeletion {
     type Output = ScheduleKeyDeletionOutput;
 
     async fn locate(call: &Call, input: &ScheduleKeyDeletionInput) -> Result<KeyTarget> {
-        locate_key(call, given(&input.key_id, "keyId")?)
+        locate_own(call, given(&input.key_id, "keyId")?)
     }
 
     async fn run(
@@ -179,7 +179,7 @@ impl Operation for CancelKeyDeletion {
     type Output = CancelKeyDeletionOutput;
 
     async fn locate(call: &Call, input: &KeyIdInput) -> Result<KeyTarget> {
-        locate_key(call, given(&input.key_id, "keyId")?)
+        locate_own(call, given(&input.key_id, "keyId")?)
     }
 
     async fn run(

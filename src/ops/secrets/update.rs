@@ -44,7 +44,7 @@ impl Input for UpdateSecretInput {
     fn fact(&self, key: &str) -> Option<Values<'_>> {
         facts::secret_id(key, self.secret_id.as_ref())
             .or_else(|| facts::text(key, "secretsmanager:description", self.description.as_ref()))
-            .or_else(|| facts::kms_key(key, self.kms_key_id.as_ref()))
+            .or_else(|| facts::kms_key_id(key, self.kms_key_id.as_ref()))
     }
 }
 
@@ -71,7 +71,9 @@ impl Operation for UpdateSecret {
     async fn locate(call: &Call, input: &UpdateSecretInput) -> Result<SecretTarget> {
         token(input.client_request_token.as_ref())?;
         seal::refuse_managed(input.kind.as_deref())?;
-        locate(call, given(&input.secret_id, "secretId")?)
+        let target = locate(call, given(&input.secret_id, "secretId")?)?;
+        let kms_key = seal::named_key_arn(call, &target.owner, input.kms_key_id.as_deref())?;
+        Ok(SecretTarget { kms_key, ..target })
     }
 
     async fn run(
