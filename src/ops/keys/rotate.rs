@@ -201,7 +201,9 @@ impl Operation for RotateKeyOnDemand {
         let (arn, now) = (target.arn_of_key(&key), call.now);
         may_rotate(&key, &arn, now)?;
         let new = make_backing_key(&call.services, Some(RotationType::OnDemand)).await?;
-        let (made, shown) = (new.id, arn.clone());
+        let made = new.id;
+        let output = RotateKeyOnDemandOutput { key_id: arn.clone() };
+        call.answering(&output)?;
         let committed = call
             .commit(move |rows| {
                 let mut key = current(rows, &key, &arn)?;
@@ -210,7 +212,7 @@ impl Operation for RotateKeyOnDemand {
             })
             .await;
         settle(&call.services, made, committed).await?;
-        Ok(RotateKeyOnDemandOutput { key_id: shown })
+        Ok(output)
     }
 }
 
