@@ -14,6 +14,8 @@ use std::fs;
 
 const ISSUER: &str = "https://issuer.example";
 const ACCOUNT: &str = "000000000000";
+/// A session's name, which is recorded: where it is found, a secret would have been found too.
+pub(super) const RECORDED: &str = "recorded-session-name";
 
 /// An issuer of tokens whose keys the appliance reads from a file.
 pub(super) struct Issuer(EcdsaKeyPair);
@@ -108,7 +110,7 @@ fn sessions(appliance: &Appliance, session: &Credentials, planted: &mut Planted)
     let role = [("RoleName", "leaks"), ("AssumeRolePolicyDocument", &*trust)];
     succeeded(client.form("iam", "CreateRole", &role));
     let arn = format!("arn:aws:iam::{ACCOUNT}:role/leaks");
-    let asked = [("RoleArn", &*arn), ("RoleSessionName", "leaks")];
+    let asked = [("RoleArn", &*arn), ("RoleSessionName", RECORDED)];
     let assumed = succeeded(client.form("sts", "AssumeRole", &asked));
     let assumed = temporary(&assumed, session, "AssumeRole", planted);
     planted.add("signature with a session", signature(&client.authorization));
@@ -128,7 +130,7 @@ fn sessions(appliance: &Appliance, session: &Credentials, planted: &mut Planted)
     }
     let mut stranger = Client::new(&appliance.address, &unknown);
     let told = succeeded(stranger.look(&url));
-    assert!(told.contains("assumed-role/leaks/leaks"), "{told}");
+    assert!(told.contains(&format!("assumed-role/leaks/{RECORDED}")), "{told}");
     let mut errors: Errors =
         urls.iter().map(|url| refused("a presigned URL", stranger.look(url))).collect();
     errors.push(refused("an unknown session token", stranger.ask("kms:ListKeys", &json!({}))));
