@@ -1,8 +1,9 @@
 //! The log file: appended by many, synced by one.
 //!
-//! An append is one write(2), of one record or of those that came together ([`gather`]). A short or failed one (a full disk) is cut off again, so the log holds
-//! whole lines only and none of a request that failed. The lock around it keeps the length known; it
-//! is held for a copy into the page cache, never for the disk.
+//! An append is one write(2), of one record or of those that came together ([`gather`]). A short or
+//! failed one (a full disk) is cut off again, so the log holds whole lines only and none of a request
+//! that failed. The lock around it keeps the length known; it is held for a copy into the page cache,
+//! never for the disk.
 //!
 //! The log is the journal of the tree ([`super::tree`]): what a record hashes to is noted while the
 //! record is still in memory, and what is read back from the file later must hash to the same.
