@@ -6,12 +6,14 @@
 use super::event::{Event, Kind, Start, name_in, start_of};
 use super::{Place, Query};
 use std::collections::HashMap;
-use std::fmt::Write as _;
+
+/// Account, kind and value: what a list is of.
+pub(super) type Key<'a> = (&'a str, u8, &'a str);
 
 /// Records by what they are found by.
 #[derive(Default)]
 pub(super) struct Fresh {
-    /// By account, kind and value, with a space between.
+    /// By account, kind (a character of its number) and value.
     lists: HashMap<String, Vec<Place>>,
     ids: Vec<Id>,
     key: String,
@@ -50,8 +52,9 @@ impl Fresh {
 
     fn push(&mut self, (account, kind, value): (&str, Kind, &str), place: Place) {
         self.key.clear();
-        // Writing to a text does not fail.
-        let _ = write!(self.key, "{account} {} {value}", kind as u8);
+        self.key.push_str(account);
+        self.key.push(char::from(kind as u8));
+        self.key.push_str(value);
         match self.lists.get_mut(&self.key) {
             // Two resources of a record may be of one type.
             Some(list) if list.last() == Some(&place) => {}
@@ -61,7 +64,7 @@ impl Fresh {
     }
 
     /// Every list, sorted, and its places in the log's order.
-    pub(super) fn lists(&self) -> Vec<((&str, u8, &str), &[Place])> {
+    pub(super) fn lists(&self) -> Vec<(Key<'_>, &[Place])> {
         let lists = self.lists.iter();
         let mut lists: Vec<_> =
             lists.filter_map(|(key, list)| Some((parts(key)?, list.as_slice()))).collect();
@@ -76,7 +79,7 @@ impl Fresh {
 
     /// The places of what a query wants, in no order.
     pub(super) fn places(&self, query: &Query<'_>) -> Vec<Place> {
-        let before = format!("{} {} ", query.account, query.kind as u8);
+        let before = format!("{}{}", query.account, char::from(query.kind as u8));
         let wanted = |key: &str| {
             key.strip_prefix(&before).is_some_and(|value| {
                 value == query.value
@@ -94,8 +97,8 @@ impl Fresh {
     }
 }
 
-/// Account, kind and value of a list's key.
-fn parts(key: &str) -> Option<(&str, u8, &str)> {
-    let mut parts = key.splitn(3, ' ');
-    Some((parts.next()?, parts.next()?.parse().ok()?, parts.next()?))
+/// The parts of a list's key.
+fn parts(key: &str) -> Option<Key<'_>> {
+    let (account, rest) = key.split_at(key.find(|c: char| c.is_ascii_control())?);
+    Some((account, *rest.as_bytes().first()?, rest.get(1..)?))
 }

@@ -1,7 +1,7 @@
 //! The index's tables.
 
 use super::event::{Kind, name_in, start_of};
-use super::fresh::Fresh;
+use super::fresh::{Fresh, Key};
 use super::packed::{self, Packed};
 use super::{Error, KEPT, Place, Query};
 use crate::clock::Time;
@@ -126,7 +126,7 @@ fn add_lists(adding: &Connection, fresh: &Fresh) -> Result<(), Error> {
 }
 
 /// The id of a list, which may be a new one.
-fn list(adding: &Connection, (account, kind, value): (&str, u8, &str)) -> Result<i64, Error> {
+fn list(adding: &Connection, (account, kind, value): Key<'_>) -> Result<i64, Error> {
     let sql = "SELECT id FROM list WHERE account = ?1 AND kind = ?2 AND value = ?3";
     let mut finding = adding.prepare_cached(sql)?;
     let found = finding.query_row(params![account, kind, value], |row| row.get(0)).optional()?;
