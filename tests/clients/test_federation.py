@@ -457,3 +457,23 @@ def test_a_connection_loses_its_role_with_the_role(federated, iam, mutual, tmp_p
 def test_who_has_no_signature_and_asks_for_something_else_is_refused(federated):
     answer = form(federated.appliance, caller_identity(), sign=False)
     assert code(answer)[0] == "MissingAuthenticationToken"
+
+
+def test_requests_that_prove_nothing_can_not_fill_the_audit_log(federated):
+    """They had records of their own, whatever their rate, where the token was left out."""
+    (path,) = federated.appliance.directory.rglob("audit.jsonl")
+    size, count = path.stat().st_size, 1500
+    asked = {"Action": "AssumeRoleWithWebIdentity", "Version": "2011-06-15"}
+    body = urlencode({**asked, "RoleSessionName": "x" * 5000})
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    connection = http.client.HTTPConnection(federated.appliance.endpoint.removeprefix("http://"))
+    for _ in range(count):
+        connection.request("POST", "/", body=body, headers=headers)
+        answer = connection.getresponse()
+        assert (answer.status, b"ValidationError" in answer.read()) == (400, True)
+    connection.close()
+    with path.open("rb") as log:
+        log.seek(size)
+        lines = log.read().splitlines()
+    assert len(lines) < count
+    assert max(map(len, lines)) <= 4096
