@@ -528,7 +528,7 @@ async fn steps<O: Operation>(call: &Call, body: &[u8]) -> Result<Body> {
 }
 
 /// The condition keys that an input answers.
-struct Brought<'a, I>(&'a I);
+pub(super) struct Brought<'a, I>(pub(super) &'a I);
 
 impl<I: Input> Facts for Brought<'_, I> {
     fn fact(&self, key: &str) -> Option<Values<'_>> {

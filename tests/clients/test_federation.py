@@ -250,6 +250,24 @@ def test_a_form_without_role_or_token_says_what_is_missing(federated):
         assert code(answer)[0] == "ValidationError" and missing in code(answer)[1]
 
 
+def test_a_role_that_can_be_none_is_named_in_the_refusal(federated, unsigned):
+    for role_arn in ("x" * 30, "arn:aws:iam::elsewhere:role/x", "arn:aws:iam::000000000000:user/x"):
+        asked = {"RoleArn": role_arn, "RoleSessionName": "pod"}
+        asked["WebIdentityToken"] = federated.issuer.token()
+        refused = error_of(unsigned.assume_role_with_web_identity, **asked)
+        assert refused == ("ValidationError", f"{role_arn} is invalid")
+
+
+def test_tags_may_be_bound_to_the_sessions_name(federated, web_role, unsigned):
+    actions = ("sts:AssumeRoleWithWebIdentity", "sts:TagSession")
+    trusted = web_trust(federated, actions, StringEquals={"sts:RoleSessionName": "pod"})
+    claims = {"https://aws.amazon.com/tags": {"principal_tags": {"team": ["blue"]}}}
+    asked = {"RoleArn": web_role(trusted), "WebIdentityToken": federated.issuer.token(**claims)}
+    unsigned.assume_role_with_web_identity(RoleSessionName="pod", **asked)
+    refused = error_of(unsigned.assume_role_with_web_identity, RoleSessionName="other", **asked)
+    assert refused[0] == "AccessDenied"
+
+
 def test_the_issuers_tags_and_source_identity_need_their_rights_and_come_along(
     federated, iam, web_role, unsigned, name
 ):

@@ -470,7 +470,9 @@ def test_a_duration_is_bounded_by_the_role(appliance, role, sts, account):
         ({"Tags": [{"Key": f"k{n}", "Value": "v"} for n in range(51)]}, "ValidationError"),
         ({"Tags": [{"Key": f"k{n}", "Value": "v" * 256} for n in range(50)]}, "PackedPolicyTooLarge"),
         ({"TransitiveTagKeys": ["nothing"]}, "ValidationError"),
+        ({"RoleArn": "arn:aws:iam::elsewhere:role/x"}, "ValidationError"),
         ({"SerialNumber": "arn:aws:iam::000000000000:mfa/x", "TokenCode": "123456"}, "AccessDenied"),
+        ({"TokenCode": "1234567"}, "ValidationError"),
     ],
 )
 def test_what_a_session_can_not_have_is_refused(appliance, role, account, given, expected):
