@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -28,6 +29,7 @@ ISSUER = "https://oidc.example.com/id/CAFE"
 PROVIDER = "oidc.example.com/id/CAFE"
 ANCHOR = "11111111-2222-4333-8444-555555555555"
 PROFILE = "66666666-7777-4888-9999-aaaaaaaaaaaa"
+REVOKING = "bbbbbbbb-cccc-4ddd-8eee-ffffffffffff"
 
 
 class Federated(NamedTuple):
@@ -38,6 +40,17 @@ class Federated(NamedTuple):
     authority: Authority
     tls_port: int
     ca: Path
+    revoking: Authority
+    below: Authority
+
+    def publish(self):
+        """Writes the revocation lists of the second trust anchor, and has them read."""
+        lists = self.revoking.revocations() + self.below.revocations()
+        fresh = self.ca.with_name("crl.pem.new")
+        fresh.write_text(lists)
+        fresh.rename(self.ca.with_name("crl.pem"))
+        if self.appliance.process.poll() is None:
+            self.appliance.process.send_signal(signal.SIGHUP)
 
 
 def free_port():
@@ -60,7 +73,12 @@ def federated(tmp_path_factory):
     (directory / "server.pem").write_text(pem(certificate))
     (directory / "server.key").write_text(pem(key))
     (directory / "server.key").chmod(0o600)
+    revoking = Authority("Revoking CA")
+    below = Authority("Intermediate CA", parent=revoking)
+    (directory / "revoking.pem").write_text(pem(revoking.certificate))
     port, account = free_port(), appliance.account_id
+    running = Federated(appliance, issuer, authority, port, directory / "ca.pem", revoking, below)
+    running.publish()
     config = directory / "appliance" / "strongroom.toml"
     text = config.read_text()
     assert "[front]\n" in text
@@ -86,6 +104,13 @@ account = "{account}"
 name = "test"
 certificates = "{directory}/ca.pem"
 
+[[identity.trust_anchor]]
+id = "{REVOKING}"
+account = "{account}"
+name = "with revocation lists"
+certificates = "{directory}/revoking.pem"
+crl = "{directory}/crl.pem"
+
 [[identity.profile]]
 id = "{PROFILE}"
 account = "{account}"
@@ -98,10 +123,15 @@ trust_anchor = "{ANCHOR}"
 match = {{ "x509Subject/CN" = "web-*" }}
 role_arn = "arn:aws:iam::{account}:role/mutual"
 session_name = "{{x509Subject/CN}}"
+
+[[identity.client_certificate]]
+trust_anchor = "{REVOKING}"
+match = {{ "x509Subject/CN" = "web-*" }}
+role_arn = "arn:aws:iam::{account}:role/mutual"
 """
     config.write_text(text)
     appliance.start()
-    yield Federated(appliance, issuer, authority, port, directory / "ca.pem")
+    yield running
     appliance.stop()
 
 
@@ -397,6 +427,47 @@ def test_a_certificate_or_request_that_proves_nothing_is_refused(federated, anyw
         assert answer.headers["x-amzn-errortype"] == f"{expected}Exception", what
 
 
+def message(answer):
+    """Status and text of a refusal."""
+    return answer.status, answer.json.get("message")
+
+
+def eventually(ask, expected):
+    """Asks until the answer is the expected one; revocation lists are read on a signal."""
+    deadline = time.monotonic() + 20
+    while (answer := ask()) != expected and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert answer == expected
+
+
+def test_a_certificate_below_an_intermediate_counts_until_one_of_the_chain_is_revoked(federated, anywhere):
+    account = federated.appliance.account_id
+    anchor = f"arn:aws:rolesanywhere:us-east-1:{account}:trust-anchor/{REVOKING}"
+    chain = [federated.below.certificate]
+
+    def ask(certificate, key, **more):
+        more = {"chain": chain, **more}
+        return message(create_session(federated, certificate, key, trustAnchorArn=anchor, **more))
+
+    one, other = federated.below.issue("batch-1"), federated.below.issue("batch-2")
+    good = (201, None)
+    assert ask(*one) == ask(*other) == good
+    assert ask(*one, chain=())[0] == 403
+    assert ask(*one, chain=[Authority("Intermediate CA").certificate])[0] == 403
+    assert ask(*one, chain=chain * 6)[0] == 400
+    revoked = (403, "the certificate, or one that it depends on, has been revoked")
+    federated.below.revoke(one[0])
+    federated.publish()
+    eventually(lambda: ask(*one), revoked)
+    assert ask(*other) == good
+    federated.revoking.revoke(federated.below.certificate)
+    federated.publish()
+    eventually(lambda: ask(*other), revoked)
+    federated.revoking.revoked.clear()
+    federated.publish()
+    eventually(lambda: ask(*other), good)
+
+
 # ---- mutual TLS ----
 
 
@@ -460,6 +531,18 @@ def test_a_page_in_a_browser_can_not_use_the_browsers_certificate(federated, mut
     for header in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
         answer = over_tls(federated, tmp_path, certificate, key, **header)
         assert answer.code == "MissingAuthenticationTokenException"
+
+
+def test_a_revoked_certificate_makes_no_connection_a_session(federated, mutual, tmp_path):
+    certificate, key = federated.revoking.issue("web-1")
+    other, other_key = federated.revoking.issue("web-2")
+    ask = lambda *pair: over_tls(federated, tmp_path, *pair).status  # noqa: E731
+    assert ask(certificate, key) == ask(other, other_key) == 200
+    federated.revoking.revoke(certificate)
+    federated.publish()
+    eventually(lambda: ask(certificate, key), 400)
+    assert over_tls(federated, tmp_path, certificate, key).code == "MissingAuthenticationTokenException"
+    assert ask(other, other_key) == 200
 
 
 def test_a_connection_loses_its_role_with_the_role(federated, iam, mutual, tmp_path):
