@@ -581,7 +581,8 @@ mod options {
             &profile("role_arns = ['arn:aws:iam::111122223333:user/x']"),
             "no role of the account",
         );
-        refused(&profile("session_policy = '[]'"), "JSON object");
+        refused(&profile("session_policy = '[]'"), "`session_policy`: ");
+        refused(&profile("session_policy = '{}'"), "`session_policy`: ");
         refused(&profile("managed_policy_arns = ['x']"), "ARNs of policies");
         refused(&rule("", ""), "needs conditions");
         refused(&rule("'x509Subject/XX' = 'a'", ""), "needs conditions");
