@@ -165,6 +165,9 @@ impl Recover {
         })?;
         print(&format!("made an access key of {}, shown this once:", key.arn));
         tell(&key);
+        for id in &key.replaced {
+            print(&format!("its oldest, {id}, is gone: there may be two"));
+        }
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 """`strongroom user`, `role`, `policy`, `session` and `account`."""
 
+import copy
 import json
 import os
 import re
@@ -199,6 +200,19 @@ def test_a_root_has_its_account_to_itself_as_far_as_key_policies_let_it(own_appl
     }))["Role"]
     assert [k["AccessKeyId"] for k in iam.list_access_keys()["AccessKeyMetadata"]] == [root.access_key]
     assert appliance.client("iam", credentials=other).list_users()["Users"] == []
+    # By the AWS CLI: the model has no answer without a user's name, and a root has none.
+    by_root = copy.copy(appliance)
+    by_root.credentials = root
+    made = by_root.aws("iam", "create-access-key")
+    assert made.code == 0, made.err
+    assert set(made.out["AccessKey"]) == {"AccessKeyId", "SecretAccessKey", "Status", "CreateDate"}
+    second_key = made.out["AccessKey"]
+    assert error_of(iam.create_access_key)[0] == "LimitExceeded"
+    both = {root.access_key, second_key["AccessKeyId"]}
+    assert {k["AccessKeyId"] for k in iam.list_access_keys()["AccessKeyMetadata"]} == both
+    # An administrator has no hand in it.
+    refused = error_of(appliance.client("iam").delete_access_key, AccessKeyId=root.access_key)
+    assert refused[0] == "NoSuchEntity"
     # Nothing in another's.
     foreign = appliance.client("kms", credentials=other)
     assert error_of(foreign.describe_key, KeyId=key)[0] == "AccessDeniedException"
@@ -225,4 +239,16 @@ def test_a_root_has_its_account_to_itself_as_far_as_key_policies_let_it(own_appl
     assert types == {"Root"}
     made = {r["eventName"]: r["resources"][0]["ARN"] for r in records
             if r["eventName"] in ("RecoverAccount", "CreateAccount") and r.get("resources")}
-    assert made["RecoverAccount"] == f"arn:aws:iam::{first}:root"
+    assert made == {
+        "RecoverAccount": f"arn:aws:iam::{first}:root",
+        "CreateAccount": f"arn:aws:iam::{second}:root",
+    }
+    # Who lost both gets in, and the oldest is good for nothing any more.
+    appliance.stop()
+    out = done(appliance, "user", "recover", "--root", "--config", config, **offline)
+    third = told(out)
+    assert f"its oldest, {root.access_key}, is gone: there may be two" in out
+    appliance.start()
+    kept = appliance.client("iam", credentials=third).list_access_keys()["AccessKeyMetadata"]
+    assert {k["AccessKeyId"] for k in kept} == {third.access_key, second_key["AccessKeyId"]}
+    assert error_of(appliance.client("sts", credentials=root).get_caller_identity)[0] == "InvalidClientTokenId"

@@ -2,6 +2,7 @@
 //! administrators that data directories of before had without a user: what the appliance makes by
 //! itself.
 
+use super::quota;
 use crate::clock::Time;
 use crate::envelope::access_key::{Holder, random_id};
 use crate::name::Service;
@@ -35,6 +36,8 @@ pub struct NewKey {
     pub access_key_id: String,
     /// 40 characters.
     pub secret_access_key: Secret,
+    /// Ids of the keys of the same root that it took the place of.
+    pub replaced: Vec<String>,
 }
 
 /// Makes an account and an access key for it.
@@ -58,8 +61,8 @@ pub async fn found_account(services: &Services, account: &str, who: Who) -> Resu
     Ok(told)
 }
 
-/// Makes one more access key, for an account into which nobody gets any more. A root may have more
-/// than two by this: whoever lost them must get in.
+/// Makes one more access key, for an account into which nobody gets any more. A root that has as many
+/// as it may loses the oldest: nobody else could delete keys that were lost.
 ///
 /// # Errors
 /// [`Condition::NotFound`]; those of the database and of the audit log.
@@ -67,16 +70,18 @@ pub async fn recover(services: &Services, account: &str, who: Who) -> Result<New
     let name = random_id(&*services.world.random, "recovery-")?;
     let (made, told) = Made::new(services, account, who, &name)?;
     let event = event("RecoverAccount", account, &told.arn);
-    services
+    let replaced = services
         .commit_event(&event, move |rows| {
             if rows.account(&made.key.account)?.is_none() {
                 let text = format!("There is no account {}", made.key.account);
                 return Err(Error::new(Condition::NotFound, text));
             }
-            made.put(rows)
+            let replaced = made.make_room(rows)?;
+            made.put(rows)?;
+            Ok(replaced)
         })
         .await?;
-    Ok(told)
+    Ok(NewKey { replaced, ..told })
 }
 
 fn event(name: &'static str, account: &str, arn: &str) -> Event {
@@ -106,7 +111,19 @@ impl Made {
         let holder = Holder { account, arn: &arn, id, kind };
         let (key, secret_access_key) = services.mint.make(random, now, holder)?;
         let access_key_id = key.id.clone();
-        Ok((Self { key, user }, NewKey { arn, access_key_id, secret_access_key }))
+        let told = NewKey { arn, access_key_id, secret_access_key, replaced: Vec::new() };
+        Ok((Self { key, user }, told))
+    }
+
+    /// Deletes the oldest keys of the same holder, so that with this one it has no more than it may.
+    /// Answers which.
+    fn make_room(&self, rows: &mut Rows<'_>) -> Result<Vec<String>> {
+        let mut held = rows.access_keys_of(&self.key.account, &self.key.principal_id)?;
+        held.sort_by_key(|key| key.created);
+        let kept = quota::ACCESS_KEYS.saturating_sub(1);
+        held.truncate(held.len().saturating_sub(kept));
+        held.iter().try_for_each(|key| rows.delete_access_key(&key.id))?;
+        Ok(held.into_iter().map(|key| key.id).collect())
     }
 
     fn put(&self, rows: &mut Rows<'_>) -> Result<()> {
