@@ -158,6 +158,37 @@ mod tests {
         assert_eq!(config.audit.sync, audit::log::Sync::Interval);
     }
 
+    /// The file that `init` writes names every setting as it is called, and its default.
+    #[test]
+    fn what_is_commented_out_in_the_template_is_read_and_is_the_default() {
+        let template = include_str!("../firmware-config/strongroom.toml.in")
+            .replace("@REGION@", "eu-central-1")
+            .replace("@LISTEN@", "127.0.0.1:0");
+        let setting = |line: &str| {
+            line.starts_with('[')
+                || line.split_once(" = ").is_some_and(|(name, _)| !name.contains(' '))
+        };
+        let written = |line: &str| match line.strip_prefix("# ") {
+            Some(commented) if setting(commented) => format!("{commented}\n"),
+            _ => format!("{line}\n"),
+        };
+        let all = read(&template.lines().map(written).collect::<String>()).expect("all settings");
+        let none = read(&template).expect("the template");
+        assert_eq!((all.audit.sink.len(), none.audit.sink.len()), (1, 0));
+        assert_eq!(all.identity.client_certificate.len(), 1);
+        assert_eq!(format!("{:?}", all.front.limits), format!("{:?}", none.front.limits));
+        assert_eq!(format!("{:?}", all.data_key_cache), format!("{:?}", none.data_key_cache));
+        assert_eq!(all.store.cached_documents, none.store.cached_documents);
+        assert_eq!((all.audit.sync, all.audit.lookup), (none.audit.sync, none.audit.lookup));
+        let sink = all.audit.sink.first().expect("one");
+        let least = "name = 'a'\nkind = 'http'\nurl = 'http://a'";
+        let default: audit::sink::Options = toml::from_str(least).expect("a sink");
+        assert_eq!(
+            (sink.mandatory, sink.deadline_ms, sink.lag),
+            (default.mandatory, default.deadline_ms, default.lag)
+        );
+    }
+
     #[test]
     fn each_fault_has_its_sentence() {
         let error = |text: &str| read(text).expect_err("refused").to_string();

@@ -1,5 +1,31 @@
-//! JSON objects of texts, written straight into a buffer: for the two hot writers (audit records
-//! and secret values), where a general serializer's byte-by-byte escaping was most of the cost.
+//! JSON objects. Of texts, written straight into a buffer: for the two hot writers (audit records
+//! and secret values), where a general serializer's byte-by-byte escaping was most of the cost. And
+//! structures that are read from an object and from nothing else.
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use std::fmt;
+use std::marker::PhantomData;
+
+/// A structure that is read from a JSON object alone. A derived `Deserialize` takes a list of the
+/// members' values as well, which nothing of AWS's does.
+pub struct FromObject<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for FromObject<T> {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = FromObject<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<FromObject<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(FromObject)
+            }
+        }
+        d.deserialize_map(Members(PhantomData))
+    }
+}
 
 /// An object under construction; the buffer should have room enough, or it has to move.
 pub struct Object<'a> {

@@ -1,13 +1,15 @@
 //! The log file: appended by many, synced by one.
 //!
-//! An append is one write(2). A short or failed one (a full disk) is cut off again, so the log holds
-//! whole lines only and none of a request that failed. The lock around it keeps the length known; it
-//! is held for a copy into the page cache, never for the disk.
+//! An append is one write(2), of one record or of those that came together ([`gather`]). A short or
+//! failed one (a full disk) is cut off again, so the log holds whole lines only and none of a request
+//! that failed. The lock around it keeps the length known; it is held for a copy into the page cache,
+//! never for the disk.
 //!
 //! The log is the journal of the tree ([`super::tree`]): what a record hashes to is noted while the
 //! record is still in memory, and what is read back from the file later must hash to the same.
 
 use super::Error;
+use super::gather::{self, Gather};
 use super::merkle::{self, Hash};
 use super::tiles::MAX_ENTRY;
 use parking_lot::Mutex;
@@ -49,8 +51,12 @@ struct Inner {
     tail: Mutex<Tail>,
     /// How many records are on disk.
     synced: watch::Sender<u64>,
-    /// How many records are in the file.
+    /// How many records are in the file, told only while somebody listens.
     appended: watch::Sender<u64>,
+    /// Nothing is appended any more; the tail says why.
+    stopped: AtomicBool,
+    /// What gathers for the next write.
+    gather: Gather,
     /// Half a line stands behind the end.
     uncut: AtomicBool,
     /// Something waits for the disk.
@@ -85,6 +91,8 @@ impl Log {
             tail: Mutex::new(Tail { end, ..Tail::default() }),
             synced: watch::Sender::new(0),
             appended: watch::Sender::new(0),
+            stopped: AtomicBool::new(false),
+            gather: Gather::default(),
             uncut: AtomicBool::new(false),
             wanted: Notify::new(),
         })))
@@ -95,13 +103,13 @@ impl Log {
     pub fn begin(&self, size: u64) {
         self.0.tail.lock().records = size;
         self.0.synced.send_replace(size);
-        self.0.appended.send_replace(size);
         tokio::spawn(keep_synced(self.clone()));
     }
 
-    /// Appends one line; on disk as [`Sync`] says. Answers how many records there are with it.
+    /// Appends one line, together with what others append at the same time; on disk as [`Sync`]
+    /// says. Answers how many records there are with it.
     pub async fn append(&self, line: &[u8]) -> Result<u64, Error> {
-        let number = self.append_lines(line)?;
+        let number = gather::append(self, line).await?;
         if self.0.sync == Sync::Always {
             self.durable(number).await?;
         }
@@ -111,7 +119,11 @@ impl Log {
     /// Appends whole lines, all or none; answers a number to wait for with [`Self::durable`]: how
     /// many records there are with these.
     pub fn append_lines(&self, lines: &[u8]) -> Result<u64, Error> {
-        let leaves = leaves(lines)?;
+        self.append_hashed(lines, leaves(lines)?)
+    }
+
+    /// The same for lines that hash to these leaves.
+    pub(super) fn append_hashed(&self, lines: &[u8], leaves: Vec<Hash>) -> Result<u64, Error> {
         let mut tail = self.0.tail.lock();
         if let Some(error) = &tail.broken {
             return Err(error.clone());
@@ -133,13 +145,16 @@ impl Log {
         let number = tail.records;
         tail.waiting.extend(leaves);
         drop(tail);
-        self.0.appended.send_if_modified(|last| {
-            let later = number > *last;
-            *last = number.max(*last);
-            later
-        });
+        if self.0.appended.receiver_count() > 0 {
+            self.tell(number);
+        }
         self.0.wanted.notify_one();
         Ok(number)
+    }
+
+    /// What gathers for the next write.
+    pub(super) fn gather(&self) -> &Gather {
+        &self.0.gather
     }
 
     /// Cuts off what a failed write left behind its last whole line; what can't be cut now is cut
@@ -151,14 +166,27 @@ impl Log {
         })
     }
 
-    /// Fails if nothing is appended any more.
+    /// Tells that there are `number` records or more.
+    fn tell(&self, number: u64) {
+        self.0.appended.send_if_modified(|last| {
+            let later = number > *last;
+            *last = number.max(*last);
+            later
+        });
+    }
+
+    /// Fails if nothing is appended any more. Every request asks, so it takes no lock.
     pub fn ready(&self) -> Result<(), Error> {
+        if !self.0.stopped.load(Ordering::Acquire) {
+            return Ok(());
+        }
         self.0.tail.lock().broken.clone().map_or(Ok(()), Err)
     }
 
     /// Appends nothing any more: the file is not what was written.
     pub(super) fn stop(&self, why: Error) {
         self.0.tail.lock().broken = Some(why);
+        self.0.stopped.store(true, Ordering::Release);
     }
 
     /// Waits until everything up to `number` is on disk.
@@ -194,7 +222,9 @@ impl Log {
 
     /// Tells how many records are in the file whenever there are more.
     pub(super) fn appended(&self) -> watch::Receiver<u64> {
-        self.0.appended.subscribe()
+        let appended = self.0.appended.subscribe();
+        self.tell(self.records());
+        appended
     }
 
     /// The leaf hashes of the next records for the tree: those on disk, at most `most`.
@@ -228,14 +258,12 @@ impl Log {
 /// What each of these lines hashes to, without its line feed.
 fn leaves(lines: &[u8]) -> Result<Vec<Hash>, Error> {
     let lines = lines.strip_suffix(b"\n").unwrap_or(lines);
-    lines
-        .split(|byte| *byte == b'\n')
-        .map(
-            |line| {
-                if line.len() > MAX_ENTRY { Err(Error::TooLong) } else { Ok(merkle::leaf(line)) }
-            },
-        )
-        .collect()
+    lines.split(|byte| *byte == b'\n').map(leaf).collect()
+}
+
+/// What a record hashes to.
+pub(super) fn leaf(record: &[u8]) -> Result<Hash, Error> {
+    if record.len() > MAX_ENTRY { Err(Error::TooLong) } else { Ok(merkle::leaf(record)) }
 }
 
 async fn keep_synced(log: Log) {

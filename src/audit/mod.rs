@@ -12,6 +12,7 @@
 pub mod checkpoint;
 mod delegate;
 mod fit;
+mod gather;
 pub mod index;
 pub mod log;
 pub mod merkle;

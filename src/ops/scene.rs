@@ -22,6 +22,9 @@ pub(super) struct Scene<'a> {
 
 impl Facts for Scene<'_> {
     fn fact(&self, key: &str) -> Option<Values<'_>> {
+        if key == "kms:calleraccount" {
+            return Some(Values::one(&self.call.caller.account));
+        }
         let global = key.strip_prefix("aws:").and_then(|name| self.global(name));
         global.or_else(|| self.input.fact(key)).or_else(|| self.target.fact(self.call, key))
     }

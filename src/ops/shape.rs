@@ -3,16 +3,15 @@
 
 use super::error::{Condition, Error, Result};
 use crate::clock::Time;
+use crate::json::FromObject;
 use crate::secret::Secret;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, DeserializeOwned, MapAccess, Visitor};
+use serde::de::{self, DeserializeOwned, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
 use std::fmt;
-use std::marker::PhantomData;
 use zeroize::Zeroizing;
 
 /// An answer's JSON, in memory that is wiped when the last holder lets go.
@@ -34,7 +33,7 @@ impl From<Secret> for Body {
 /// Reads an input; an empty body counts as `{}`.
 pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
     let body = if body.is_empty() { b"{}" } else { body };
-    serde_json::from_slice(body).map(|Object(input)| input).map_err(|error| {
+    serde_json::from_slice(body).map(|FromObject(input)| input).map_err(|error| {
         // serde_json's texts may quote the value, which may be secret: they are not passed on.
         let text = match error.classify() {
             serde_json::error::Category::Data => misfit(&error.to_string()),
@@ -44,42 +43,19 @@ pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
     })
 }
 
-/// A structure that is read from a JSON object alone. A derived `Deserialize` takes a list of the
-/// members' values as well, which no AWS service does.
-struct Object<T>(T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
-        struct Members<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
-            type Value = Object<T>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(
-                self,
-                map: A,
-            ) -> std::result::Result<Object<T>, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
-            }
-        }
-        d.deserialize_map(Members(PhantomData))
-    }
-}
-
 /// Reads a member that is a list of structures: each of them must be a JSON object.
 pub fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     d: D,
 ) -> std::result::Result<Option<Vec<T>>, D::Error> {
-    let list = Option::<Vec<Object<T>>>::deserialize(d)?;
-    Ok(list.map(|list| list.into_iter().map(|Object(item)| item).collect()))
+    let list = Option::<Vec<FromObject<T>>>::deserialize(d)?;
+    Ok(list.map(|list| list.into_iter().map(|FromObject(item)| item).collect()))
 }
 
 /// Reads a member that is a structure: a JSON object, not a list of its members' values.
 pub fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     d: D,
 ) -> std::result::Result<Option<T>, D::Error> {
-    Ok(Option::<Object<T>>::deserialize(d)?.map(|Object(item)| item))
+    Ok(Option::<FromObject<T>>::deserialize(d)?.map(|FromObject(item)| item))
 }
 
 /// AWS's text for a value of another type than the member's.

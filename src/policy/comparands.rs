@@ -118,6 +118,14 @@ impl Network {
         Some(Self { start: number(address) & mask, mask })
     }
 
+    /// Whether it is no more than a part of the world: of IPv4 a /8 or less, of IPv6 a /32.
+    pub(super) fn is_narrow(&self) -> bool {
+        const IPV4: Network = Network { start: 0xffff << 32, mask: u128::MAX << 32 };
+        let meets_ipv4 = (self.start ^ IPV4.start) & self.mask & IPV4.mask == 0;
+        let least = if meets_ipv4 { 96 + 8 } else { 32 };
+        self.mask.leading_ones() >= least
+    }
+
     /// Whether an address lies in it.
     pub(super) fn holds(&self, address: IpAddr) -> bool {
         number(address) & self.mask == self.start

@@ -11,6 +11,7 @@ use super::malformed::{fault, syntax};
 use super::operators::suits;
 use super::quotas;
 use super::written::{self, Entries, Many, Scalar};
+use crate::json::FromObject;
 use std::collections::HashSet;
 
 pub use super::malformed::Malformed;
@@ -208,12 +209,9 @@ pub const OPERATORS: [&str; 27] = [
 pub fn parse(text: &str, kind: Kind) -> Result<Document, Malformed> {
     kind.check_len(text)?;
     let trust = kind == Kind::Trust;
-    let written: written::Document = serde_json::from_str(text).map_err(|e| {
-        if trust {
-            fault(e.to_string(), "This policy contains invalid Json")
-        } else {
-            syntax(e.to_string())
-        }
+    let written = written::Document::read(text).map_err(|why| match trust {
+        true => fault(why, "This policy contains invalid Json"),
+        false => syntax(why),
     })?;
     let version = match written.version.as_deref() {
         None | Some("2008-10-17") if kind == Kind::Managed => {
@@ -231,8 +229,8 @@ pub fn parse(text: &str, kind: Kind) -> Result<Document, Malformed> {
         }
     };
     let statements = written.statement.0.into_iter();
-    let statements =
-        statements.map(|s| statement(s, kind, version)).collect::<Result<Vec<_>, _>>()?;
+    let statements = statements.map(|FromObject(s)| statement(s, kind, version));
+    let statements = statements.collect::<Result<Vec<_>, _>>()?;
     check_sids(&statements, kind)?;
     Ok(Document { version, id: written.id, statements })
 }
@@ -462,6 +460,33 @@ mod tests {
         assert!(is_syntax(parse(&twice, Kind::Resource)));
         let after = format!(r#"{{"Statement":[{{{everyone}}}]}} x"#);
         assert!(is_syntax(parse(&after, Kind::Resource)));
+    }
+
+    /// serde's derived structures are read from lists of their members' values as well.
+    #[test]
+    fn documents_and_statements_are_objects() {
+        let whole = format!(r#"["2012-10-17","id",{{{ALLOW},"Principal":"*"}}]"#);
+        assert!(is_syntax(parse(&whole, Kind::Resource)));
+        let statement = r#"{"Statement":[["a","Allow","*"]]}"#;
+        assert!(is_syntax(parse(statement, Kind::Key)));
+    }
+
+    /// The text of a value of the wrong type stood in the answer and in the audit log.
+    #[test]
+    fn a_value_that_does_not_fit_is_not_repeated() {
+        for (document, told) in [
+            (r#""a secret, expected \" ` x""#, "invalid type: string, expected an object"),
+            (r#"{"Id":4711,"Statement":[]}"#, "invalid type: integer, expected a string"),
+            (r#"{"Version":{"secret":1}}"#, "invalid type: map, expected a string"),
+            (r#"{"Statement":"a secret"}"#, "invalid type: string, expected an object"),
+            (
+                r#"{"Statement":{"Principal":"a secret"}}"#,
+                "invalid value: string, expected \"*\" or a map of principals",
+            ),
+        ] {
+            let why = parse(document, Kind::Resource).expect_err(document).to_string();
+            assert_eq!(why.split(" at line ").next(), Some(told), "{why}");
+        }
     }
 
     #[test]

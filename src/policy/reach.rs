@@ -1,6 +1,7 @@
 //! How far a resource's policy reaches, before it is put: whether it opens the resource to everybody,
 //! whether it shuts its writer out.
 
+use super::comparands::Network;
 use super::decide::{denies, grants};
 use super::document::{Condition, Document, Effect, Principal, Principals, Statement};
 use super::{Policy, Request};
@@ -99,10 +100,7 @@ fn limits(condition: &Condition) -> bool {
 /// A value without wildcard or variable; for addresses a network that is not half the world.
 fn is_fixed(key: &str, value: &str) -> bool {
     if key.eq_ignore_ascii_case("aws:SourceIp") {
-        let (address, bits) = value.split_once('/').unwrap_or((value, "128"));
-        let least = if address.contains(':') { 32 } else { 8 };
-        return address.parse::<std::net::IpAddr>().is_ok()
-            && bits.parse::<u8>().is_ok_and(|bits| bits >= least);
+        return Network::parse(value).is_some_and(|network| network.is_narrow());
     }
     !value.is_empty() && !value.contains(['*', '?', '$'])
 }
@@ -144,6 +142,8 @@ mod tests {
             r#"{"ForAnyValue:StringLike":{"aws:PrincipalOrgID":"o-1"}}"#,
             r#"{"IpAddress":{"aws:SourceIp":"10.0.0.0/8"}}"#,
             r#"{"IpAddress":{"aws:SourceIp":"192.0.2.1"}}"#,
+            r#"{"IpAddress":{"aws:SourceIp":"::ffff:10.0.0.0/104"}}"#,
+            r#"{"IpAddress":{"aws:SourceIp":"2001:db8::/32"}}"#,
         ] {
             assert!(!with(limited), "{limited}");
         }
@@ -157,6 +157,9 @@ mod tests {
             r#"{"StringEquals":{"aws:SourceVpc":["vpc-1","*"]}}"#,
             r#"{"IpAddress":{"aws:SourceIp":"0.0.0.0/0"}}"#,
             r#"{"IpAddress":{"aws:SourceIp":"2000::/3"}}"#,
+            // All of IPv4, as IPv6 writes it, and a network that it is a part of.
+            r#"{"IpAddress":{"aws:SourceIp":"::ffff:0.0.0.0/96"}}"#,
+            r#"{"IpAddress":{"aws:SourceIp":"::/64"}}"#,
             r#"{"Bool":{"aws:SecureTransport":"true"}}"#,
         ] {
             assert!(with(wide), "{wide}");

@@ -1,10 +1,30 @@
 //! A policy document as it is written: the JSON shapes, before anything is made of them.
 
+use crate::json::FromObject;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserialize, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use std::collections::HashSet;
 use std::fmt;
 use std::marker::PhantomData;
+
+impl Document {
+    /// Reads a document; else why it is none. A value that does not fit is not repeated: it may be a
+    /// secret that somebody gave by mistake, and the reason goes into the answer and the audit log.
+    pub(super) fn read(text: &str) -> Result<Self, String> {
+        let read = serde_json::from_str(text).map(|FromObject(document)| document);
+        read.map_err(|error| without_value(&error.to_string()))
+    }
+}
+
+/// A text of serde's without the value that it quotes: ``invalid type: string "x", expected a map``.
+fn without_value(why: &str) -> String {
+    let quoted = || {
+        let (kind, value) = why.strip_prefix("invalid ")?.split_once(['"', '`'])?;
+        let (_, expected) = value.rsplit_once(", expected ")?;
+        Some(format!("invalid {}, expected {expected}", kind.trim_end()))
+    };
+    quoted().unwrap_or_else(|| why.to_owned())
+}
 
 /// The whole document.
 #[derive(serde::Deserialize)]
@@ -14,7 +34,7 @@ pub(super) struct Document {
     pub(super) version: Option<String>,
     #[serde(default, deserialize_with = "present")]
     pub(super) id: Option<String>,
-    pub(super) statement: Many<Statement>,
+    pub(super) statement: Many<FromObject<Statement>>,
 }
 
 /// One statement.

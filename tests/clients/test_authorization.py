@@ -281,6 +281,78 @@ def test_a_boundary_and_an_inactive_key_stop_what_policies_allow(appliance, iam,
     assert error.value.response["Error"]["Code"] == "UnrecognizedClientException"
 
 
+def test_who_makes_something_with_tags_needs_the_right_to_tag_it(appliance, person):
+    """CreateSecret with tags asked for no right to tag, and CreateKey's saw none of the tags:
+    where tags give rights, whoever may make something could give them to himself."""
+    red = {"StringEquals": {"aws:RequestTag/team": "red"}}
+    secrets, kms = person.client("secretsmanager"), person.client("kms")
+    for service, make in [
+        ("secretsmanager", lambda tag: secrets.create_secret(
+            Name=f"s-{uuid.uuid4()}", Tags=[{"Key": "team", "Value": tag}])),
+        ("kms", lambda tag: kms.create_key(Tags=[{"TagKey": "team", "TagValue": tag}])),
+    ]:
+        create = statement(action=f"{service}:Create*")
+        person.may(create)
+        assert f"perform: {service}:TagResource on" in refused(make, tag="red")
+        person.may(create, statement(action=f"{service}:TagResource", Condition=red))
+        make(tag="red")
+        refused(make, tag="blue")
+
+
+def test_values_by_filter_need_the_right_to_list(appliance, person):
+    """The errors of what may not be read name it: without this right a batch was a list."""
+    arn = make_secret(appliance)["ARN"]
+    client, batch = person.client("secretsmanager"), "secretsmanager:BatchGetSecretValue"
+    by_name = {"Filters": [{"Key": "name", "Values": ["s-"]}]}
+    person.may(statement(action=batch))
+    assert "secretsmanager:ListSecrets" in refused(client.batch_get_secret_value, **by_name)
+    assert client.batch_get_secret_value(SecretIdList=[arn])["Errors"][0]["SecretId"] == arn
+    person.may(statement(action=[batch, "secretsmanager:ListSecrets"]))
+    assert client.batch_get_secret_value(**by_name)["Errors"]
+
+
+def test_a_secret_s_key_is_known_by_its_arn_however_it_is_named(appliance, person):
+    """A denial of a key by its ARN was got round by naming it by its id or an alias."""
+    admin = appliance.client("kms")
+    key = admin.create_key()["KeyMetadata"]
+    alias = f"alias/{uuid.uuid4()}"
+    admin.create_alias(AliasName=alias, TargetKeyId=key["KeyId"])
+    client, secret = person.client("secretsmanager"), make_secret(appliance)["ARN"]
+    not_that = {"ArnEquals": {"secretsmanager:KmsKeyArn": key["Arn"]}}
+    person.may(statement(), statement("Deny", "secretsmanager:*", Condition=not_that))
+    for named in (key["Arn"], key["KeyId"], alias):
+        refused(client.create_secret, Name=f"s-{uuid.uuid4()}", KmsKeyId=named)
+        refused(client.update_secret, SecretId=secret, KmsKeyId=named)
+    client.create_secret(Name=f"s-{uuid.uuid4()}", KmsKeyId="alias/aws/secretsmanager")
+    client.update_secret(SecretId=secret, Description="of another key")
+
+
+def test_both_halves_of_a_re_encryption_know_whether_the_key_is_the_same(appliance, person):
+    """AWS's example allows `kms:ReEncrypt*` under the condition, which half of it did not meet; and
+    a source key's policy could not forbid that what it sealed goes to another key."""
+    admin, kms = appliance.client("kms"), person.client("kms")
+    one, two = (admin.create_key()["KeyMetadata"]["Arn"] for _ in range(2))
+    sealed = admin.encrypt(KeyId=one, Plaintext=b"x")["CiphertextBlob"]
+    same = {"Bool": {"kms:ReEncryptOnSameKey": "true"}}
+    person.may(statement(action="kms:ReEncrypt*", Condition=same))
+    kms.re_encrypt(CiphertextBlob=sealed, DestinationKeyId=one)
+    refused(kms.re_encrypt, CiphertextBlob=sealed, DestinationKeyId=two)
+    other = {"Bool": {"kms:ReEncryptOnSameKey": "false"}}
+    person.may(statement(), statement("Deny", "kms:ReEncryptFrom", Condition=other))
+    kms.re_encrypt(CiphertextBlob=sealed, SourceKeyId=one, DestinationKeyId=one)
+    refused(kms.re_encrypt, CiphertextBlob=sealed, SourceKeyId=one, DestinationKeyId=two)
+
+
+def test_every_request_knows_the_caller_s_account(appliance, person):
+    """`kms:CallerAccount` had no value at all."""
+    for account, allowed in [(appliance.account_id, True), ("999999999999", False)]:
+        condition = {"StringEquals": {"kms:CallerAccount": account}}
+        person.may(statement(action="kms:*", Condition=condition))
+        call = person.client("kms").describe_key
+        key = {"KeyId": "alias/aws/secretsmanager"}
+        call(**key) if allowed else refused(call, **key)
+
+
 def test_the_record_names_the_statement_that_decided(appliance, iam, person):
     secret = make_secret(appliance)
     person.may(
@@ -304,13 +376,19 @@ def test_the_record_names_the_statement_that_decided(appliance, iam, person):
     }
 
 
-def test_across_accounts_both_sides_must_allow(own_appliance):
+def with_tenant(own_appliance):
+    """An appliance with a second account, and the keys of that one's administrator."""
     appliance = own_appliance()
     config = appliance.directory / "appliance" / "strongroom.toml"
     appliance.stop()
     tenant = told(done(appliance, "account", "add", "--config", config, "--account",
                        "111122223333", online=False))
     appliance.start()
+    return appliance, tenant
+
+
+def test_across_accounts_both_sides_must_allow(own_appliance):
+    appliance, tenant = with_tenant(own_appliance)
     kms, iam = appliance.client("kms"), appliance.client("iam")
     key = kms.create_key()["KeyMetadata"]["Arn"]
     secret = make_secret(appliance, KmsKeyId=key)["ARN"]
@@ -353,3 +431,58 @@ def test_across_accounts_both_sides_must_allow(own_appliance):
     visitor = appliance.client("kms", credentials=session)
     assert key in [entry["KeyArn"] for entry in visitor.list_keys()["Keys"]]
     refused(visitor.describe_key, KeyId=key)
+
+
+def test_a_key_is_managed_by_its_own_account_alone(own_appliance):
+    """Another account that a key policy lets do everything could delete the key and take its policy
+    over; in AWS such a right has no effect."""
+    appliance, tenant = with_tenant(own_appliance)
+    kms, theirs = appliance.client("kms"), appliance.client("kms", credentials=tenant)
+    key = kms.create_key()["KeyMetadata"]["Arn"]
+    accounts = (appliance.account_id, "111122223333")
+    both = {"AWS": [f"arn:aws:iam::{account}:root" for account in accounts]}
+    policy = document(statement(action="kms:*", Principal=both))
+    kms.put_key_policy(KeyId=key, Policy=policy)
+    theirs.encrypt(KeyId=key, Plaintext=b"x")
+    theirs.describe_key(KeyId=key)
+    theirs.get_key_rotation_status(KeyId=key)
+    theirs.list_grants(KeyId=key)
+    for call, more in [
+        (theirs.schedule_key_deletion, {}),
+        (theirs.put_key_policy, {"Policy": policy}),
+        (theirs.get_key_policy, {}),
+        (theirs.disable_key, {}),
+        (theirs.enable_key_rotation, {}),
+        (theirs.rotate_key_on_demand, {}),
+        (theirs.update_key_description, {"Description": "ours"}),
+        (theirs.tag_resource, {"Tags": [{"TagKey": "a", "TagValue": "b"}]}),
+        (theirs.list_resource_tags, {}),
+        (theirs.list_key_rotations, {}),
+    ]:
+        assert "because no resource-based policy allows" in refused(call, KeyId=key, **more)
+    refused(theirs.create_alias, AliasName="alias/ours", TargetKeyId=key)
+
+
+def test_a_secret_s_key_is_one_of_its_own_account_whoever_writes(own_appliance):
+    """Where a secret names its key by an alias, another account that may write it sealed the new
+    version under the key that the alias named in *its* account: the owner lost the secret."""
+    appliance, tenant = with_tenant(own_appliance)
+    kms, theirs = appliance.client("kms"), appliance.client("kms", credentials=tenant)
+    keys = {}
+    for client in (kms, theirs):
+        keys[client] = client.create_key()["KeyMetadata"]["Arn"]
+        client.create_alias(AliasName="alias/app", TargetKeyId=keys[client])
+    other = {"AWS": "arn:aws:iam::111122223333:root"}
+    own = {"AWS": f"arn:aws:iam::{appliance.account_id}:root"}
+    through = statement(action=["kms:GenerateDataKey", "kms:Decrypt"], Principal=other)
+    kms.put_key_policy(KeyId=keys[kms],
+                       Policy=document(statement(action="kms:*", Principal=own), through))
+    secret = make_secret(appliance, KmsKeyId="alias/app")["ARN"]
+    owner = appliance.client("secretsmanager")
+    owner.put_resource_policy(
+        SecretId=secret,
+        ResourcePolicy=document(statement(action="secretsmanager:PutSecretValue", Principal=other)),
+    )
+    writer = appliance.client("secretsmanager", credentials=tenant)
+    writer.put_secret_value(SecretId=secret, SecretString="theirs")
+    assert owner.get_secret_value(SecretId=secret)["SecretString"] == "theirs"

@@ -251,4 +251,5 @@ def test_a_root_has_its_account_to_itself_as_far_as_key_policies_let_it(own_appl
     appliance.start()
     kept = appliance.client("iam", credentials=third).list_access_keys()["AccessKeyMetadata"]
     assert {k["AccessKeyId"] for k in kept} == {third.access_key, second_key["AccessKeyId"]}
-    assert error_of(appliance.client("sts", credentials=root).get_caller_identity)[0] == "InvalidClientTokenId"
+    refused = error_of(appliance.client("sts", credentials=root).get_caller_identity)
+    assert refused[0] == "InvalidClientTokenId"

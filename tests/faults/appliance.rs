@@ -38,7 +38,6 @@ impl Appliance {
 
     /// A folder for one.
     pub(crate) fn prepare() -> Self {
-        let none = Credentials { id: String::new(), secret: String::new(), region: String::new() };
         Self {
             folder: tempfile::tempdir().expect("a folder"),
             child: None,
@@ -46,7 +45,7 @@ impl Appliance {
             program: PROGRAM.to_owned(),
             log_filter: "warn,strongroom=info",
             address: String::new(),
-            credentials: none,
+            credentials: Credentials::default(),
         }
     }
 
@@ -116,6 +115,7 @@ impl Appliance {
         self.credentials = Credentials {
             id: text("access_key_id"),
             secret: text("secret_access_key"),
+            token: String::new(),
             region: text("region"),
         };
         true

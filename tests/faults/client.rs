@@ -13,10 +13,12 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An access key and where it is used.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Credentials {
     pub(crate) id: String,
     pub(crate) secret: String,
+    /// The session token; empty for a long-term access key.
+    pub(crate) token: String,
     pub(crate) region: String,
 }
 
@@ -24,6 +26,8 @@ pub(crate) struct Credentials {
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
+    /// The status line and the header fields.
+    pub(crate) head: String,
     pub(crate) body: Vec<u8>,
 }
 
@@ -34,6 +38,11 @@ impl Reply {
 
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// Everything that came, in one piece.
+    pub(crate) fn whole(self) -> Vec<u8> {
+        [self.head.into_bytes(), self.body].concat()
     }
 
     /// The error's code; empty for a success.
@@ -67,13 +76,16 @@ pub(crate) struct Client {
     credentials: Credentials,
     /// The `User-Agent`, which the audit record of a request repeats.
     pub(crate) agent: String,
+    /// The `Authorization` of the last request.
+    pub(crate) authorization: String,
     stream: Option<BufReader<Box<dyn Stream>>>,
 }
 
 impl Client {
     pub(crate) fn new(address: &str, credentials: &Credentials) -> Self {
         let (address, agent) = (address.to_owned(), "faults".to_owned());
-        Self { address, credentials: credentials.clone(), agent, stream: None }
+        let (credentials, authorization) = (credentials.clone(), String::new());
+        Self { address, credentials, agent, authorization, stream: None }
     }
 
     /// Over a connection that stands already.
@@ -101,9 +113,25 @@ impl Client {
 
     /// The same with any body.
     pub(crate) fn send(&mut self, operation: &str, body: &[u8]) -> io::Result<Reply> {
+        self.post(sign(&self.credentials, &self.address, operation, body), body)
+    }
+
+    /// A signed form of the Query protocol: the service (`iam`, `sts`), the operation, its members.
+    pub(crate) fn form(&mut self, service: &str, name: &str, members: &[(&str, &str)]) -> Reply {
+        let body = form(service, name, members);
+        let kind = ("content-type", "application/x-www-form-urlencoded".to_owned());
+        let fields = vec![kind, ("host", self.address.clone())];
+        let fields = sign_fields(&self.credentials, service, fields, body.as_bytes());
+        self.post(fields, body.as_bytes()).unwrap_or_else(|e| panic!("{service}:{name}: {e}"))
+    }
+
+    fn post(&mut self, fields: Vec<(&'static str, String)>, body: &[u8]) -> io::Result<Reply> {
         let mut request = format!("POST / HTTP/1.1\r\nuser-agent: {}\r\n", self.agent);
-        for (name, value) in sign(&self.credentials, &self.address, operation, body) {
+        for (name, value) in fields {
             request += &format!("{name}: {value}\r\n");
+            if name == "authorization" {
+                self.authorization = value;
+            }
         }
         request += &format!("content-length: {}\r\n\r\n", body.len());
         let mut bytes = request.into_bytes();
@@ -117,7 +145,8 @@ impl Client {
         self.exchange(request.as_bytes()).unwrap_or_else(|e| panic!("{path}: {e}"))
     }
 
-    fn exchange(&mut self, request: &[u8]) -> io::Result<Reply> {
+    /// Any request; the answer to it.
+    pub(crate) fn exchange(&mut self, request: &[u8]) -> io::Result<Reply> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
             None => {
@@ -147,7 +176,8 @@ fn read_reply(stream: &mut impl BufRead) -> io::Result<(Reply, bool)> {
             _ => Ok::<_, io::Error>(line.trim_end().to_owned()),
         }
     };
-    let status = next()?.split(' ').nth(1).and_then(|s| s.parse().ok());
+    let mut head = next()?;
+    let status = head.split(' ').nth(1).and_then(|s| s.parse().ok());
     let status = status.ok_or(io::ErrorKind::InvalidData)?;
     let (mut length, mut keep) = (0, true);
     loop {
@@ -158,14 +188,33 @@ fn read_reply(stream: &mut impl BufRead) -> io::Result<(Reply, bool)> {
             "connection" => keep = !value.eq_ignore_ascii_case("close"),
             _ => {}
         }
+        head += &format!("\n{field}");
     }
     let mut body = vec![0; length];
     stream.read_exact(&mut body)?;
-    Ok((Reply { status, body }, keep))
+    Ok((Reply { status, head, body }, keep))
+}
+
+/// A form of the Query protocol.
+pub(crate) fn form(service: &str, name: &str, members: &[(&str, &str)]) -> String {
+    let version = if service == "iam" { "2010-05-08" } else { "2011-06-15" };
+    let action = [("Action", name), ("Version", version)];
+    let all = action.iter().chain(members);
+    all.map(|(name, value)| format!("{}={}", escape(name), escape(value)))
+        .collect::<Vec<_>>()
+        .join("&")
+}
+
+/// As SigV4 escapes: all but letters, digits and `-_.~`.
+fn escape(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~".contains(&b);
+    text.bytes().fold(String::new(), |done, b| {
+        done + &if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }
+    })
 }
 
 /// The header fields of a signed request: `host`, `content-type`, `x-amz-date`, `x-amz-target`,
-/// `authorization`.
+/// `authorization`, and `x-amz-security-token` if there is one.
 pub(crate) fn sign(
     credentials: &Credentials,
     host: &str,
@@ -173,27 +222,37 @@ pub(crate) fn sign(
     body: &[u8],
 ) -> Vec<(&'static str, String)> {
     let (service, name) = operation.split_once(':').expect("service:Operation");
-    let prefix = if service == "kms" { "TrentService" } else { service };
-    let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
-    let day = &now[..8];
-    let mut fields = vec![
+    let prefix = match service {
+        "kms" => "TrentService",
+        "cloudtrail" => "CloudTrail_20131101",
+        other => other,
+    };
+    let fields = vec![
         ("content-type", "application/x-amz-json-1.1".to_owned()),
         ("host", host.to_owned()),
-        ("x-amz-date", now.clone()),
         ("x-amz-target", format!("{prefix}.{name}")),
     ];
+    sign_fields(credentials, service, fields, body)
+}
+
+/// The header fields of a signed `POST /` that has these, all of which the signature covers.
+fn sign_fields(
+    credentials: &Credentials,
+    service: &str,
+    mut fields: Vec<(&'static str, String)>,
+    body: &[u8],
+) -> Vec<(&'static str, String)> {
+    let now = now();
+    fields.push(("x-amz-date", now.clone()));
+    if !credentials.token.is_empty() {
+        fields.push(("x-amz-security-token", credentials.token.clone()));
+    }
+    fields.sort_unstable();
     let names: Vec<_> = fields.iter().map(|(name, _)| *name).collect();
     let names = names.join(";");
     let headers: String = fields.iter().map(|(n, v)| format!("{n}:{v}\n")).collect();
     let canonical = format!("POST\n/\n\n{headers}\n{names}\n{}", hex(&sha256(body)));
-    let region = &credentials.region;
-    let scope = format!("{day}/{region}/{service}/aws4_request");
-    let text = format!("AWS4-HMAC-SHA256\n{now}\n{scope}\n{}", hex(&sha256(canonical.as_bytes())));
-    let first = format!("AWS4{}", credentials.secret).into_bytes();
-    let key = [day, region, service, "aws4_request"]
-        .iter()
-        .fold(first, |key, part| hmac(&key, part.as_bytes()));
-    let signature = hex(&hmac(&key, text.as_bytes()));
+    let (scope, signature) = signature(credentials, service, &now, &canonical);
     let id = &credentials.id;
     fields.push((
         "authorization",
@@ -202,6 +261,51 @@ pub(crate) fn sign(
         ),
     ));
     fields
+}
+
+/// The target of a presigned `GET /` with a query, which is good for a minute.
+pub(crate) fn presign(credentials: &Credentials, host: &str, service: &str, query: &str) -> String {
+    let now = now();
+    let scope = scope(credentials, service, &now);
+    let mut parameters: Vec<String> = query.split('&').map(str::to_owned).collect();
+    for (name, value) in [
+        ("Algorithm", "AWS4-HMAC-SHA256"),
+        ("Credential", &format!("{}/{scope}", credentials.id)),
+        ("Date", &now),
+        ("Expires", "60"),
+        ("Security-Token", &credentials.token),
+        ("SignedHeaders", "host"),
+    ] {
+        parameters.push(format!("X-Amz-{name}={}", escape(value)));
+    }
+    parameters.sort_unstable();
+    let query = parameters.join("&");
+    let canonical = format!("GET\n/\n{query}\nhost:{host}\n\nhost\n{}", hex(&sha256(b"")));
+    let (_, signature) = signature(credentials, service, &now, &canonical);
+    format!("/?{query}&X-Amz-Signature={signature}")
+}
+
+fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string()
+}
+
+fn scope(credentials: &Credentials, service: &str, now: &str) -> String {
+    format!("{}/{}/{service}/aws4_request", &now[..8], credentials.region)
+}
+
+/// The scope, and the signature of a canonical request.
+fn signature(
+    credentials: &Credentials,
+    service: &str,
+    now: &str,
+    canonical: &str,
+) -> (String, String) {
+    let scope = scope(credentials, service, now);
+    let text = format!("AWS4-HMAC-SHA256\n{now}\n{scope}\n{}", hex(&sha256(canonical.as_bytes())));
+    let first = format!("AWS4{}", credentials.secret).into_bytes();
+    let key = scope.split('/').fold(first, |key, part| hmac(&key, part.as_bytes()));
+    let signature = hex(&hmac(&key, text.as_bytes()));
+    (scope, signature)
 }
 
 fn sha256(bytes: &[u8]) -> Vec<u8> {

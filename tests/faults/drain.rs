@@ -91,6 +91,7 @@ fn serve_tls() -> Served {
     let credentials = Credentials {
         id: exported("AWS_ACCESS_KEY_ID"),
         secret: exported("AWS_SECRET_ACCESS_KEY"),
+        token: String::new(),
         region: exported("AWS_DEFAULT_REGION"),
     };
     let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");

@@ -1,83 +1,35 @@
 //! Planted secrets are looked for in everything that the server writes, at its most talkative, and
 //! in everything that it answers to bad input.
 
-use crate::appliance::{Appliance, PROGRAM, chmod, files, root};
-use crate::client::{Client, base64, hex, unbase64};
+mod identity;
+mod planted;
+mod sink;
+
+use crate::appliance::{Appliance, PROGRAM, chmod, files, root, until};
+use crate::client::{Client, Reply, base64, unbase64};
+use identity::{Issuer, RECORDED, documents, identities};
+use planted::Planted;
 use serde_json::{Value, json};
+use sink::Sink;
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::ErrorKind;
 use std::process::Command;
+use std::time::Duration;
 
-/// What must be found nowhere, and what it is.
-#[derive(Default)]
-struct Planted(Vec<(String, Vec<u8>)>);
-
-impl Planted {
-    /// A new text of a kind that cannot be there by chance.
-    fn plant(&mut self, what: &str) -> String {
-        let text = format!("planted-{}-{}-{}", self.0.len(), what, "q8Zt".repeat(5));
-        self.0.push((what.to_owned(), text.clone().into_bytes()));
-        text
-    }
-
-    fn add(&mut self, what: &str, bytes: Vec<u8>) {
-        assert!(bytes.len() >= 16, "{what} is too short to be looked for");
-        self.0.push((what.to_owned(), bytes));
-    }
-
-    /// Which of them are in these bytes, in which form.
-    fn found(&self, bytes: &[u8]) -> Vec<String> {
-        let mut found = Vec::new();
-        for (what, secret) in &self.0 {
-            for (form, text) in forms(secret) {
-                if bytes.windows(text.len()).any(|window| window == text) {
-                    found.push(format!("{what} ({form})"));
-                }
-            }
-        }
-        found
-    }
-}
-
-/// A value as it stands, in hexadecimal, and in base64 at each of its three alignments (without
-/// the characters that depend on the neighbours).
-fn forms(secret: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
-    let lower = hex(secret);
-    let mut forms = vec![
-        ("raw", secret.to_vec()),
-        ("hex", lower.to_uppercase().into_bytes()),
-        ("hex", lower.into_bytes()),
-    ];
-    let digits: Vec<String> = secret.iter().map(u8::to_string).collect();
-    forms.push(("a list of numbers", digits.join(", ").into_bytes()));
-    for skip in 0..3 {
-        let whole = base64(&[&vec![0; skip], secret].concat());
-        let whole = whole.trim_end_matches('=');
-        forms.push(("base64", whole.as_bytes()[4 * skip.min(1)..whole.len() - 2].to_vec()));
-    }
-    forms
-}
-
-#[test]
-fn the_search_finds_what_it_looks_for() {
-    let mut planted = Planted::default();
-    let text = planted.plant("sample");
-    let around = |inner: &[u8]| [b"before ", inner, b" after"].concat();
-    for (form, bytes) in forms(text.as_bytes()) {
-        assert_eq!(planted.found(&around(&bytes)).len(), 1, "{form}");
-    }
-    for skip in 0..4 {
-        let whole = base64(format!("{}{text} and more", "x".repeat(skip)).as_bytes());
-        assert_eq!(planted.found(whole.as_bytes()).len(), 1, "base64 at {skip}");
-    }
-    assert!(planted.found(b"nothing").is_empty());
-}
+/// What was answered, and to what.
+type Errors = Vec<(String, Vec<u8>)>;
 
 #[test]
 fn no_secret_is_in_a_log_a_file_or_an_error() {
     let mut appliance = Appliance::prepare();
     appliance.log_filter = "trace";
+    appliance.resume();
+    appliance.stop();
+    let sink = Sink::listen();
+    let (issuer, believed) = Issuer::publish(&appliance);
+    let path = appliance.path("strongroom.toml");
+    let text = fs::read_to_string(&path).expect("a configuration");
+    fs::write(&path, format!("{text}\n{}{believed}", sink.configuration())).expect("written");
     appliance.resume();
     let mut planted = Planted::default();
     for file in ["hsm-pin", "hsm-so-pin"] {
@@ -89,11 +41,15 @@ fn no_secret_is_in_a_log_a_file_or_an_error() {
     secrets(&mut client, &mut planted);
     keys(&mut client, &mut planted);
     let mut errors = bad_input(&appliance, &mut planted);
+    errors.extend(identities(&appliance, &issuer, &mut planted));
     errors.extend(outage(&appliance, &mut planted));
-    for (what, body) in &errors {
-        let found = planted.found(body);
-        assert!(found.is_empty(), "{what}: {found:?} in {}", String::from_utf8_lossy(body));
+    errors.push(("LookupEvents".to_owned(), looked_up(&mut client)));
+    let mut documented = Planted::default();
+    let refusals = documents(&appliance, &mut documented);
+    for (looked_for, told) in [(&documented, refusals), (&planted, errors)] {
+        told.iter().for_each(|(what, bytes)| clean(looked_for, what, bytes));
     }
+    clean(&documented, "a document in the log", appliance.log().as_bytes());
     search(&appliance, &planted, "running");
     appliance.kill();
     search(&appliance, &planted, "killed");
@@ -103,26 +59,81 @@ fn no_secret_is_in_a_log_a_file_or_an_error() {
     appliance.stop();
     search(&appliance, &planted, "stopped");
     assert!(appliance.log().contains("reaching for the token"), "the log was written");
+    let stream = sink.taken();
+    clean(&planted, "a sink's stream", &stream);
+    assert!(recorded(&stream), "the sink has the records");
+}
+
+/// Whether the records of what was done are in these bytes.
+fn recorded(bytes: &[u8]) -> bool {
+    bytes.windows(RECORDED.len()).any(|window| window == RECORDED.as_bytes())
+}
+
+/// Nothing that was planted is in these bytes.
+fn clean(planted: &Planted, what: &str, bytes: &[u8]) {
+    let found = planted.found(bytes);
+    assert!(found.is_empty(), "{what}: {found:?} in {}", String::from_utf8_lossy(bytes));
+}
+
+/// What a look-up tells, once the index has the newest.
+fn looked_up(client: &mut Client) -> Vec<u8> {
+    let mut told = Vec::new();
+    until("the index", Duration::from_secs(10), || {
+        let reply = client.ask("cloudtrail:LookupEvents", &json!({"MaxResults": 50}));
+        told = reply.whole();
+        String::from_utf8_lossy(&told).contains("AssumeRoleWithWebIdentity")
+    });
+    told
 }
 
 /// Looks through everything that was written but the files that are there to hold a secret.
 fn search(appliance: &Appliance, planted: &Planted, when: &str) {
     let kept = ["hsm-pin", "hsm-so-pin", "dev-credentials"];
-    let mut looked = 0;
+    let mut looked = Vec::new();
     let mut all = files(&appliance.dir());
     all.push(appliance.log_file());
     for path in all {
         if kept.iter().any(|name| path.ends_with(name)) {
             continue;
         }
-        let bytes = fs::read(&path).expect("read");
+        let bytes = match fs::read(&path) {
+            // A part of the tree is gone once it is a whole.
+            Err(gone) if gone.kind() == ErrorKind::NotFound && when == "running" => continue,
+            read => read.expect("read"),
+        };
         let found = planted.found(&bytes);
         assert!(found.is_empty(), "{when}: {found:?} in {}", path.display());
-        looked += usize::from(!bytes.is_empty());
+        if !bytes.is_empty() {
+            looked.push(path.display().to_string());
+        }
     }
-    assert!(looked >= 6, "database, audit log, configuration, token, log: {looked}");
+    // The configuration, the token's object, the server's log, and these.
+    for name in [
+        "/strongroom.toml",
+        ".object",
+        "/stderr",
+        "/store/strongroom.db",
+        "/audit.jsonl",
+        "/audit/checkpoint",
+        "/audit/journal",
+        "/audit/sink-leaks",
+        "/audit/tile/0/",
+        "/audit-index.sqlite",
+    ] {
+        let seen = looked.iter().any(|path| path.contains(name));
+        assert!(seen, "{when}: no {name} in {looked:?}");
+    }
     if when == "running" {
         return;
+    }
+    if when == "stopped" {
+        for name in ["/audit.jsonl", "/audit/tile/entries/", "/audit-index.sqlite"] {
+            let mut files = looked.iter().filter(|path| path.contains(name));
+            assert!(
+                files.any(|path| recorded(&fs::read(path).expect("read"))),
+                "nothing in {name}"
+            );
+        }
     }
     let database = fs::read(appliance.path("store/strongroom.db")).expect("a database");
     let wal = fs::read(appliance.path("store/strongroom.db-wal")).unwrap_or_default();
@@ -168,7 +179,7 @@ fn keys(client: &mut Client, planted: &mut Planted) {
 }
 
 /// Requests that must fail, each with a secret in it; answers what came back.
-fn bad_input(appliance: &Appliance, planted: &mut Planted) -> Vec<(String, Vec<u8>)> {
+fn bad_input(appliance: &Appliance, planted: &mut Planted) -> Errors {
     let mut client = appliance.client();
     let mut errors = Vec::new();
     let mut plant = |what: &str| planted.plant(what);
@@ -203,7 +214,7 @@ fn bad_input(appliance: &Appliance, planted: &mut Planted) -> Vec<(String, Vec<u
     for (name, input) in cases {
         let reply = client.ask(&format!("secretsmanager:{name}"), &input);
         assert!((400..500).contains(&reply.status), "{name} {input}: {}", reply.status);
-        errors.push((format!("{name} {input}"), reply.body));
+        errors.push((format!("{name} {input}"), reply.whole()));
     }
     let cases = [
         json!({"KeyId": "alias/aws/secretsmanager", "Plaintext": plant("no base64 for KMS!")}),
@@ -214,7 +225,7 @@ fn bad_input(appliance: &Appliance, planted: &mut Planted) -> Vec<(String, Vec<u
     for input in cases {
         let reply = client.ask("kms:Encrypt", &input);
         assert!((400..500).contains(&reply.status), "{input}: {}", reply.status);
-        errors.push((format!("Encrypt {input}"), reply.body));
+        errors.push((format!("Encrypt {input}"), reply.whole()));
     }
     for body in [
         format!("{{\"Name\": \"x\", \"SecretString\": \"{}", plant("cut short")),
@@ -223,7 +234,7 @@ fn bad_input(appliance: &Appliance, planted: &mut Planted) -> Vec<(String, Vec<u
     ] {
         let reply = client.send("secretsmanager:CreateSecret", body.as_bytes()).expect("an answer");
         assert_eq!(reply.status, 400, "{body}");
-        errors.push((body, reply.body));
+        errors.push((body, reply.whole()));
     }
     let mut stranger = appliance.credentials.clone();
     stranger.secret = plant("a wrong secret access key");
@@ -231,16 +242,18 @@ fn bad_input(appliance: &Appliance, planted: &mut Planted) -> Vec<(String, Vec<u
     let input = json!({"Name": "x", "SecretString": plant("wrongly signed")});
     let reply = stranger.ask("secretsmanager:CreateSecret", &input);
     assert_eq!(reply.code(), "InvalidSignatureException");
-    errors.push(("wrongly signed".to_owned(), reply.body));
+    errors.push(("wrongly signed".to_owned(), reply.whole()));
     for path in ["/", "/v1/secrets", "/v1/keys", "/nothing"] {
         let body = json!({"Name": "x", "SecretString": plant("unsigned")}).to_string();
-        errors.push((path.to_owned(), unsigned(appliance, path, &body)));
+        let reply = unsigned(appliance, path, "application/x-amz-json-1.1", &body);
+        assert!((400..500).contains(&reply.status), "{path}: {}", reply.text());
+        errors.push((path.to_owned(), reply.whole()));
     }
     errors
 }
 
 /// Requests that fail because the token is away; answers what came back.
-fn outage(appliance: &Appliance, planted: &mut Planted) -> Vec<(String, Vec<u8>)> {
+fn outage(appliance: &Appliance, planted: &mut Planted) -> Errors {
     let mut client = appliance.client();
     let key = client.ask("kms:CreateKey", &json!({})).output()["KeyMetadata"]["KeyId"].clone();
     fs::rename(appliance.path("tokens"), appliance.path("away")).expect("moved");
@@ -256,26 +269,22 @@ fn outage(appliance: &Appliance, planted: &mut Planted) -> Vec<(String, Vec<u8>)
     all.into_iter()
         .map(|(what, reply)| {
             assert!(reply.status >= 500, "{what}: {}", reply.text());
-            (format!("{what} without a token"), reply.body)
+            (format!("{what} without a token"), reply.whole())
         })
         .collect()
 }
 
-/// The answer to an unsigned POST, head and all.
-fn unsigned(appliance: &Appliance, path: &str, body: &str) -> Vec<u8> {
-    let mut stream = TcpStream::connect(&appliance.address).expect("connected");
+/// The answer to an unsigned POST.
+fn unsigned(appliance: &Appliance, path: &str, kind: &str, body: &str) -> Reply {
+    let target =
+        if kind.ends_with("-1.1") { "x-amz-target: secretsmanager.CreateSecret\r\n" } else { "" };
     let request = format!(
-        "POST {path} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/x-amz-json-1.1\r\n\
-         x-amz-target: secretsmanager.CreateSecret\r\nconnection: close\r\ncontent-length: {}\r\n\
-         \r\n{body}",
+        "POST {path} HTTP/1.1\r\nhost: {}\r\ncontent-type: {kind}\r\n{target}\
+         content-length: {}\r\n\r\n{body}",
         appliance.address,
         body.len()
     );
-    stream.write_all(request.as_bytes()).expect("sent");
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).expect("an answer");
-    assert!(answer.starts_with(b"HTTP/1.1 4"), "{}", String::from_utf8_lossy(&answer));
-    answer
+    appliance.client().exchange(request.as_bytes()).expect("an answer")
 }
 
 #[test]

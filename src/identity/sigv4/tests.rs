@@ -652,24 +652,3 @@ mod properties {
         }
     }
 }
-
-/// No check of speed but a figure to quote: `cargo test --release -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn time_per_verification() {
-    let request = signed();
-    let keys = SigningKeys::new(16);
-    let secret = || Ok::<_, DerivationFailed>(Secret::copy_of(SECRET.as_bytes()));
-    let once = || {
-        let request = request.request();
-        let presented = Presented::parse(&request).unwrap();
-        let checked = presented.check(&EXPECTED).unwrap();
-        let key = keys.signing_key(&checked, 1, secret).unwrap();
-        checked.verify(&key).unwrap();
-    };
-    for _ in 0..5 {
-        let start = std::time::Instant::now();
-        (0..100_000).for_each(|_| once());
-        println!("{:?} per verification", start.elapsed() / 100_000);
-    }
-}

@@ -1,7 +1,7 @@
 //! CreateAlias, UpdateAlias, DeleteAlias, ListAliases.
 
 use super::list::{Next, Paging, one_more};
-use super::{KeyTarget, Named, alias_not_found, locate_key, not_pending, parse};
+use super::{KeyTarget, Named, alias_not_found, locate_own, not_pending, parse};
 use crate::name::{ALIAS_PREFIX, RESERVED_ALIAS_PREFIX, Service, alias_arn};
 use crate::ops::call::{Allowed, Call, OwnAccount, Target};
 use crate::ops::error::{Condition, Error, Result};
@@ -11,7 +11,6 @@ use crate::store::keys::{Alias, Key};
 use crate::store::records::Rows;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// Aliases that one key may have (AWS's quota).
 pub(super) const MOST_PER_KEY: usize = 50;
@@ -37,8 +36,15 @@ impl AliasTarget {
         Error::new(Condition::NotFound, alias_not_found(&self.arn))
     }
 
-    fn alias(&self, call: &Call) -> Result<Arc<Alias>> {
-        call.records.alias(&self.account, &self.name)?.ok_or_else(|| self.not_found())
+    /// The alias as it is now, inside the transaction, if it still names the key that the caller was
+    /// found to have the right on: the same request again is decided anew.
+    fn of_key(&self, rows: &mut Rows<'_>, id: &str) -> Result<Alias> {
+        let alias = rows.alias(&self.account, &self.name)?.ok_or_else(|| self.not_found())?;
+        if alias.target == id {
+            return Ok(alias);
+        }
+        Err(Error::new(Condition::Throttled, "Rate exceeded")
+            .logged(format!("{} was moved to another key meanwhile", self.arn)))
     }
 }
 
@@ -69,17 +75,13 @@ pub(super) fn check_name(name: &str) -> Result<()> {
 /// The key that an alias is to point to: the customer's own, not waiting for its deletion, and of
 /// the alias's account. The caller needs the right on the key as well as on the alias.
 fn new_target(call: &Call, named: &str) -> Result<Allowed<KeyTarget>> {
-    if let Named::Alias { .. } = parse(call, named)? {
+    if let Named::Alias { .. } = parse(call, &call.caller.account, named)? {
         let text = "Aliases must refer to keys. Not aliases";
         return Err(Error::new(Condition::Validation, text));
     }
-    let target = call.allow(call.row.action, locate_key(call, named)?)?;
+    let target = call.allow(call.row.action, locate_own(call, named)?)?;
     let key = target.customers(call)?;
     not_pending(key, target.arn())?;
-    if key.account != call.caller.account {
-        let text = format!("Key '{}' does not exist", target.arn());
-        return Err(Error::new(Condition::NotFound, text));
-    }
     Ok(target)
 }
 
@@ -188,13 +190,12 @@ impl Operation for UpdateAlias {
     }
 
     async fn run(call: &Call, target: Allowed<AliasTarget>, input: PointInput) -> Result<Empty> {
-        allow_key_of(call, &*target.alias(call)?)?;
+        let from = allow_key_of(call, &target)?;
         let to = new_target(call, given(&input.target_key_id, "targetKeyId")?)?;
         let (id, key_arn, now) = (to.key()?.id.clone(), to.arn().to_owned(), call.now);
         call.commit(move |rows| {
             let key = recheck(rows, &id, &key_arn)?;
-            let alias = rows.alias(&target.account, &target.name)?;
-            let alias = alias.ok_or_else(|| target.not_found())?;
+            let alias = target.of_key(rows, &from)?;
             if alias.target != key.id {
                 check_number(rows, &key, &key_arn)?;
             }
@@ -235,11 +236,9 @@ impl Operation for DeleteAlias {
     }
 
     async fn run(call: &Call, target: Allowed<AliasTarget>, _: DeleteAliasInput) -> Result<Empty> {
-        allow_key_of(call, &*target.alias(call)?)?;
+        let from = allow_key_of(call, &target)?;
         call.commit(move |rows| {
-            if rows.alias(&target.account, &target.name)?.is_none() {
-                return Err(target.not_found());
-            }
+            target.of_key(rows, &from)?;
             Ok(rows.delete_alias(&target.account, &target.name)?)
         })
         .await?;
@@ -247,12 +246,15 @@ impl Operation for DeleteAlias {
     }
 }
 
-/// Who moves or takes away an alias needs the right on the key that it names, too.
-fn allow_key_of(call: &Call, alias: &Alias) -> Result<()> {
-    if let Some(key) = call.records.key(&alias.target)? {
+/// Who moves or takes away an alias needs the right on the key that it names, too; answers that key's
+/// id.
+fn allow_key_of(call: &Call, target: &AliasTarget) -> Result<String> {
+    let alias = call.records.alias(&target.account, &target.name)?;
+    let id = alias.ok_or_else(|| target.not_found())?.target.clone();
+    if let Some(key) = call.records.key(&id)? {
         call.allow(call.row.action, KeyTarget::found(&call.region, key))?;
     }
-    Ok(())
+    Ok(id)
 }
 
 /// ListAliases: <https://docs.aws.amazon.com/kms/latest/APIReference/API_ListAliases.html>.
@@ -312,11 +314,9 @@ impl Operation for ListAliases {
         _: Allowed<OwnAccount>,
         input: ListAliasesInput,
     ) -> Result<ListAliasesOutput> {
-        let of = match &input.key_id {
-            Some(named) => Some(call.allow("ListAliases", locate_key(call, named)?)?),
-            None => None,
-        };
-        let of = of.as_ref().map(|target| target.key()).transpose()?.map(|key| key.id.clone());
+        // AWS asks for no right on the key: the list without it tells as much.
+        let of = input.key_id.as_deref().map(|named| locate_own(call, named)).transpose()?;
+        let of = of.as_ref().map(KeyTarget::key).transpose()?.map(|key| key.id.clone());
         let scope = of.clone().unwrap_or_default();
         let (after, limit) = input.paging.start(call, &scope, 50, 100)?;
         let account = call.caller.account.clone();

@@ -253,7 +253,9 @@ impl Operation for ReEncrypt {
         token::check(call, input.grant_tokens.as_deref())?;
         EncryptionContext::pairs(input.source_encryption_context.as_ref())?;
         EncryptionContext::pairs(input.destination_encryption_context.as_ref())?;
-        Source::locate(call, input.source_key_id.as_deref(), input.ciphertext_blob.as_ref())
+        let destination = locate(call, given(&input.destination_key_id, "destinationKeyId")?)?;
+        let (named, blob) = (input.source_key_id.as_deref(), input.ciphertext_blob.as_ref());
+        Ok(Source::locate(call, named, blob)?.bound_for(destination.arn()))
     }
 
     async fn run(

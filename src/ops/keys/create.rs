@@ -2,7 +2,7 @@
 
 use super::describe::KeyMetadata;
 use super::material::{adopt, discard, event, make_backing_key};
-use super::tags::{TagInput, check_tags, merged};
+use super::tags::{Brought, TagInput, TagResource, check_tags};
 use super::{facts, policy};
 use crate::clock::{Time, random_uuid};
 use crate::name::{DEFAULT_SECRETS_ALIAS, Service, key_arn};
@@ -129,10 +129,11 @@ impl Operation for CreateKey {
         _: Allowed<OwnAccount>,
         input: CreateKeyInput,
     ) -> Result<CreateKeyOutput> {
-        if input.tags.as_ref().is_some_and(|tags| !tags.is_empty()) {
-            call.allow("TagResource", OwnAccount::of(call))?;
+        let tags = input.tags.as_deref().unwrap_or_default();
+        if !tags.is_empty() {
+            call.allow_with(TagResource::NAME, OwnAccount::of(call), &Brought(tags))?;
         }
-        let tags = merged(&[], &check_tags(input.tags.as_deref().unwrap_or_default())?)?;
+        let tags = check_tags(tags)?;
         check_kind(&input, call.lane.profile())?;
         let id = random_uuid(&*call.world.random)?;
         let arn = key_arn(&call.region, &call.caller.account, &id);

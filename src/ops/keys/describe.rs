@@ -1,6 +1,6 @@
 //! DescribeKey and UpdateKeyDescription.
 
-use super::{KeyTarget, change, check_grant_tokens, check_key_id, locate, locate_key, not_pending};
+use super::{KeyTarget, change, check_grant_tokens, check_key_id, locate, locate_own, not_pending};
 use crate::name::{Service, key_arn};
 use crate::ops::call::{Allowed, Call};
 use crate::ops::error::Result;
@@ -137,7 +137,7 @@ impl Operation for UpdateKeyDescription {
     type Output = Empty;
 
     async fn locate(call: &Call, input: &UpdateKeyDescriptionInput) -> Result<KeyTarget> {
-        locate_key(call, given(&input.key_id, "keyId")?)
+        locate_own(call, given(&input.key_id, "keyId")?)
     }
 
     async fn run(

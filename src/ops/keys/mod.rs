@@ -145,7 +145,15 @@ fn not_pending(key: &Key, arn: &str) -> Result<()> {
 /// [`Condition::NotFound`] for a text that is none of these, and for another region's ARN; those of
 /// the database.
 pub fn locate(call: &Call, named: &str) -> Result<KeyTarget> {
-    match parse(call, named)? {
+    locate_for(call, &call.caller.account, named)
+}
+
+/// The same where an id or alias without an ARN is one of this account's, whoever asks.
+///
+/// # Errors
+/// Those of [`locate`].
+pub fn locate_for(call: &Call, account: &str, named: &str) -> Result<KeyTarget> {
+    match parse(call, account, named)? {
         Named::Key { account, id } => {
             let key = call.records.key(id)?.filter(|key| key.account == account);
             let arn = key_arn(&call.region, account, id);
@@ -170,11 +178,23 @@ pub fn locate(call: &Call, named: &str) -> Result<KeyTarget> {
 /// # Errors
 /// Those of [`locate`], and [`Condition::InvalidArn`] for an alias.
 pub fn locate_key(call: &Call, named: &str) -> Result<KeyTarget> {
-    if let Named::Alias { .. } = parse(call, named)? {
+    if let Named::Alias { .. } = parse(call, &call.caller.account, named)? {
         let text = "Key Aliases are not supported for this operation.";
         return Err(Error::new(Condition::InvalidArn, text));
     }
     locate(call, named)
+}
+
+/// The same for operations on keys of the caller's own account alone. Another account's key is as
+/// good as none, whatever its policy says: there the right has no effect
+/// (<https://docs.aws.amazon.com/kms/latest/developerguide/key-policy-modifying-external-accounts.html>).
+///
+/// # Errors
+/// Those of [`locate_key`].
+pub fn locate_own(call: &Call, named: &str) -> Result<KeyTarget> {
+    let target = locate_key(call, named)?;
+    let own = target.owner == call.caller.account;
+    Ok(KeyTarget { key: target.key.filter(|_| own), ..target })
 }
 
 /// What a request names, well-formed and of this region.
@@ -183,12 +203,12 @@ enum Named<'a> {
     Alias { account: &'a str, name: &'a str },
 }
 
-fn parse<'a>(call: &'a Call, named: &'a str) -> Result<Named<'a>> {
+fn parse<'a>(call: &Call, home: &'a str, named: &'a str) -> Result<Named<'a>> {
     let bad = || Error::new(Condition::NotFound, format!("Invalid keyId '{named}'"));
     let reference = KeyRef::parse(named).ok_or_else(bad)?;
     let (KeyRef::Id { arn, .. } | KeyRef::Alias { arn, .. }) = reference;
     let account = match arn {
-        None => call.caller.account.as_str(),
+        None => home,
         Some(arn) if arn.partition != "aws" || arn.service != Service::Kms.prefix() => {
             return Err(bad());
         }

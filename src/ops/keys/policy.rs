@@ -1,7 +1,7 @@
 //! GetKeyPolicy, PutKeyPolicy, ListKeyPolicies, and the policies that keys begin with.
 
 use super::list::{Next, Paging, refuse_marker};
-use super::{KeyTarget, change, check_key_id, facts, locate_key, not_pending};
+use super::{KeyTarget, change, check_key_id, facts, locate_own, not_pending};
 use crate::name::Service;
 use crate::ops::call::{Allowed, Call, Target};
 use crate::ops::error::{Condition, Error, Result};
@@ -187,7 +187,7 @@ impl Operation for GetKeyPolicy {
     type Output = GetKeyPolicyOutput;
 
     async fn locate(call: &Call, input: &GetKeyPolicyInput) -> Result<KeyTarget> {
-        locate_key(call, given(&input.key_id, "keyId")?)
+        locate_own(call, given(&input.key_id, "keyId")?)
     }
 
     async fn run(
@@ -239,7 +239,7 @@ impl Operation for PutKeyPolicy {
     type Output = Empty;
 
     async fn locate(call: &Call, input: &PutKeyPolicyInput) -> Result<KeyTarget> {
-        locate_key(call, given(&input.key_id, "keyId")?)
+        locate_own(call, given(&input.key_id, "keyId")?)
     }
 
     async fn run(
@@ -303,7 +303,7 @@ impl Operation for ListKeyPolicies {
     type Output = ListKeyPoliciesOutput;
 
     async fn locate(call: &Call, input: &ListKeyPoliciesInput) -> Result<KeyTarget> {
-        locate_key(call, given(&input.key_id, "keyId")?)
+        locate_own(call, given(&input.key_id, "keyId")?)
     }
 
     async fn run(

@@ -6,7 +6,7 @@
 
 use super::material::{adopt, discard, event, make_backing_key};
 use super::state::KeyIdInput;
-use super::{KeyTarget, change, check_key_id, facts, locate_key, usable};
+use super::{KeyTarget, change, check_key_id, facts, locate_key, locate_own, usable};
 use crate::clock::Time;
 use crate::name::{BackingKeyId, Service, key_arn};
 use crate::ops::call::{Allowed, Call, Services};
@@ -65,7 +65,7 @@ impl Operation for EnableKeyRotation {
     type Output = Empty;
 
     async fn locate(call: &Call, input: &EnableKeyRotationInput) -> Result<KeyTarget> {
-        locate_key(call, given(&input.key_id, "keyId")?)
+        locate_own(call, given(&input.key_id, "keyId")?)
     }
 
     async fn run(
@@ -107,7 +107,7 @@ impl Operation for DisableKeyRotation {
     type Output = Empty;
 
     async fn locate(call: &Call, input: &KeyIdInput) -> Result<KeyTarget> {
-        locate_key(call, input.key_id()?)
+        locate_own(call, input.key_id()?)
     }
 
     async fn run(call: &Call, target: Allowed<KeyTarget>, _: KeyIdInput) -> Result<Empty> {
@@ -189,7 +189,7 @@ impl Operation for RotateKeyOnDemand {
     type Output = RotateKeyOnDemandOutput;
 
     async fn locate(call: &Call, input: &KeyIdInput) -> Result<KeyTarget> {
-        locate_key(call, input.key_id()?)
+        locate_own(call, input.key_id()?)
     }
 
     async fn run(
@@ -201,7 +201,9 @@ impl Operation for RotateKeyOnDemand {
         let (arn, now) = (target.arn_of_key(&key), call.now);
         may_rotate(&key, &arn, now)?;
         let new = make_backing_key(&call.services, Some(RotationType::OnDemand)).await?;
-        let (made, shown) = (new.id, arn.clone());
+        let made = new.id;
+        let output = RotateKeyOnDemandOutput { key_id: arn.clone() };
+        call.answering(&output)?;
         let committed = call
             .commit(move |rows| {
                 let mut key = current(rows, &key, &arn)?;
@@ -210,7 +212,7 @@ impl Operation for RotateKeyOnDemand {
             })
             .await;
         settle(&call.services, made, committed).await?;
-        Ok(RotateKeyOnDemandOutput { key_id: shown })
+        Ok(output)
     }
 }
 

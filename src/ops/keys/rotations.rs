@@ -1,7 +1,7 @@
 //! ListKeyRotations.
 
 use super::list::{Next, Paging};
-use super::{KeyTarget, check_key_id, locate_key};
+use super::{KeyTarget, check_key_id, locate_own};
 use crate::name::Service;
 use crate::ops::call::{Allowed, Call};
 use crate::ops::error::Result;
@@ -69,7 +69,7 @@ impl Operation for ListKeyRotations {
     type Output = ListKeyRotationsOutput;
 
     async fn locate(call: &Call, input: &ListKeyRotationsInput) -> Result<KeyTarget> {
-        locate_key(call, given(&input.key_id, "keyId")?)
+        locate_own(call, given(&input.key_id, "keyId")?)
     }
 
     async fn run(

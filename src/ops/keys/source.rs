@@ -17,6 +17,8 @@ pub struct Source {
     /// Whether the request names the key itself.
     named: bool,
     envelope: Option<Envelope>,
+    /// Whether it is to be sealed under the same key again; none where it is opened.
+    same: Option<bool>,
 }
 
 impl Target for Source {
@@ -33,7 +35,10 @@ impl Target for Source {
         self.target.policy()
     }
     fn fact<'a>(&'a self, call: &'a Call, key: &str) -> Option<Values<'a>> {
-        self.target.fact(call, key)
+        match key {
+            "kms:reencryptonsamekey" => self.same.map(Values::truth),
+            _ => self.target.fact(call, key),
+        }
     }
     fn granted(&self, call: &Call, request: &Request<'_>) -> Result<Option<String>> {
         self.target.granted(call, request)
@@ -48,7 +53,7 @@ impl Source {
     pub(super) fn locate(call: &Call, key_id: Option<&str>, blob: Option<&Blob>) -> Result<Self> {
         let envelope = blob.map(|blob| Envelope::parse(&blob.0)).and_then(std::result::Result::ok);
         if let Some(named) = key_id {
-            return Ok(Self { target: locate(call, named)?, named: true, envelope });
+            return Ok(Self { target: locate(call, named)?, named: true, envelope, same: None });
         }
         let envelope = envelope.ok_or_else(invalid)?;
         let target = match call.records.key(&envelope.key_id)? {
@@ -62,7 +67,12 @@ impl Source {
                 alias: None,
             },
         };
-        Ok(Self { target, named: false, envelope: Some(envelope) })
+        Ok(Self { target, named: false, envelope: Some(envelope), same: None })
+    }
+
+    /// The same for what is to be sealed again under the key with the ARN `destination`.
+    pub(super) fn bound_for(self, destination: &str) -> Self {
+        Self { same: Some(self.arn() == destination), ..self }
     }
 
     /// Refuses a key that can't be used now, and a ciphertext of another key than the one named.

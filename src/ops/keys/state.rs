@@ -1,8 +1,8 @@
 //! EnableKey, DisableKey, ScheduleKeyDeletion, CancelKeyDeletion.
 
-use super::{KeyTarget, change, check_key_id, facts, locate_key, not_pending};
+use super::{KeyTarget, change, check_key_id, facts, locate_own, not_pending};
 use crate::name::Service;
-use crate::ops::call::{Allowed, Call};
+use crate::ops::call::{Allowed, Call, Target};
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::shape::{Checks, Empty, Epoch, given};
 use crate::ops::{Access, Input, Operation, Route};
@@ -47,7 +47,7 @@ impl Operation for EnableKey {
     type Output = Empty;
 
     async fn locate(call: &Call, input: &KeyIdInput) -> Result<KeyTarget> {
-        locate_key(call, given(&input.key_id, "keyId")?)
+        locate_own(call, given(&input.key_id, "keyId")?)
     }
 
     async fn run(call: &Call, target: Allowed<KeyTarget>, _: KeyIdInput) -> Result<Empty> {
@@ -69,7 +69,7 @@ impl Operation for DisableKey {
     type Output = Empty;
 
     async fn locate(call: &Call, input: &KeyIdInput) -> Result<KeyTarget> {
-        locate_key(call, given(&input.key_id, "keyId")?)
+        locate_own(call, given(&input.key_id, "keyId")?)
     }
 
     async fn run(call: &Call, target: Allowed<KeyTarget>, _: KeyIdInput) -> Result<Empty> {
@@ -131,7 +131,7 @@ impl Operation for ScheduleKeyDeletion {
     type Output = ScheduleKeyDeletionOutput;
 
     async fn locate(call: &Call, input: &ScheduleKeyDeletionInput) -> Result<KeyTarget> {
-        locate_key(call, given(&input.key_id, "keyId")?)
+        locate_own(call, given(&input.key_id, "keyId")?)
     }
 
     async fn run(
@@ -141,7 +141,14 @@ impl Operation for ScheduleKeyDeletion {
     ) -> Result<ScheduleKeyDeletionOutput> {
         let days = input.pending_window_in_days.unwrap_or(WINDOW.2);
         let due = call.now.plus_days(days);
-        let key = change(call, &target, move |key, arn| {
+        let output = ScheduleKeyDeletionOutput {
+            key_id: target.arn().to_owned(),
+            deletion_date: Epoch(due),
+            key_state: KeyState::PendingDeletion,
+            pending_window_in_days: days,
+        };
+        call.answering(&output)?;
+        change(call, &target, move |key, arn| {
             not_pending(key, arn)?;
             key.state = KeyState::PendingDeletion;
             key.due = Some(due);
@@ -149,12 +156,7 @@ impl Operation for ScheduleKeyDeletion {
             Ok(true)
         })
         .await?;
-        Ok(ScheduleKeyDeletionOutput {
-            key_id: target.arn_of_key(&key),
-            deletion_date: Epoch(due),
-            key_state: key.state,
-            pending_window_in_days: days,
-        })
+        Ok(output)
     }
 }
 
@@ -179,7 +181,7 @@ impl Operation for CancelKeyDeletion {
     type Output = CancelKeyDeletionOutput;
 
     async fn locate(call: &Call, input: &KeyIdInput) -> Result<KeyTarget> {
-        locate_key(call, given(&input.key_id, "keyId")?)
+        locate_own(call, given(&input.key_id, "keyId")?)
     }
 
     async fn run(
@@ -187,7 +189,9 @@ impl Operation for CancelKeyDeletion {
         target: Allowed<KeyTarget>,
         _: KeyIdInput,
     ) -> Result<CancelKeyDeletionOutput> {
-        let key = change(call, &target, |key, arn| {
+        let output = CancelKeyDeletionOutput { key_id: target.arn().to_owned() };
+        call.answering(&output)?;
+        change(call, &target, |key, arn| {
             if key.state != KeyState::PendingDeletion {
                 let text = format!("{arn} is not pending deletion.");
                 return Err(Error::new(Condition::InvalidState, text));
@@ -198,6 +202,6 @@ impl Operation for CancelKeyDeletion {
             Ok(true)
         })
         .await?;
-        Ok(CancelKeyDeletionOutput { key_id: target.arn_of_key(&key) })
+        Ok(output)
     }
 }

@@ -1,14 +1,14 @@
 //! TagResource, UntagResource, ListResourceTags.
 
 use super::list::{Next, Paging};
-use super::{KeyTarget, change, check_key_id, locate_key, not_pending};
+use super::{KeyTarget, change, check_key_id, locate_own, not_pending};
 use crate::name::Service;
 use crate::ops::call::{Allowed, Call};
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::scene;
 use crate::ops::shape::{Checks, Empty, given};
 use crate::ops::{Access, Input, Operation, Route};
-use crate::policy::Values;
+use crate::policy::{Facts, Values};
 use crate::store::keys::Tag;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -48,6 +48,15 @@ impl TagInput {
             checks.required(&value, &tag.tag_value);
             checks.length(&value, tag.tag_value.as_deref(), 0, 256);
         }
+    }
+}
+
+/// The tags of a request that makes something, as the right to tag it sees them.
+pub(super) struct Brought<'a>(pub(super) &'a [TagInput]);
+
+impl Facts for Brought<'_> {
+    fn fact(&self, key: &str) -> Option<Values<'_>> {
+        TagInput::fact(self.0, key)
     }
 }
 
@@ -125,7 +134,7 @@ impl Operation for TagResource {
     type Output = Empty;
 
     async fn locate(call: &Call, input: &TagResourceInput) -> Result<KeyTarget> {
-        locate_key(call, given(&input.key_id, "keyId")?)
+        locate_own(call, given(&input.key_id, "keyId")?)
     }
 
     async fn run(
@@ -181,7 +190,7 @@ impl Operation for UntagResource {
     type Output = Empty;
 
     async fn locate(call: &Call, input: &UntagResourceInput) -> Result<KeyTarget> {
-        locate_key(call, given(&input.key_id, "keyId")?)
+        locate_own(call, given(&input.key_id, "keyId")?)
     }
 
     async fn run(
@@ -248,7 +257,7 @@ impl Operation for ListResourceTags {
     type Output = ListResourceTagsOutput;
 
     async fn locate(call: &Call, input: &ListResourceTagsInput) -> Result<KeyTarget> {
-        locate_key(call, given(&input.key_id, "keyId")?)
+        locate_own(call, given(&input.key_id, "keyId")?)
     }
 
     async fn run(

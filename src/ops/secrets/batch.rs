@@ -1,6 +1,7 @@
 //! BatchGetSecretValue: several values at once, with an error for each that can't be read.
 
 use super::filter::{self, Filter, Filters};
+use super::list::ListSecrets;
 use super::value::{GetSecretValue, SecretValue, read};
 use super::{SecretTarget, facts, locate};
 use crate::name::Service;
@@ -87,7 +88,11 @@ impl Operation for BatchGetSecretValue {
     ) -> Result<BatchGetSecretValueOutput> {
         match (&input.secret_id_list, &input.filters) {
             (Some(ids), None) => listed(call, ids, &input).await,
-            (None, Some(filters)) => filtered(call, filters, &input).await,
+            (None, Some(filters)) => {
+                // What it finds is a list of secrets, also where it may read none of them.
+                call.allow(ListSecrets::NAME, OwnAccount::of(call))?;
+                filtered(call, filters, &input).await
+            }
             _ => Err(invalid("You must provide either SecretIdList or Filters, but not both.")),
         }
     }

@@ -2,12 +2,12 @@
 
 use super::edit::{ATTEMPTS, never_settled, outdated, starts_over};
 use super::seal::{self, Given, check_token, check_value, token};
+use super::tags::{self, TagInput, TagResource};
 use super::{bad_name, facts, labels};
 use crate::clock::{NoRandomness, Random, Time, random_bytes};
 use crate::name::{SUFFIX_LEN, Service, is_secret_name, secret_arn};
 use crate::ops::call::{Allowed, Call, Target};
 use crate::ops::error::{Condition, Error, Result};
-use crate::ops::scene;
 use crate::ops::shape::{Checks, SecretBlob, SecretText, given};
 use crate::ops::{Access, Input, Operation, Route};
 use crate::policy::Values;
@@ -17,9 +17,6 @@ use crate::store::secrets::{Secret, Version};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-
-/// Tags that one secret may have.
-const MAX_TAGS: usize = 50;
 
 /// CreateSecret:
 /// <https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_CreateSecret.html>.
@@ -36,28 +33,12 @@ pub struct CreateSecretInput {
     secret_string: Option<SecretText>,
     secret_binary: Option<SecretBlob>,
     #[serde(default, deserialize_with = "crate::ops::shape::objects")]
-    tags: Option<Vec<TagMember>>,
+    tags: Option<Vec<TagInput>>,
     add_replica_regions: Option<Vec<serde_json::Value>>,
     #[serde(rename = "CrossAccountPrimaryARN")]
     cross_account_primary_arn: Option<String>,
     #[serde(rename = "Type")]
     kind: Option<String>,
-}
-
-/// A tag, as a request writes it.
-#[derive(Deserialize, JsonSchema)]
-#[serde(rename_all = "PascalCase")]
-struct TagMember {
-    key: Option<String>,
-    value: Option<String>,
-}
-
-impl TagMember {
-    fn fact<'a>(tags: &'a [Self], key: &str) -> Option<Values<'a>> {
-        let whole =
-            |tag: &'a Self| Some((tag.key.as_deref()?, tag.value.as_deref().unwrap_or_default()));
-        scene::request_tags(key, tags.iter().filter_map(whole))
-    }
 }
 
 impl Input for CreateSecretInput {
@@ -68,11 +49,7 @@ impl Input for CreateSecretInput {
         checks.length("description", self.description.as_deref(), 0, 2048);
         checks.length("kmsKeyId", self.kms_key_id.as_deref(), 0, 2048);
         check_value(checks, self.secret_string.as_ref(), self.secret_binary.as_ref());
-        for (n, tag) in self.tags.iter().flatten().enumerate() {
-            let member = |name| format!("tags.{}.member.{name}", n + 1);
-            checks.length(&member("key"), tag.key.as_deref(), 1, 128);
-            checks.length(&member("value"), tag.value.as_deref(), 0, 256);
-        }
+        TagInput::check_all(self.tags.as_deref(), checks);
         let replicas = self.add_replica_regions.as_ref().map(Vec::len);
         checks.items("addReplicaRegions", replicas, 1, usize::MAX);
         let primary = self.cross_account_primary_arn.as_deref();
@@ -83,8 +60,8 @@ impl Input for CreateSecretInput {
     fn fact(&self, key: &str) -> Option<Values<'_>> {
         facts::text(key, "secretsmanager:name", self.name.as_ref())
             .or_else(|| facts::text(key, "secretsmanager:description", self.description.as_ref()))
-            .or_else(|| facts::kms_key(key, self.kms_key_id.as_ref()))
-            .or_else(|| TagMember::fact(self.tags.as_deref()?, key))
+            .or_else(|| facts::kms_key_id(key, self.kms_key_id.as_ref()))
+            .or_else(|| TagInput::fact(self.tags.as_deref()?, key))
     }
 }
 
@@ -105,13 +82,15 @@ pub struct NewSecretTarget {
     account: String,
     name: String,
     suffix: String,
+    /// The ARN of the KMS key that the request names for it.
+    kms_key: Option<String>,
 }
 
 impl NewSecretTarget {
     /// The secret of this name and ARN.
     pub(super) fn of(region: &str, account: &str, name: String, suffix: String) -> Self {
         let arn = secret_arn(region, account, &name, &suffix);
-        Self { arn, account: account.to_owned(), name, suffix }
+        Self { arn, account: account.to_owned(), name, suffix, kms_key: None }
     }
 }
 
@@ -121,6 +100,9 @@ impl Target for NewSecretTarget {
     }
     fn owner(&self) -> &str {
         &self.account
+    }
+    fn fact<'a>(&'a self, _: &'a Call, key: &str) -> Option<Values<'a>> {
+        facts::kms_key_arn(key, self.kms_key.as_ref())
     }
 }
 
@@ -144,20 +126,28 @@ impl Operation for CreateSecret {
             Some(secret) => secret.suffix.clone(),
             None => random_suffix(&*call.world.random)?,
         };
-        Ok(NewSecretTarget::of(&call.region, &account, name, suffix))
+        let kms_key = seal::named_key_arn(call, &account, input.kms_key_id.as_deref())?;
+        let target = NewSecretTarget::of(&call.region, &account, name, suffix);
+        Ok(NewSecretTarget { kms_key, ..target })
     }
 
     async fn run(
         call: &Call,
-        target: Allowed<NewSecretTarget>,
+        mut target: Allowed<NewSecretTarget>,
         input: CreateSecretInput,
     ) -> Result<CreateSecretOutput> {
         let token = token(input.client_request_token.as_ref())?;
         refuse_replicas(&input)?;
         seal::refuse_managed(input.kind.as_deref())?;
-        let tags = tags(input.tags)?;
+        let tags = tags::accepted(input.tags.as_deref().unwrap_or_default())?;
+        if !tags.is_empty() {
+            // Who may not tag a secret may not make one with tags either: tags can give rights.
+            let asked = tags::Brought(input.tags.as_deref().unwrap_or_default());
+            target = call.allow_with(TagResource::NAME, target.into_inner(), &asked)?;
+        }
         let given = Given::of(input.secret_string, input.secret_binary)?;
         let kms_key_id = input.kms_key_id.as_deref().and_then(seal::key_name);
+        let tags = (!tags.is_empty()).then_some(tags);
         let new = New { token, description: input.description, kms_key_id, given, tags };
         for _ in 0..ATTEMPTS {
             let outcome = match call.records.secret(&target.account, &target.name)? {
@@ -277,26 +267,6 @@ fn refuse_replicas(input: &CreateSecretInput) -> Result<()> {
     }
 }
 
-/// The tags of a request; none where it brings none.
-fn tags(members: Option<Vec<TagMember>>) -> Result<Option<Vec<Tag>>> {
-    let invalid = |text: &'static str| Err(Error::new(Condition::InvalidParameter, text));
-    let mut tags: Vec<Tag> = Vec::new();
-    for TagMember { key, value } in members.unwrap_or_default() {
-        let Some(key) = key else { return invalid("A tag must have a key.") };
-        if key.get(..4).is_some_and(|prefix| prefix.eq_ignore_ascii_case("aws:")) {
-            return invalid("Tag keys can't begin with aws: because it is reserved for AWS use.");
-        }
-        if tags.iter().any(|tag| tag.key == key) {
-            return invalid("The request has two tags with the same key.");
-        }
-        tags.push(Tag { key, value: value.unwrap_or_default() });
-    }
-    if tags.len() > MAX_TAGS {
-        return invalid("A secret can have at most 50 tags.");
-    }
-    Ok((!tags.is_empty()).then_some(tags))
-}
-
 /// Six letters and digits, each as likely as any other.
 pub(super) fn random_suffix(random: &dyn Random) -> std::result::Result<String, NoRandomness> {
     const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
@@ -330,19 +300,5 @@ mod tests {
             seen.extend(suffix.into_bytes());
         }
         assert_eq!(seen.len(), 62);
-    }
-
-    #[test]
-    fn tags_are_absent_until_there_is_one_and_keys_are_unique() {
-        let member = |key: &str| TagMember { key: Some(key.into()), value: None };
-        assert!(tags(None).is_ok_and(|t| t.is_none()));
-        assert!(tags(Some(Vec::new())).is_ok_and(|t| t.is_none()));
-        assert!(tags(Some(vec![member("a"), member("A")])).is_ok_and(|t| t.is_some()));
-        for bad in [vec![member("a"), member("a")], vec![member("AWS:x")]] {
-            assert_eq!(tags(Some(bad)).map_err(|e| e.condition), Err(Condition::InvalidParameter));
-        }
-        let many = |n: usize| Some((0..n).map(|n| member(&n.to_string())).collect());
-        assert!(tags(many(50)).is_ok());
-        assert!(tags(many(51)).is_err());
     }
 }

@@ -98,6 +98,9 @@ fn window(input: &DeleteSecretInput) -> Result<Option<i64>> {
 
 async fn schedule(call: &Call, target: &SecretTarget, due: Time) -> Result<DeleteSecretOutput> {
     let now = call.now;
+    let Named { arn, name } = Named::of(target)?;
+    let output = DeleteSecretOutput { arn, name, deletion_date: Epoch(due) };
+    call.answering(&output)?;
     change(call, target, move |secret| {
         if secret.deleted.is_some() {
             let text = "You can't perform this operation on the secret because it was already \
@@ -108,8 +111,7 @@ async fn schedule(call: &Call, target: &SecretTarget, due: Time) -> Result<Delet
         Ok(true)
     })
     .await?;
-    let Named { arn, name } = Named::of(target)?;
-    Ok(DeleteSecretOutput { arn, name, deletion_date: Epoch(due) })
+    Ok(output)
 }
 
 /// Deletes at once. That there is no such secret is no error: whoever tries again after a lost
@@ -121,13 +123,15 @@ async fn force(call: &Call, target: &SecretTarget, named: &str) -> Result<Delete
         return Ok(DeleteSecretOutput { arn, name, deletion_date });
     };
     let Named { arn, name } = Named::of(target)?;
+    let output = DeleteSecretOutput { arn, name, deletion_date };
+    call.answering(&output)?;
     call.commit(move |rows| {
         let secret = rows.secret(&found.account, &found.name)?;
         let secret = secret.filter(|s| s.uid == found.uid).ok_or_else(not_found)?;
         Ok(rows.delete_secret(&secret)?)
     })
     .await?;
-    Ok(DeleteSecretOutput { arn, name, deletion_date })
+    Ok(output)
 }
 
 /// The ARN and name of a secret that is not there: those that were given, as far as they were.
@@ -185,13 +189,15 @@ impl Operation for RestoreSecret {
         target: Allowed<SecretTarget>,
         _: RestoreSecretInput,
     ) -> Result<Named> {
+        let output = Named::of(&target)?;
+        call.answering(&output)?;
         change(call, &target, |secret| {
             let pending = secret.deleted.is_some();
             (secret.deleted, secret.due) = (None, None);
             Ok(pending)
         })
         .await?;
-        Named::of(&target)
+        Ok(output)
     }
 }
 

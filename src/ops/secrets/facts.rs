@@ -28,10 +28,14 @@ pub(super) fn truth(key: &str, of: &str, value: Option<bool>) -> Option<Values<'
     value.filter(|_| key == of).map(Values::truth)
 }
 
-/// The request's KmsKeyId as both keys that ask for it.
-pub(super) fn kms_key<'a>(key: &str, named: Option<&'a String>) -> Option<Values<'a>> {
-    let asked = matches!(key, "secretsmanager:kmskeyid" | "secretsmanager:kmskeyarn");
-    named.filter(|_| asked).map(|named| Values::one(named))
+/// `secretsmanager:KmsKeyId`: what the request names the KMS key by.
+pub(super) fn kms_key_id<'a>(key: &str, named: Option<&'a String>) -> Option<Values<'a>> {
+    text(key, "secretsmanager:kmskeyid", named)
+}
+
+/// `secretsmanager:KmsKeyArn`: the key that it names, whether by its ARN, its id or an alias.
+pub(super) fn kms_key_arn<'a>(key: &str, arn: Option<&'a String>) -> Option<Values<'a>> {
+    text(key, "secretsmanager:kmskeyarn", arn)
 }
 
 /// What the secret itself answers.

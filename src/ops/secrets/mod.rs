@@ -39,6 +39,8 @@ pub struct SecretTarget {
     arn: String,
     owner: String,
     secret: Option<Arc<Secret>>,
+    /// The ARN of the KMS key that the request names for it.
+    kms_key: Option<String>,
 }
 
 impl Target for SecretTarget {
@@ -55,7 +57,8 @@ impl Target for SecretTarget {
         Ok(OwnPolicy::Adds(Some(made)))
     }
     fn fact<'a>(&'a self, call: &'a Call, key: &str) -> Option<Values<'a>> {
-        facts::of_secret(self.secret.as_deref()?, &call.services.region, key)
+        facts::kms_key_arn(key, self.kms_key.as_ref())
+            .or_else(|| facts::of_secret(self.secret.as_deref()?, &call.services.region, key))
     }
 }
 
@@ -63,7 +66,7 @@ impl SecretTarget {
     /// The target for a secret that was found by other means.
     fn found(region: &str, secret: Arc<Secret>) -> Self {
         let arn = secret_arn(region, &secret.account, &secret.name, &secret.suffix);
-        Self { arn, owner: secret.account.clone(), secret: Some(secret) }
+        Self { arn, owner: secret.account.clone(), secret: Some(secret), kms_key: None }
     }
 
     /// The secret, or AWS's answer that there is none.
@@ -172,7 +175,7 @@ pub fn locate(call: &Call, named: &str) -> Result<SecretTarget> {
         None if arn.is_some() => named.to_owned(),
         None => secret_arn(&call.region, account, name, "??????"),
     };
-    Ok(SecretTarget { arn, owner: account.to_owned(), secret })
+    Ok(SecretTarget { arn, owner: account.to_owned(), secret, kms_key: None })
 }
 
 /// The name in a secret's ARN, with whatever follows it.

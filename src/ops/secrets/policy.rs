@@ -103,6 +103,8 @@ impl Operation for PutResourcePolicy {
                         secret.";
             return Err(Error::new(Condition::PublicPolicy, text));
         }
+        let output = Named::of(&target)?;
+        call.answering(&output)?;
         change(call, &target, move |secret| {
             not_pending(secret)?;
             let changed = secret.policy.as_ref() != Some(&policy);
@@ -110,7 +112,7 @@ impl Operation for PutResourcePolicy {
             Ok(changed)
         })
         .await?;
-        Named::of(&target)
+        Ok(output)
     }
 }
 
@@ -213,12 +215,14 @@ impl Operation for DeleteResourcePolicy {
         input: DeleteResourcePolicyInput,
     ) -> Result<Named> {
         default_policy(input.policy_name.as_deref())?;
+        let output = Named::of(&target)?;
+        call.answering(&output)?;
         change(call, &target, |secret| {
             not_pending(secret)?;
             Ok(secret.policy.take().is_some())
         })
         .await?;
-        Named::of(&target)
+        Ok(output)
     }
 }
 

@@ -2,9 +2,9 @@
 
 use super::edit::{Edit, NewValue, apply};
 use super::seal::{Given, check_token, check_value, token};
-use super::{SecretTarget, facts, locate};
+use super::{Named, SecretTarget, facts, locate};
 use crate::name::Service;
-use crate::ops::call::{Allowed, Call, Target};
+use crate::ops::call::{Allowed, Call};
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::shape::{Checks, SecretBlob, SecretText, given};
 use crate::ops::{Access, Input, Operation, Route};
@@ -91,13 +91,15 @@ impl Operation for PutSecretValue {
         let token = token(input.client_request_token.as_ref())?.clone();
         let given = Given::of(input.secret_string, input.secret_binary)?.ok_or_else(no_value)?;
         let new = NewValue { token: token.clone(), given, labels: input.version_stages };
+        let Named { arn, name } = Named::of(&target)?;
+        let mut output =
+            PutSecretValueOutput { arn, name, version_id: token, version_stages: Vec::new() };
+        // Which labels it has at last is settled by the change itself.
+        call.answering(&output)?;
         let secret = apply(call, &target, &Edit { value: Some(new), ..Edit::default() }).await?;
-        Ok(PutSecretValueOutput {
-            arn: target.arn().to_owned(),
-            name: secret.name.clone(),
-            version_stages: secret.labels_of(&token).map(str::to_owned).collect(),
-            version_id: token,
-        })
+        let stages = secret.labels_of(&output.version_id).map(str::to_owned);
+        output.version_stages = stages.collect();
+        Ok(output)
     }
 }
 

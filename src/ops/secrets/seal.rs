@@ -10,7 +10,7 @@ use crate::envelope::context::Context;
 use crate::envelope::value::{self, Kind};
 use crate::envelope::{self, Envelope};
 use crate::name::{Arn, DEFAULT_SECRETS_ALIAS};
-use crate::ops::call::Call;
+use crate::ops::call::{Call, Target};
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::keys::{self, KeyTarget};
 use crate::ops::shape::{Checks, SecretBlob, SecretText};
@@ -89,7 +89,29 @@ pub(super) fn key_name(named: &str) -> Option<&str> {
     (!named.is_empty() && resource != DEFAULT_SECRETS_ALIAS).then_some(named)
 }
 
-/// The KMS key that a request names for a secret.
+/// The ARN of the KMS key that a request names for a secret of this account
+/// (`secretsmanager:KmsKeyArn`); none where it names none, or what can be none.
+///
+/// # Errors
+/// Those of the database.
+pub(super) fn named_key_arn(
+    call: &Call,
+    account: &str,
+    named: Option<&str>,
+) -> Result<Option<String>> {
+    let Some(named) = named.filter(|named| !named.is_empty()) else { return Ok(None) };
+    match keys::locate_for(call, account, named) {
+        Ok(target) => Ok(Some(target.arn().to_owned())),
+        Err(error) if is_no_key(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_no_key(error: &Error) -> bool {
+    matches!(error.condition, Condition::NotFound | Condition::InvalidArn)
+}
+
+/// The KMS key that a request names for a secret of this account.
 ///
 /// # Errors
 /// [`Condition::InvalidParameter`] where there is no such key.
@@ -99,13 +121,15 @@ pub(super) fn requested_key(
     named: Option<&str>,
 ) -> Result<Arc<KmsKey>> {
     let Some(named) = named else { return default_key(call, account) };
-    let found = keys::locate(call, named).and_then(|target| target.key().cloned());
-    found.map_err(|error| match error.condition {
-        Condition::NotFound | Condition::InvalidArn => Error::new(
+    // A name without an account is the secret's account's, also where another account's caller
+    // writes: else it would be sealed under that one's key.
+    let found = keys::locate_for(call, account, named).and_then(|target| target.key().cloned());
+    found.map_err(|error| match is_no_key(&error) {
+        true => Error::new(
             Condition::InvalidParameter,
             format!("The operation failed because of an invalid KMS key: {}", error.message),
         ),
-        _ => error,
+        false => error,
     })
 }
 

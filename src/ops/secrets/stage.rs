@@ -75,6 +75,9 @@ impl Operation for UpdateSecretVersionStage {
         let (from, to) = (input.remove_from_version_id, input.move_to_version_id);
         let (account, name, uid, now) =
             (secret.account.clone(), secret.name.clone(), secret.uid, call.now);
+        let output =
+            UpdateSecretVersionStageOutput { arn: target.arn().to_owned(), name: name.clone() };
+        call.answering(&output)?;
         call.commit(move |rows| {
             let found = rows.secret(&account, &name)?.filter(|s| s.uid == uid);
             let mut secret = found.ok_or_else(not_found)?;
@@ -90,8 +93,7 @@ impl Operation for UpdateSecretVersionStage {
             save(rows, &mut secret, now)
         })
         .await?;
-        let name = secret.name.clone();
-        Ok(UpdateSecretVersionStageOutput { arn: target.arn().to_owned(), name })
+        Ok(output)
     }
 }
 

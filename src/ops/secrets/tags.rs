@@ -7,7 +7,7 @@ use crate::ops::error::{Condition, Error, Result};
 use crate::ops::scene;
 use crate::ops::shape::{Checks, Empty, given};
 use crate::ops::{Access, Input, Operation, Route};
-use crate::policy::Values;
+use crate::policy::{Facts, Values};
 use crate::store::keys::Tag;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -44,6 +44,15 @@ impl TagInput {
             checks.length(&format!("tags.{n}.member.key"), tag.key.as_deref(), 1, 128);
             checks.length(&format!("tags.{n}.member.value"), tag.value.as_deref(), 0, 256);
         }
+    }
+}
+
+/// The tags of a request that makes something, as the right to tag it sees them.
+pub(super) struct Brought<'a>(pub(super) &'a [TagInput]);
+
+impl Facts for Brought<'_> {
+    fn fact(&self, key: &str) -> Option<Values<'_>> {
+        TagInput::fact(self.0, key)
     }
 }
 

@@ -2,9 +2,9 @@
 
 use super::edit::{Edit, NewValue, apply};
 use super::seal::{self, Given, check_token, check_value, token};
-use super::{SecretTarget, facts, locate};
+use super::{Named, SecretTarget, facts, locate};
 use crate::name::Service;
-use crate::ops::call::{Allowed, Call, Target};
+use crate::ops::call::{Allowed, Call};
 use crate::ops::error::Result;
 use crate::ops::shape::{Checks, SecretBlob, SecretText, given};
 use crate::ops::{Access, Input, Operation, Route};
@@ -44,7 +44,7 @@ impl Input for UpdateSecretInput {
     fn fact(&self, key: &str) -> Option<Values<'_>> {
         facts::secret_id(key, self.secret_id.as_ref())
             .or_else(|| facts::text(key, "secretsmanager:description", self.description.as_ref()))
-            .or_else(|| facts::kms_key(key, self.kms_key_id.as_ref()))
+            .or_else(|| facts::kms_key_id(key, self.kms_key_id.as_ref()))
     }
 }
 
@@ -71,7 +71,9 @@ impl Operation for UpdateSecret {
     async fn locate(call: &Call, input: &UpdateSecretInput) -> Result<SecretTarget> {
         token(input.client_request_token.as_ref())?;
         seal::refuse_managed(input.kind.as_deref())?;
-        locate(call, given(&input.secret_id, "secretId")?)
+        let target = locate(call, given(&input.secret_id, "secretId")?)?;
+        let kms_key = seal::named_key_arn(call, &target.owner, input.kms_key_id.as_deref())?;
+        Ok(SecretTarget { kms_key, ..target })
     }
 
     async fn run(
@@ -87,8 +89,10 @@ impl Operation for UpdateSecret {
             kms_key_id: input.kms_key_id.map(|id| seal::key_name(&id).map(str::to_owned)),
             value: given.map(|given| NewValue { token, given, labels: None }),
         };
-        let secret = apply(call, &target, &edit).await?;
-        let (arn, name) = (target.arn().to_owned(), secret.name.clone());
-        Ok(UpdateSecretOutput { arn, name, version_id })
+        let Named { arn, name } = Named::of(&target)?;
+        let output = UpdateSecretOutput { arn, name, version_id };
+        call.answering(&output)?;
+        apply(call, &target, &edit).await?;
+        Ok(output)
     }
 }

@@ -393,6 +393,10 @@ impl Listening<'_> {
         if of_resource {
             return !self.bare;
         }
+        // What was made of a key's name is not recorded.
+        if matches!(key, "secretsmanager:kmskeyarn" | "kms:reencryptonsamekey") {
+            return false;
+        }
         key.starts_with("aws:") && !of_request || matches!(self.bringing, Bringing::Input(_))
     }
 }

@@ -190,10 +190,22 @@ impl Operation for CreateGrant {
     ) -> Result<CreateGrantOutput> {
         let new = drafted(call, target.into_inner(), &input)?;
         unless_dry(input.dry_run)?;
+        if let Some(known) = call.records.read(|rows| same(rows, &new))? {
+            return answer(call, &known);
+        }
+        let output = answer(call, &new)?;
         let region = call.region.clone();
-        let grant = call.commit(move |rows| made(rows, &region, &new)).await?;
-        Ok(CreateGrantOutput { grant_token: token::issue(call, &grant)?, grant_id: grant.id })
+        call.commit(move |rows| make(rows, &region, &new)).await?;
+        Ok(output)
     }
+}
+
+/// The answer that tells of a grant, noted for the audit record, which leaves the token out.
+fn answer(call: &Call, grant: &Grant) -> Result<CreateGrantOutput> {
+    let grant_token = token::issue(call, grant)?;
+    let output = CreateGrantOutput { grant_token, grant_id: grant.id.clone() };
+    call.answering(&output)?;
+    Ok(output)
 }
 
 /// The grant as it will stand, its principals found and its key fit for use.
@@ -217,24 +229,28 @@ fn drafted(call: &Call, target: Proposed, input: &CreateGrantInput) -> Result<Gr
     })
 }
 
-/// Writes a grant, or finds the one of the same name and terms that is there already: AWS takes that
-/// for a request that is sent again.
-fn made(rows: &mut Rows<'_>, region: &str, new: &Grant) -> Result<Grant> {
+/// The grant of the same name and terms that is there already: AWS takes that for a request that is
+/// sent again.
+fn same(rows: &mut Rows<'_>, new: &Grant) -> Result<Option<Grant>> {
+    let Some(name) = &new.name else { return Ok(None) };
+    let known = rows.grants_named(&new.key, name)?;
+    Ok(known.into_iter().find(|grant| is_same(grant, new)))
+}
+
+fn make(rows: &mut Rows<'_>, region: &str, new: &Grant) -> Result<()> {
     let arn = crate::name::key_arn(region, &new.account, &new.key);
     let gone = || Error::new(Condition::NotFound, format!("Key '{arn}' does not exist"));
     usable(&rows.key(&new.key)?.ok_or_else(gone)?, &arn)?;
-    if let Some(name) = &new.name {
-        let known = rows.grants_named(&new.key, name)?;
-        if let Some(grant) = known.into_iter().find(|grant| is_same(grant, new)) {
-            return Ok(grant);
-        }
+    if same(rows, new)?.is_some() {
+        // The record names another grant already; the same request again finds this one.
+        return Err(Error::new(Condition::Throttled, "Rate exceeded")
+            .logged("the same grant was made at the same moment"));
     }
     if rows.count_grants(&new.key)? >= MOST_PER_KEY {
         let text = format!("{arn} has {MOST_PER_KEY} grants, the most that a KMS key can have");
         return Err(Error::new(Condition::LimitExceeded, text));
     }
-    rows.put_grant(new)?;
-    Ok(new.clone())
+    Ok(rows.put_grant(new)?)
 }
 
 /// Whether two grants differ in no more than their ids and when they were made.
