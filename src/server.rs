@@ -229,7 +229,7 @@ impl Appliance {
         ready(&addresses.collect::<Vec<_>>());
         let keeping = tokio::spawn(keep_house(self.services.clone(), self.federation.clone()));
         let noting = tokio::spawn(note_accesses(self.services.clone()));
-        let reloading = tokio::spawn(reload_on_hangup(hangup, tls));
+        let reloading = tokio::spawn(reload_on_hangup(hangup, tls, self.federation));
         let (limits, random) = (self.config.front.limits, self.services.world.random.clone());
         let door = Arc::new(Door::new(self.services.clone(), self.authenticator));
         listen::serve(listeners, limits, random, door, shutdown).await;
@@ -316,12 +316,17 @@ pub async fn on_thread<T: Send + 'static>(
 async fn keep_house(services: Arc<Services>, federation: Arc<Federation>) {
     loop {
         crate::ops::keep_house(&services).await;
-        let federation = federation.clone();
-        let read = tokio::task::spawn_blocking(move || federation.refresh()).await;
-        if let Err(error) = read {
-            tracing::error!(%error, "revocation lists");
-        }
+        refresh(&federation).await;
         tokio::time::sleep(HOUSEKEEPING).await;
+    }
+}
+
+/// Reads revocation lists that have changed.
+async fn refresh(federation: &Arc<Federation>) {
+    let federation = federation.clone();
+    let read = tokio::task::spawn_blocking(move || federation.trust.refresh()).await;
+    if let Err(error) = read {
+        tracing::error!(%error, "revocation lists");
     }
 }
 
@@ -337,9 +342,14 @@ fn hangup() -> Result<Signal, Error> {
     signal(SignalKind::hangup()).map_err(|e| Error::io(Path::new("the signals"), e))
 }
 
-/// Reads certificate and key again on SIGHUP.
-async fn reload_on_hangup(mut hangup: Signal, tls: Option<Arc<crate::front::tls::Tls>>) {
+/// Reads certificate, key and revocation lists again on SIGHUP.
+async fn reload_on_hangup(
+    mut hangup: Signal,
+    tls: Option<Arc<crate::front::tls::Tls>>,
+    federation: Arc<Federation>,
+) {
     while hangup.recv().await.is_some() {
+        refresh(&federation).await;
         match tls.as_ref().map(|tls| tls.reload()) {
             Some(Ok(())) => tracing::info!("certificate and key were read again"),
             Some(Err(error)) => tracing::error!(%error, "the old certificate stays"),

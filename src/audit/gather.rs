@@ -131,8 +131,8 @@ mod tests {
     /// Appends them in one turn of the runtime; answers their numbers.
     async fn together(log: &Log, lines: &[String]) -> Vec<Option<u64>> {
         let mut tasks = Vec::new();
-        for line in lines.to_owned() {
-            let log = log.clone();
+        for line in lines {
+            let (log, line) = (log.clone(), line.clone());
             tasks.push(tokio::spawn(async move { append(&log, line.as_bytes()).await.ok() }));
         }
         let mut numbers = Vec::new();

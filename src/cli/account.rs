@@ -6,7 +6,7 @@ use super::runtime;
 use super::serve::prepare;
 use crate::name::is_account;
 use crate::ops;
-use crate::ops::iam::administrators;
+use crate::ops::iam::administrators::{self, Who};
 use crate::server::{Appliance, Error};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ pub struct Account {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Make an account with its default KMS key and its first administrator.
+    /// Make an account with its default KMS key and an access key of its first administrator.
     Add(Add),
     /// List accounts: id, when they were made.
     List(List),
@@ -34,6 +34,9 @@ struct Add {
     /// The account's id: 12 digits; random if it is left out.
     #[arg(long)]
     account: Option<String>,
+    /// Make an access key of the account's root, and no administrator.
+    #[arg(long)]
+    root: bool,
 }
 
 #[derive(Args)]
@@ -62,18 +65,19 @@ impl Add {
         if !is_account(&account) {
             return Err(Error::Refused(format!("account `{account}` is not 12 digits")));
         }
-        let administrator = runtime()?.block_on(async {
+        let who = if self.root { Who::Root } else { Who::Administrator };
+        let key = runtime()?.block_on(async {
             let appliance = Appliance::open(config, pin).await?;
             let services = &appliance.services;
             // The key first: an account that is there has one.
             ops::keys::create::create_service_key(services, &account).await?;
-            let made = administrators::found_account(services, &account).await?;
+            let made = administrators::found_account(services, &account, who).await?;
             services.recorder.flush().await?;
             Ok::<_, Error>(made)
         })?;
         print(&format!("made account {account}"));
-        print("\nIts first administrator's access key, shown this once:");
-        tell(&administrator);
+        print(&format!("\nThe access key of {}, shown this once:", key.arn));
+        tell(&key);
         Ok(())
     }
 }

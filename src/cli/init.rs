@@ -3,7 +3,7 @@
 use super::{runtime, with_module_configuration};
 use crate::clock::{Random, SystemRandom, random_bytes};
 use crate::custody::profile::Profile;
-use crate::ops::iam::administrators::Administrator;
+use crate::ops::iam::administrators::NewKey;
 use crate::server::Error;
 use crate::server::found::Plan;
 use clap::Args;
@@ -61,7 +61,7 @@ pub(super) fn random_account() -> Result<String, Error> {
 }
 
 #[expect(clippy::print_stdout, reason = "shown once, to the person who makes the appliance")]
-fn report(plan: &Plan, administrator: &Administrator) {
+fn report(plan: &Plan, administrator: &NewKey) {
     println!("made {} (account {}, region {})", plan.dir.display(), plan.account, plan.region);
     if plan.profile.software {
         println!("note: {}", plan.profile.statement);
@@ -76,8 +76,8 @@ fn report(plan: &Plan, administrator: &Administrator) {
 
 /// An access key, as a shell takes it.
 #[expect(clippy::print_stdout, reason = "shown once, to the person who asked for it")]
-pub(super) fn tell(administrator: &Administrator) {
-    println!("  export AWS_ACCESS_KEY_ID={}", administrator.access_key_id);
-    let secret = administrator.secret_access_key.expose_str().unwrap_or_default();
+pub(super) fn tell(key: &NewKey) {
+    println!("  export AWS_ACCESS_KEY_ID={}", key.access_key_id);
+    let secret = key.secret_access_key.expose_str().unwrap_or_default();
     println!("  export AWS_SECRET_ACCESS_KEY={secret}");
 }

@@ -5,7 +5,7 @@ use super::init::tell;
 use super::remote::Remote;
 use super::runtime;
 use super::serve::prepare;
-use crate::ops::iam::administrators;
+use crate::ops::iam::administrators::{self, Who};
 use crate::server::{Appliance, Error};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -36,8 +36,8 @@ enum Command {
     Attach(Attach),
     /// Detach a managed policy.
     Detach(Attach),
-    /// Make a new administrator with an access key, on a data directory that nobody serves: for an
-    /// account into which nobody gets any more.
+    /// Make a new administrator, or an access key of the root, on a data directory that nobody serves:
+    /// for an account into which nobody gets any more.
     Recover(Recover),
 }
 
@@ -76,6 +76,9 @@ struct Recover {
     /// The account; the first one if it is left out.
     #[arg(long)]
     account: Option<String>,
+    /// Make an access key of the account's root, and no administrator.
+    #[arg(long)]
+    root: bool,
 }
 
 /// Users of an account.
@@ -152,18 +155,19 @@ fn add_key(iam: &Iam<'_>, user: &str) -> Result<(), Error> {
 impl Recover {
     fn run(self) -> Result<(), Error> {
         let (config, pin) = prepare(&self.config)?;
-        let administrator = runtime()?.block_on(async {
+        let who = if self.root { Who::Root } else { Who::Administrator };
+        let key = runtime()?.block_on(async {
             let appliance = Appliance::open(config, pin).await?;
             let account = self.account.as_ref().unwrap_or(&appliance.site.account);
-            let made = administrators::recover(&appliance.services, account).await?;
+            let made = administrators::recover(&appliance.services, account, who).await?;
             appliance.services.recorder.flush().await?;
             Ok::<_, Error>(made)
         })?;
-        print(&format!(
-            "made user {} with AdministratorAccess; its access key, shown this once:",
-            administrator.user_name
-        ));
-        tell(&administrator);
+        print(&format!("made an access key of {}, shown this once:", key.arn));
+        tell(&key);
+        for id in &key.replaced {
+            print(&format!("its oldest, {id}, is gone: there may be two"));
+        }
         Ok(())
     }
 }

@@ -164,21 +164,47 @@ fn identity(service: Service, condition: Condition) -> (&'static str, StatusCode
     }
 }
 
-#[expect(clippy::match_same_arms, reason = "one arm a condition: the table is read, not golfed")]
 fn cloud_trail(condition: Condition) -> (&'static str, StatusCode) {
     use Condition as C;
     match condition {
         C::Serialization => ("SerializationException", BAD),
-        C::Validation => ("ValidationException", BAD),
         C::AccessDenied | C::NotAuthorized => ("AccessDeniedException", BAD),
-        C::Throttled => ("ThrottlingException", BAD),
         C::InvalidNextToken => ("InvalidNextTokenException", BAD),
         C::Unsupported => ("UnsupportedOperationException", BAD),
         C::InvalidParameter => ("InvalidLookupAttributesException", BAD),
         C::InvalidTimeRange => ("InvalidTimeRangeException", BAD),
         C::InvalidMaxResults => ("InvalidMaxResultsException", BAD),
         C::InvalidEventCategory => ("InvalidEventCategoryException", BAD),
-        C::InvalidRequest
+        other => of_few(other, "InternalFailure"),
+    }
+}
+
+fn roles_anywhere(condition: Condition) -> (&'static str, StatusCode) {
+    use Condition as C;
+    match condition {
+        C::AccessDenied | C::NotAuthorized => ("AccessDeniedException", FORBIDDEN),
+        C::NotFound => ("ResourceNotFoundException", MISSING),
+        other => of_few(other, "InternalServerException"),
+    }
+}
+
+/// Every condition, as services have it that tell no more than whose fault it is; `broken` is their
+/// code for ours.
+fn of_few(condition: Condition, broken: &'static str) -> (&'static str, StatusCode) {
+    use Condition as C;
+    match condition {
+        C::Throttled => ("ThrottlingException", BAD),
+        C::Serialization
+        | C::Validation
+        | C::AccessDenied
+        | C::NotAuthorized
+        | C::InvalidNextToken
+        | C::InvalidTimeRange
+        | C::InvalidMaxResults
+        | C::InvalidEventCategory
+        | C::Unsupported
+        | C::InvalidParameter
+        | C::InvalidRequest
         | C::NotFound
         | C::AlreadyExists
         | C::LimitExceeded
@@ -211,57 +237,7 @@ fn cloud_trail(condition: Condition) -> (&'static str, StatusCode) {
         | C::ProviderUnreachable
         | C::DependencyTimeout
         | C::Unavailable
-        | C::Internal => ("InternalFailure", BROKEN),
-    }
-}
-
-fn roles_anywhere(condition: Condition) -> (&'static str, StatusCode) {
-    use Condition as C;
-    match condition {
-        C::AccessDenied | C::NotAuthorized => ("AccessDeniedException", FORBIDDEN),
-        C::NotFound => ("ResourceNotFoundException", MISSING),
-        C::Throttled => ("ThrottlingException", BAD),
-        C::Serialization
-        | C::Validation
-        | C::InvalidNextToken
-        | C::InvalidTimeRange
-        | C::InvalidMaxResults
-        | C::InvalidEventCategory
-        | C::Unsupported
-        | C::InvalidParameter
-        | C::InvalidRequest
-        | C::AlreadyExists
-        | C::LimitExceeded
-        | C::MalformedPolicy
-        | C::PublicPolicy
-        | C::PreconditionNotMet
-        | C::InvalidArn
-        | C::InvalidAliasName
-        | C::Tag
-        | C::InvalidCiphertext
-        | C::IncorrectKey
-        | C::InvalidKeyUsage
-        | C::KeyStoreNotFound
-        | C::DryRun
-        | C::InvalidGrantId
-        | C::InvalidGrantToken
-        | C::DeleteConflict
-        | C::Unmodifiable
-        | C::InvalidIdentityToken
-        | C::RejectedClaim
-        | C::ExpiredIdentityToken
-        | C::PackedPolicyTooLarge
-        | C::InvalidAuthorizationMessage
-        | C::Disabled
-        | C::InvalidState
-        | C::Conflict
-        | C::DecryptionFailure
-        | C::EncryptionFailure => ("ValidationException", BAD),
-        C::KeyUnavailable
-        | C::ProviderUnreachable
-        | C::DependencyTimeout
-        | C::Unavailable
-        | C::Internal => ("InternalServerException", BROKEN),
+        | C::Internal => (broken, BROKEN),
     }
 }
 

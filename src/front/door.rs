@@ -75,7 +75,7 @@ impl Door {
         let introduced = if row.unsigned {
             self.vouched(request, row, input).await
         } else {
-            self.caller(request, &[row.service]).map(|(caller, _)| (caller, None))
+            self.caller(request, row.service).map(|caller| (caller, None))
         };
         match introduced {
             Ok(introduced) => self.call(row, introduced, &request.head, input).await,
@@ -138,24 +138,17 @@ impl Door {
         })
     }
 
-    /// Who signed the request, for which of `services`.
-    pub(super) fn caller(
-        &self,
-        request: &Incoming,
-        services: &[Service],
-    ) -> Result<(Arc<Caller>, Service), Refused> {
+    /// Who signed the request for `service`, or has the connection's certificate.
+    fn caller(&self, request: &Incoming, service: Service) -> Result<Arc<Caller>, Refused> {
         let head = &request.head;
         let now = self.services.world.clock.now();
         let refused = |error: &AuthError| {
-            let (code, status) = authentication(error, services);
+            let (code, status) = authentication(error, service);
             refusal(code, status, error.to_string())
         };
         let proved = match self.connected(head, now) {
-            Ok(None) => self.authenticator.authenticate(&signed(request), services, now),
-            Ok(Some(caller)) => match services.first() {
-                Some(service) => Ok((caller, *service)),
-                None => Err(AuthError::MissingToken.into()),
-            },
+            Ok(None) => self.authenticator.authenticate(&signed(request), service, now),
+            Ok(Some(caller)) => Ok(caller),
             Err(error) => Err(error),
         };
         proved.map_err(|error| match error {
@@ -348,9 +341,9 @@ fn speaks_query(head: &Head) -> bool {
     query::spoken(&head.method, head.uri.query().unwrap_or_default(), &head.headers)
 }
 
-/// The code and status of a refused signature, as the services have them that it was meant for.
-fn authentication(error: &AuthError, services: &[Service]) -> (&'static str, StatusCode) {
-    if services.iter().all(|service| service.speaks_query()) {
+/// The code and status of a refused signature, as the service has them that it was meant for.
+fn authentication(error: &AuthError, service: Service) -> (&'static str, StatusCode) {
+    if service.speaks_query() {
         let code = error.query_code();
         let incomplete = code == "IncompleteSignature";
         (code, if incomplete { StatusCode::BAD_REQUEST } else { StatusCode::FORBIDDEN })

@@ -5,7 +5,7 @@ use super::options::Federation;
 use super::sigv4::Request;
 use super::x509::{self, Profile, Subject, TrustAnchor, signed};
 use crate::clock::Time;
-use crate::name::{Arn, Uuid};
+use crate::name::{Arn, Uuid, is_account};
 use crate::policy::caller::Bounds;
 use crate::policy::{Caller, PrincipalKind, Vouched};
 use aws_lc_rs::digest::{SHA256, digest};
@@ -75,7 +75,7 @@ impl Federation {
     pub async fn web_identity(&self, input: &[u8], now: Time) -> Result<Introduced, Unproved> {
         let proof = serde_json::from_slice::<Proof>(input).ok();
         let account = proof.as_ref().and_then(|p| Arn::parse(&p.role_arn)).map(|arn| arn.account);
-        let (Some(proof), Some(account)) = (&proof, account) else {
+        let (Some(proof), Some(account)) = (&proof, account.filter(|a| is_account(a))) else {
             return Ok((Arc::new(unproved(PrincipalKind::WebIdentity)), None));
         };
         let claims = self.issuers.verify(&proof.token, account, now).await?;

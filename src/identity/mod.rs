@@ -100,25 +100,28 @@ impl Authenticator {
         Ok(self.federation.mutual(presented, &self.records, &self.region, now)?)
     }
 
-    /// Proves who signed this request for one of `services`.
+    /// Proves who signed this request for `service`.
     pub fn authenticate(
         &self,
         request: &Request<'_>,
-        services: &[Service],
+        service: Service,
         now: Time,
-    ) -> Result<(Arc<Caller>, Service), Error> {
+    ) -> Result<Arc<Caller>, Error> {
         let presented = Presented::parse(request)?;
-        let names: Vec<&str> = services.iter().map(|s| s.prefix()).collect();
-        let region = self.expected_region(presented.region(), services);
-        let expected = Expected { now, region, services: &names };
+        let region = self.expected_region(presented.region(), service);
+        let expected = Expected { now, region, services: &[service.prefix()] };
         let checked = presented.check(&expected)?;
-        let caller = if presented.access_key_id().starts_with(envelope::session::PREFIX) {
-            self.temporary(&checked, now)?
-        } else {
-            self.long_term(&checked)?
-        };
-        let service = services.iter().find(|s| s.prefix() == presented.service());
-        Ok((caller, *service.ok_or(AuthError::UnrecognizedClient)?))
+        if !presented.access_key_id().starts_with(envelope::session::PREFIX) {
+            return self.long_term(&checked);
+        }
+        let caller = self.temporary(&checked, now)?;
+        // A session of GetSessionToken may not call IAM without a second factor, which there is
+        // none of here (GetSessionToken, AWS STS API Reference). IAM says it as if it did not know
+        // the token.
+        if service == Service::Iam && caller.kind != PrincipalKind::AssumedRole {
+            return Err(AuthError::UnrecognizedClient.into());
+        }
+        Ok(caller)
     }
 
     /// Proves a caller with a long-term access key.
@@ -142,8 +145,8 @@ impl Authenticator {
 impl Authenticator {
     /// The region that the scope must name. IAM and STS have a global endpoint, for which clients
     /// sign as for [`GLOBAL_REGION`].
-    fn expected_region<'a>(&'a self, claimed: &str, services: &[Service]) -> &'a str {
-        let global = claimed == GLOBAL_REGION && services.iter().all(|s| s.speaks_query());
+    fn expected_region<'a>(&'a self, claimed: &str, service: Service) -> &'a str {
+        let global = claimed == GLOBAL_REGION && service.speaks_query();
         if global { GLOBAL_REGION } else { &self.region }
     }
 

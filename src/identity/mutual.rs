@@ -5,7 +5,7 @@
 //! lists change.
 
 use super::options::Federation;
-use super::x509::{Mapped, Rule, Subject};
+use super::x509::{self, Client, Mapped};
 use crate::clock::Time;
 use crate::policy::{Caller, PrincipalKind, Session};
 use crate::store;
@@ -81,26 +81,26 @@ impl Federation {
 
     fn find(&self, presented: &Presented, region: &str, now: Time) -> Option<Known> {
         let chain: Vec<&[u8]> = presented.chain.iter().map(Vec::as_slice).collect();
-        self.trust.anchors.iter().find_map(|anchor| {
-            let subject = anchor.verify_chain(&presented.leaf, &chain, now);
-            let subject = subject.map_err(|error| {
-                tracing::debug!(anchor = anchor.name, %error, "a client's certificate");
-            });
-            let subject = subject.ok()?;
-            let mapped = Rule::apply(&self.trust.rules, &anchor.id, &subject);
-            let mapped = mapped.map_err(|error| {
-                tracing::warn!(subject = subject.name, %error, "a client's certificate");
-            });
-            let mapped = mapped.ok()??;
-            Some(known(&anchor.account, anchor.arn(region), mapped, &subject, now))
-        })
+        match self.trust.client(&presented.leaf, &chain, now) {
+            Ok(client) => client.map(|client| known(client, region, now)),
+            // A certificate that is vouched for, and a rule that is wrong.
+            Err(error @ x509::Error::SessionName(_)) => {
+                tracing::warn!(%error, "a client's certificate");
+                None
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a client's certificate");
+                None
+            }
+        }
     }
 }
 
-fn known(account: &str, anchor: String, mapped: Mapped, subject: &Subject, now: Time) -> Known {
+fn known(client: Client<'_>, region: &str, now: Time) -> Known {
+    let Client { anchor, subject, mapped } = client;
     Known {
-        account: account.to_owned(),
-        anchor,
+        account: anchor.account.clone(),
+        anchor: anchor.arn(region),
         mapped,
         tags: subject.tags(),
         source_identity: subject.source_identity(),

@@ -3,6 +3,8 @@
 use super::oidc::{self, Issuers};
 use super::x509::{self, AnchorOptions, ProfileOptions, RuleOptions, Trust};
 use serde::Deserialize;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 
 /// `[identity]` as it is written. Nobody is believed by default.
@@ -28,18 +30,6 @@ pub enum OptionsError {
     /// Trust anchors, profiles, rules.
     #[error(transparent)]
     Certificate(#[from] x509::OptionsError),
-}
-
-impl Federation {
-    /// Reads the revocation lists again that have changed. Blocks. Those that can't be read stay as
-    /// they were, and the log says so.
-    pub fn refresh(&self) {
-        for anchor in &self.trust.anchors {
-            if let Err(error) = anchor.refresh() {
-                tracing::error!(anchor = anchor.name, %error, "the old revocation lists stay");
-            }
-        }
-    }
 }
 
 /// The same, checked.
@@ -71,4 +61,16 @@ impl Options {
         let trust = Trust::check(self.trust_anchor, self.profile, self.client_certificate)?;
         Ok(Federation { issuers, trust })
     }
+}
+
+/// A file's bytes; an error if there are more than `most`.
+pub(super) fn bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = File::open(path)?;
+    let read = file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    if u64::try_from(read).unwrap_or(u64::MAX) > most {
+        let why = format!("it has more than {most} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+    }
+    Ok(bytes)
 }

@@ -78,10 +78,9 @@ fn of_user(rows: &mut Rows<'_>, caller: &Caller, instead: Option<&Instead>) -> R
     standing.hold(&user.arn(), &user.inline, instead)?;
     standing.attach(rows, account, &user.attached, instead)?;
     for name in &user.groups {
-        if let Some(group) = rows.named::<Group>(account, name)? {
-            standing.hold(&group.arn(), &group.inline, instead)?;
-            standing.attach(rows, account, &group.attached, instead)?;
-        }
+        let group = group_of(rows, account, name)?;
+        standing.hold(&group.arn(), &group.inline, instead)?;
+        standing.attach(rows, account, &group.attached, instead)?;
     }
     standing.bound(rows, account, user.boundary.as_deref(), instead)?;
     Ok(standing)
@@ -169,6 +168,15 @@ pub fn managed_policy(rows: &mut Rows<'_>, account: &str, arn: &str) -> Result<A
     }
 }
 
+/// A group that a user is in.
+///
+/// # Errors
+/// A group that a user is in and that is not there is a fault: it may have held a denial.
+pub fn group_of(rows: &mut Rows<'_>, account: &str, name: &str) -> Result<Group> {
+    let group = rows.named::<Group>(account, name)?;
+    group.ok_or_else(|| Error::internal(format!("the group `{name}` of a user is not there")))
+}
+
 /// A stored identity policy, compiled. It was checked when it was stored.
 pub fn compiled(name: &str, document: &str) -> Result<Arc<Policy>> {
     compile(name, document, Kind::Identity).map(Arc::new)
@@ -190,4 +198,52 @@ pub fn last_part(arn: &str) -> &str {
 fn gone(caller: &Caller) -> Error {
     let text = format!("The principal {} no longer exists.", caller.principal_arn());
     Error::new(Condition::AccessDenied, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+    use crate::store::records::RowMac;
+    use crate::store::sqlite::{Options, Sqlite};
+    use serde_json::{from_value, json};
+
+    const ACCOUNT: &str = "111122223333";
+
+    #[tokio::test]
+    async fn a_group_that_is_not_there_is_a_fault_and_no_group_without_denials() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let engine = Sqlite::open(Options::new(dir.path().join("data"))).expect("a database");
+        let records = Records::new(Store::new(Arc::new(engine)), RowMac::new(&[1; 32]), 10);
+        let denial = r#"{"Statement":{"Effect":"Deny","Action":"*","Resource":"*"}}"#;
+        let group: Group = from_value(json!({
+            "account": ACCOUNT, "name": "held", "path": "/", "id": "AGPA1", "created": 0,
+            "inline": [{"name": "denial", "document": denial}], "attached": [], "revision": 1,
+        }))
+        .expect("a group");
+        let user: User = from_value(json!({
+            "account": ACCOUNT, "name": "bob", "path": "/", "id": "AIDA1", "created": 0, "tags": [],
+            "inline": [], "attached": [], "groups": ["held"], "boundary": null, "revision": 1,
+        }))
+        .expect("a user");
+        let bob = Caller {
+            account: ACCOUNT.to_owned(),
+            arn: user.arn(),
+            principal_id: user.id.clone(),
+            kind: PrincipalKind::User,
+            access_key_id: None,
+            session: None,
+        };
+        let stored = records.write(move |rows| {
+            rows.put_named(&user)?;
+            rows.put_named(&group)
+        });
+        stored.await.expect("written");
+        let held = standing(&records, &bob).map(|standing| standing.identity.len());
+        assert_eq!(held.map_err(|error| error.condition), Ok(1));
+        let gone = records.write(|rows| rows.delete_named::<Group>(ACCOUNT, "held"));
+        gone.await.expect("written");
+        let held = standing(&records, &bob).map(|standing| standing.identity.len());
+        assert_eq!(held.map_err(|error| error.condition), Err(Condition::Internal));
+    }
 }

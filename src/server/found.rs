@@ -9,7 +9,7 @@ use crate::custody::pkcs11::init_token;
 use crate::custody::profile::Profile;
 use crate::envelope::store_key::StoreKey;
 use crate::name::{BackingKeyId, Scheme, is_account, is_region};
-use crate::ops::iam::administrators::{self, Administrator};
+use crate::ops::iam::administrators::{self, NewKey, Who};
 use crate::secret::Secret;
 use crate::store::meta::{Site, put_site};
 use crate::store::{self, Store};
@@ -85,7 +85,7 @@ impl Plan {
     }
 
     /// Makes the rest. The module's configuration is in the environment by now.
-    pub async fn found(&self) -> Result<Administrator, Error> {
+    pub async fn found(&self) -> Result<NewKey, Error> {
         let world = World::system();
         let pin = self.pin("hsm-pin", &world)?;
         let so_pin = self.pin("hsm-so-pin", &world)?;
@@ -123,7 +123,7 @@ impl Plan {
         lane: Lane,
         serial: &str,
         world: &World,
-    ) -> Result<Administrator, Error> {
+    ) -> Result<NewKey, Error> {
         let id = BackingKeyId(random_bytes(&*world.random)?);
         let made = lane.generate(id, Scheme::HmacKdf).await?;
         let (_, wrapped) =
@@ -140,7 +140,8 @@ impl Plan {
         store.write::<_, store::Error>(move |tx| put_site(tx, &row)).await?;
         let appliance = Appliance::join(config, store, lane, site).await?;
         crate::ops::keys::create::create_service_key(&appliance.services, &self.account).await?;
-        Ok(administrators::found_account(&appliance.services, &self.account).await?)
+        let (services, account) = (&appliance.services, &self.account);
+        Ok(administrators::found_account(services, account, Who::Administrator).await?)
     }
 
     /// A random PIN of 32 hex digits, kept in a file of mode 0600.

@@ -39,7 +39,7 @@ pub struct AccessKey {
     pub active: bool,
     /// When it was made.
     pub created: Time,
-    /// nonce (12 bytes) || AES-256-GCM ciphertext || tag (16 bytes), in hexadecimal.
+    /// base64(nonce (32 bytes) || AES-256-GCM ciphertext || tag (16 bytes)).
     pub sealed_secret: String,
 }
 

@@ -51,20 +51,22 @@ class Issuer:
 
 
 class Authority:
-    """A CA, and what it issues."""
+    """A CA, and what it issues: a root, or an intermediate below `parent`."""
 
-    def __init__(self, name="Test CA"):
+    def __init__(self, name="Test CA", parent=None):
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self.revoked = []
         usage = x509.KeyUsage(
             digital_signature=False, key_cert_sign=True, crl_sign=True,
             content_commitment=False, key_encipherment=False, data_encipherment=False,
             key_agreement=False, encipher_only=False, decipher_only=False,
         )  # fmt: skip
-        builder = self._builder(self.name, self.key.public_key(), days=365)
+        issuer = parent or self
+        builder = issuer._builder(self.name, self.key.public_key(), days=365)
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
         builder = builder.add_extension(usage, critical=True)
-        self.certificate = builder.sign(self.key, hashes.SHA256())
+        self.certificate = builder.sign(issuer.key, hashes.SHA256())
 
     def _builder(self, subject, public_key, days):
         now = datetime.now(UTC)
@@ -72,6 +74,23 @@ class Authority:
         builder = builder.public_key(public_key).serial_number(x509.random_serial_number())
         builder = builder.not_valid_before(now - timedelta(days=2))
         return builder.not_valid_after(now + timedelta(days=days))
+
+    def revoke(self, certificate):
+        """From now on in the revocation list."""
+        self.revoked.append(certificate.serial_number)
+
+    def revocations(self):
+        """The revocation list (PEM), good for a day."""
+        now = datetime.now(UTC)
+        builder = x509.CertificateRevocationListBuilder().issuer_name(self.name)
+        builder = builder.last_update(now).next_update(now + timedelta(days=1))
+        builder = builder.add_extension(x509.CRLNumber(len(self.revoked) + 1), critical=False)
+        key = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+        builder = builder.add_extension(key, critical=False)
+        for serial in self.revoked:
+            one = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now)
+            builder = builder.add_revoked_certificate(one.build())
+        return builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
 
     def issue(self, common_name, *, days=30, kind="ec", server=False):
         """A certificate and its key."""

@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -28,6 +29,7 @@ ISSUER = "https://oidc.example.com/id/CAFE"
 PROVIDER = "oidc.example.com/id/CAFE"
 ANCHOR = "11111111-2222-4333-8444-555555555555"
 PROFILE = "66666666-7777-4888-9999-aaaaaaaaaaaa"
+REVOKING = "bbbbbbbb-cccc-4ddd-8eee-ffffffffffff"
 
 
 class Federated(NamedTuple):
@@ -38,6 +40,17 @@ class Federated(NamedTuple):
     authority: Authority
     tls_port: int
     ca: Path
+    revoking: Authority
+    below: Authority
+
+    def publish(self):
+        """Writes the revocation lists of the second trust anchor, and has them read."""
+        lists = self.revoking.revocations() + self.below.revocations()
+        fresh = self.ca.with_name("crl.pem.new")
+        fresh.write_text(lists)
+        fresh.rename(self.ca.with_name("crl.pem"))
+        if self.appliance.process.poll() is None:
+            self.appliance.process.send_signal(signal.SIGHUP)
 
 
 def free_port():
@@ -60,7 +73,12 @@ def federated(tmp_path_factory):
     (directory / "server.pem").write_text(pem(certificate))
     (directory / "server.key").write_text(pem(key))
     (directory / "server.key").chmod(0o600)
+    revoking = Authority("Revoking CA")
+    below = Authority("Intermediate CA", parent=revoking)
+    (directory / "revoking.pem").write_text(pem(revoking.certificate))
     port, account = free_port(), appliance.account_id
+    running = Federated(appliance, issuer, authority, port, directory / "ca.pem", revoking, below)
+    running.publish()
     config = directory / "appliance" / "strongroom.toml"
     text = config.read_text()
     assert "[front]\n" in text
@@ -86,6 +104,13 @@ account = "{account}"
 name = "test"
 certificates = "{directory}/ca.pem"
 
+[[identity.trust_anchor]]
+id = "{REVOKING}"
+account = "{account}"
+name = "with revocation lists"
+certificates = "{directory}/revoking.pem"
+crl = "{directory}/crl.pem"
+
 [[identity.profile]]
 id = "{PROFILE}"
 account = "{account}"
@@ -98,10 +123,15 @@ trust_anchor = "{ANCHOR}"
 match = {{ "x509Subject/CN" = "web-*" }}
 role_arn = "arn:aws:iam::{account}:role/mutual"
 session_name = "{{x509Subject/CN}}"
+
+[[identity.client_certificate]]
+trust_anchor = "{REVOKING}"
+match = {{ "x509Subject/CN" = "web-*" }}
+role_arn = "arn:aws:iam::{account}:role/mutual"
 """
     config.write_text(text)
     appliance.start()
-    yield Federated(appliance, issuer, authority, port, directory / "ca.pem")
+    yield running
     appliance.stop()
 
 
@@ -250,6 +280,24 @@ def test_a_form_without_role_or_token_says_what_is_missing(federated):
         assert code(answer)[0] == "ValidationError" and missing in code(answer)[1]
 
 
+def test_a_role_that_can_be_none_is_named_in_the_refusal(federated, unsigned):
+    for role_arn in ("x" * 30, "arn:aws:iam::elsewhere:role/x", "arn:aws:iam::000000000000:user/x"):
+        asked = {"RoleArn": role_arn, "RoleSessionName": "pod"}
+        asked["WebIdentityToken"] = federated.issuer.token()
+        refused = error_of(unsigned.assume_role_with_web_identity, **asked)
+        assert refused == ("ValidationError", f"{role_arn} is invalid")
+
+
+def test_tags_may_be_bound_to_the_sessions_name(federated, web_role, unsigned):
+    actions = ("sts:AssumeRoleWithWebIdentity", "sts:TagSession")
+    trusted = web_trust(federated, actions, StringEquals={"sts:RoleSessionName": "pod"})
+    claims = {"https://aws.amazon.com/tags": {"principal_tags": {"team": ["blue"]}}}
+    asked = {"RoleArn": web_role(trusted), "WebIdentityToken": federated.issuer.token(**claims)}
+    unsigned.assume_role_with_web_identity(RoleSessionName="pod", **asked)
+    refused = error_of(unsigned.assume_role_with_web_identity, RoleSessionName="other", **asked)
+    assert refused[0] == "AccessDenied"
+
+
 def test_the_issuers_tags_and_source_identity_need_their_rights_and_come_along(
     federated, iam, web_role, unsigned, name
 ):
@@ -379,6 +427,47 @@ def test_a_certificate_or_request_that_proves_nothing_is_refused(federated, anyw
         assert answer.headers["x-amzn-errortype"] == f"{expected}Exception", what
 
 
+def message(answer):
+    """Status and text of a refusal."""
+    return answer.status, answer.json.get("message")
+
+
+def eventually(ask, expected):
+    """Asks until the answer is the expected one; revocation lists are read on a signal."""
+    deadline = time.monotonic() + 20
+    while (answer := ask()) != expected and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert answer == expected
+
+
+def test_a_certificate_below_an_intermediate_counts_until_one_of_the_chain_is_revoked(federated, anywhere):
+    account = federated.appliance.account_id
+    anchor = f"arn:aws:rolesanywhere:us-east-1:{account}:trust-anchor/{REVOKING}"
+    chain = [federated.below.certificate]
+
+    def ask(certificate, key, **more):
+        more = {"chain": chain, **more}
+        return message(create_session(federated, certificate, key, trustAnchorArn=anchor, **more))
+
+    one, other = federated.below.issue("batch-1"), federated.below.issue("batch-2")
+    good = (201, None)
+    assert ask(*one) == ask(*other) == good
+    assert ask(*one, chain=())[0] == 403
+    assert ask(*one, chain=[Authority("Intermediate CA").certificate])[0] == 403
+    assert ask(*one, chain=chain * 6)[0] == 400
+    revoked = (403, "the certificate, or one that it depends on, has been revoked")
+    federated.below.revoke(one[0])
+    federated.publish()
+    eventually(lambda: ask(*one), revoked)
+    assert ask(*other) == good
+    federated.revoking.revoke(federated.below.certificate)
+    federated.publish()
+    eventually(lambda: ask(*other), revoked)
+    federated.revoking.revoked.clear()
+    federated.publish()
+    eventually(lambda: ask(*other), good)
+
+
 # ---- mutual TLS ----
 
 
@@ -444,6 +533,18 @@ def test_a_page_in_a_browser_can_not_use_the_browsers_certificate(federated, mut
         assert answer.code == "MissingAuthenticationTokenException"
 
 
+def test_a_revoked_certificate_makes_no_connection_a_session(federated, mutual, tmp_path):
+    certificate, key = federated.revoking.issue("web-1")
+    other, other_key = federated.revoking.issue("web-2")
+    ask = lambda *pair: over_tls(federated, tmp_path, *pair).status  # noqa: E731
+    assert ask(certificate, key) == ask(other, other_key) == 200
+    federated.revoking.revoke(certificate)
+    federated.publish()
+    eventually(lambda: ask(certificate, key), 400)
+    assert over_tls(federated, tmp_path, certificate, key).code == "MissingAuthenticationTokenException"
+    assert ask(other, other_key) == 200
+
+
 def test_a_connection_loses_its_role_with_the_role(federated, iam, mutual, tmp_path):
     certificate, key = federated.authority.issue("web-2")
     iam.delete_role_policy(RoleName="mutual", PolicyName="p")
@@ -457,3 +558,23 @@ def test_a_connection_loses_its_role_with_the_role(federated, iam, mutual, tmp_p
 def test_who_has_no_signature_and_asks_for_something_else_is_refused(federated):
     answer = form(federated.appliance, caller_identity(), sign=False)
     assert code(answer)[0] == "MissingAuthenticationToken"
+
+
+def test_requests_that_prove_nothing_can_not_fill_the_audit_log(federated):
+    """They had records of their own, whatever their rate, where the token was left out."""
+    (path,) = federated.appliance.directory.rglob("audit.jsonl")
+    size, count = path.stat().st_size, 1500
+    asked = {"Action": "AssumeRoleWithWebIdentity", "Version": "2011-06-15"}
+    body = urlencode({**asked, "RoleSessionName": "x" * 5000})
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    connection = http.client.HTTPConnection(federated.appliance.endpoint.removeprefix("http://"))
+    for _ in range(count):
+        connection.request("POST", "/", body=body, headers=headers)
+        answer = connection.getresponse()
+        assert (answer.status, b"ValidationError" in answer.read()) == (400, True)
+    connection.close()
+    with path.open("rb") as log:
+        log.seek(size)
+        lines = log.read().splitlines()
+    assert len(lines) < count
+    assert max(map(len, lines)) <= 4096

@@ -1,5 +1,6 @@
 """`strongroom user`, `role`, `policy`, `session` and `account`."""
 
+import copy
 import json
 import os
 import re
@@ -165,3 +166,90 @@ def test_who_locked_everybody_out_gets_in_again(own_appliance):
     assert len(appliance.client("iam").list_users()["Users"]) == 2
     (log,) = appliance.directory.rglob("audit.jsonl")
     assert '"RecoverAccount"' in log.read_text()
+
+
+def error_of(call, **parameters):
+    """Code and text of the error that a boto3 call ends with."""
+    with pytest.raises(ClientError) as caught:
+        call(**parameters)
+    error = caught.value.response["Error"]
+    return error["Code"], error["Message"]
+
+
+def test_a_root_has_its_account_to_itself_as_far_as_key_policies_let_it(own_appliance, name):
+    appliance = own_appliance()
+    first, second = appliance.account_id, "222233334444"
+    config = appliance.directory / "appliance" / "strongroom.toml"
+    appliance.stop()
+    offline = {"online": False}
+    root = told(done(appliance, "user", "recover", "--root", "--config", config, **offline))
+    added = done(appliance, "account", "add", "--root", "--account", second, "--config", config, **offline)
+    assert f"arn:aws:iam::{second}:root" in added
+    other = told(added)
+    appliance.start()
+    who = [appliance.client("sts", credentials=c).get_caller_identity() for c in (root, other)]
+    assert [(w["Arn"], w["UserId"]) for w in who] == [
+        (f"arn:aws:iam::{account}:root", account) for account in (first, second)
+    ]
+    # Everything in its own account, with no policy at all: keys, principals, its own access keys.
+    kms, iam = (appliance.client(s, credentials=root) for s in ("kms", "iam"))
+    key = kms.create_key()["KeyMetadata"]["Arn"]
+    role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps({
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Principal": {"AWS": first}, "Action": "sts:AssumeRole"}],
+    }))["Role"]
+    assert [k["AccessKeyId"] for k in iam.list_access_keys()["AccessKeyMetadata"]] == [root.access_key]
+    assert appliance.client("iam", credentials=other).list_users()["Users"] == []
+    # By the AWS CLI: the model has no answer without a user's name, and a root has none.
+    by_root = copy.copy(appliance)
+    by_root.credentials = root
+    made = by_root.aws("iam", "create-access-key")
+    assert made.code == 0, made.err
+    assert set(made.out["AccessKey"]) == {"AccessKeyId", "SecretAccessKey", "Status", "CreateDate"}
+    second_key = made.out["AccessKey"]
+    assert error_of(iam.create_access_key)[0] == "LimitExceeded"
+    both = {root.access_key, second_key["AccessKeyId"]}
+    assert {k["AccessKeyId"] for k in iam.list_access_keys()["AccessKeyMetadata"]} == both
+    # An administrator has no hand in it.
+    refused = error_of(appliance.client("iam").delete_access_key, AccessKeyId=root.access_key)
+    assert refused[0] == "NoSuchEntity"
+    # Nothing in another's.
+    foreign = appliance.client("kms", credentials=other)
+    assert error_of(foreign.describe_key, KeyId=key)[0] == "AccessDeniedException"
+    # No role.
+    sts = appliance.client("sts", credentials=root)
+    refused = error_of(sts.assume_role, RoleArn=role["Arn"], RoleSessionName="me")
+    assert refused == ("AccessDenied", "Roles may not be assumed by root accounts.")
+    # No key whose policy does not name it.
+    document = {"Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow", "Action": "kms:*", "Resource": "*",
+        "Principal": {"AWS": f"arn:aws:iam::{first}:user/administrator"},
+    }]}
+    kms.put_key_policy(KeyId=key, Policy=json.dumps(document), BypassPolicyLockoutSafetyCheck=True)
+    assert error_of(kms.describe_key, KeyId=key)[0] == "AccessDeniedException"
+    appliance.client("kms").describe_key(KeyId=key)
+    # Its session lasts an hour at most, and is the root too.
+    given = sts.get_session_token(DurationSeconds=7200)["Credentials"]
+    session = Credentials(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
+    appliance.client("kms", credentials=session).list_keys()
+    (log,) = appliance.directory.rglob("audit.jsonl")
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    types = {r["userIdentity"]["type"] for r in records if r["userIdentity"].get("accessKeyId")
+             in (root.access_key, other.access_key, session.access_key)}
+    assert types == {"Root"}
+    made = {r["eventName"]: r["resources"][0]["ARN"] for r in records
+            if r["eventName"] in ("RecoverAccount", "CreateAccount") and r.get("resources")}
+    assert made == {
+        "RecoverAccount": f"arn:aws:iam::{first}:root",
+        "CreateAccount": f"arn:aws:iam::{second}:root",
+    }
+    # Who lost both gets in, and the oldest is good for nothing any more.
+    appliance.stop()
+    out = done(appliance, "user", "recover", "--root", "--config", config, **offline)
+    third = told(out)
+    assert f"its oldest, {root.access_key}, is gone: there may be two" in out
+    appliance.start()
+    kept = appliance.client("iam", credentials=third).list_access_keys()["AccessKeyMetadata"]
+    assert {k["AccessKeyId"] for k in kept} == {third.access_key, second_key["AccessKeyId"]}
+    refused = error_of(appliance.client("sts", credentials=root).get_caller_identity)
+    assert refused[0] == "InvalidClientTokenId"

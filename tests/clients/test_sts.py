@@ -189,6 +189,31 @@ def test_a_session_asks_for_no_other_session_token(appliance, sts):
     assert error_of(client.get_session_token) == ("AccessDenied", text)
 
 
+def test_a_users_session_may_call_nothing_of_iam_and_little_of_sts(appliance, sts, role, account):
+    session = temporary(sts.get_session_token())
+    text = "The security token included in the request is invalid."
+    iam = appliance.client("iam", credentials=session)
+    for call in (iam.list_users, iam.get_account_summary):
+        assert error_of(call) == ("InvalidClientTokenId", text)
+    answer = appliance.rest("POST", "/iam/ListUsers", {}, signing="iam", credentials=session)
+    assert (answer.status, answer.json["title"]) == (403, "InvalidClientTokenId")
+    client = appliance.client("sts", credentials=session)
+    for operation, given in (
+        ("GetAccessKeyInfo", {"AccessKeyId": session.access_key}),
+        ("DecodeAuthorizationMessage", {"EncodedMessage": "x"}),
+        ("RevokeSession", {"AccessKeyId": session.access_key}),
+    ):
+        asked = {"Action": operation, "Version": STS_VERSION, **given}
+        answer = form(appliance, asked, credentials=session)
+        refused = ("AccessDenied", f"Cannot call {operation} with session credentials")
+        assert (answer.status, code(answer)) == (403, refused)
+    client.get_caller_identity()
+    arn = role(trust(account), policy(allow("iam:ListUsers")))
+    given = temporary(client.assume_role(RoleArn=arn, RoleSessionName="me"))
+    # A role's session is under no such restriction.
+    appliance.client("iam", credentials=given).list_users()
+
+
 def test_a_session_without_a_second_factor_is_not_had_with_one(sts):
     serial = "arn:aws:iam::000000000000:mfa/x"
     code_, _ = error_of(sts.get_session_token, SerialNumber=serial, TokenCode="123456")
@@ -470,7 +495,9 @@ def test_a_duration_is_bounded_by_the_role(appliance, role, sts, account):
         ({"Tags": [{"Key": f"k{n}", "Value": "v"} for n in range(51)]}, "ValidationError"),
         ({"Tags": [{"Key": f"k{n}", "Value": "v" * 256} for n in range(50)]}, "PackedPolicyTooLarge"),
         ({"TransitiveTagKeys": ["nothing"]}, "ValidationError"),
+        ({"RoleArn": "arn:aws:iam::elsewhere:role/x"}, "ValidationError"),
         ({"SerialNumber": "arn:aws:iam::000000000000:mfa/x", "TokenCode": "123456"}, "AccessDenied"),
+        ({"TokenCode": "1234567"}, "ValidationError"),
     ],
 )
 def test_what_a_session_can_not_have_is_refused(appliance, role, account, given, expected):

@@ -1,14 +1,14 @@
 //! Reads an issuer's keys over HTTP: one GET, no redirect, little patience.
 
 use super::options::Jwks;
+use crate::identity::options::bounded;
 use bytes::Bytes;
 use http::header::{ACCEPT, HOST, USER_AGENT};
 use http::{Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -100,18 +100,6 @@ pub(super) fn roots(ca: Option<&Path>) -> Result<RootCertStore, FetchError> {
     };
     store.add_parsable_certificates(certificates);
     if store.is_empty() { Err(FetchError::NoRoots(shown)) } else { Ok(store) }
-}
-
-/// A file's bytes; an error if there are more than `most`.
-pub(super) fn bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let file = File::open(path)?;
-    let read = file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
-    if u64::try_from(read).unwrap_or(u64::MAX) > most {
-        let why = format!("it has more than {most} bytes");
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
-    }
-    Ok(bytes)
 }
 
 /// Runs what blocks on a thread that may.

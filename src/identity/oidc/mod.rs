@@ -35,6 +35,8 @@ pub const MAX_TOKEN: usize = 20_000;
 pub const MIN_TOKEN: usize = 4;
 /// How far an issuer's clock may be ahead of ours, in milliseconds.
 pub const LEEWAY: i64 = 60_000;
+/// The most characters of a stranger's text that an error repeats: what an issuer's URL may have.
+const SHOWN: usize = 255;
 
 /// The issuers that are trusted, each with its keys.
 pub struct Issuers(Vec<Trusted>);
@@ -55,10 +57,6 @@ impl Issuers {
     }
 
     /// The issuer of this URL, if `account` trusts it.
-    pub fn find(&self, url: &str, account: &str) -> Option<&Issuer> {
-        self.trusted(url, account).map(|trusted| &trusted.issuer)
-    }
-
     fn trusted(&self, url: &str, account: &str) -> Option<&Trusted> {
         let fits = |t: &&Trusted| t.issuer.url == url && t.issuer.trusted_by(account);
         self.0.iter().find(fits)
@@ -70,7 +68,7 @@ impl Issuers {
         let token = Token::parse(token)?;
         let trusted = self
             .trusted(token.issuer(), account)
-            .ok_or_else(|| Error::UnknownIssuer(token.issuer().to_owned()))?;
+            .ok_or_else(|| Error::UnknownIssuer(token.issuer().chars().take(SHOWN).collect()))?;
         let set = trusted.keys.set_for(token.key_id(), now).await?;
         set.find(token.key_id(), token.algorithm())?.verify(
             token.algorithm(),

@@ -158,17 +158,6 @@ impl Issuer {
     pub fn trusted_by(&self, account: &str) -> bool {
         self.accounts.is_empty() || self.accounts.iter().any(|a| a == account)
     }
-
-    /// The URL without its scheme: the prefix of its condition keys, and the name of its provider
-    /// in an ARN.
-    pub fn name(&self) -> &str {
-        self.url.strip_prefix("https://").unwrap_or(&self.url)
-    }
-
-    /// `arn:aws:iam::ACCOUNT:oidc-provider/NAME`: the provider as an account's policies name it.
-    pub fn arn(&self, account: &str) -> String {
-        ["arn:aws:iam::", account, ":oidc-provider/", self.name()].concat()
-    }
 }
 
 fn is_issuer(url: &str) -> bool {

@@ -1,7 +1,7 @@
 //! One token: its parts, its header, its claims.
 
 use super::keys::Algorithm;
-use super::{Error, LEEWAY, MAX_TOKEN, MIN_TOKEN};
+use super::{Error, LEEWAY, MAX_TOKEN, MIN_TOKEN, SHOWN};
 use crate::clock::Time;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -9,9 +9,6 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::BTreeMap;
-
-/// The most characters of a foreign text that an error repeats.
-const SHOWN: usize = 64;
 
 /// A token that was read. Nothing in it is proven.
 pub struct Token<'t> {

@@ -5,6 +5,7 @@ use super::options::{OptionsError, is_uuid};
 use super::revocation::Revocations;
 use super::{Error, MAX_CERTIFICATE, MAX_CHAIN, Subject};
 use crate::clock::Time;
+use crate::identity::options::bounded;
 use crate::name::is_account;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -68,7 +69,7 @@ pub struct TrustAnchor {
     pub account: String,
     /// Its name.
     pub name: String,
-    roots: Vec<(CertificateDer<'static>, Validity, Root<'static>)>,
+    roots: Vec<(Validity, Root<'static>)>,
     revocations: Option<Revocations>,
 }
 
@@ -105,11 +106,6 @@ impl TrustAnchor {
         format!("arn:aws:rolesanywhere:{region}:{account}:trust-anchor/{id}")
     }
 
-    /// Its CA certificates (DER): what a TLS server names when it asks for a certificate.
-    pub fn certificates(&self) -> impl Iterator<Item = &CertificateDer<'static>> {
-        self.roots.iter().map(|(certificate, ..)| certificate)
-    }
-
     /// Reads the revocation lists again if their file has changed. Blocks. Upon an error those that
     /// were read before stay in use, each until it says that it is out of date.
     pub fn refresh(&self) -> Result<(), OptionsError> {
@@ -141,8 +137,8 @@ impl TrustAnchor {
         let roots: Vec<Root<'_>> = self
             .roots
             .iter()
-            .filter(|(_, validity, _)| current(validity))
-            .map(|(.., root)| root.clone())
+            .filter(|(validity, _)| current(validity))
+            .map(|(_, root)| root.clone())
             .collect();
         if roots.is_empty() {
             return Err(Error::Untrusted("no CA of the trust anchor is valid now".into()));
@@ -171,10 +167,8 @@ impl TrustAnchor {
     }
 }
 
-fn read(
-    path: &Path,
-) -> Result<Vec<(CertificateDer<'static>, Validity, Root<'static>)>, OptionsError> {
-    let pem = super::options::bounded(path, MAX_FILE)?;
+fn read(path: &Path) -> Result<Vec<(Validity, Root<'static>)>, OptionsError> {
+    let pem = bounded(path, MAX_FILE).map_err(|why| OptionsError::file(path, why))?;
     let mut roots = Vec::new();
     for der in CertificateDer::pem_slice_iter(&pem) {
         let der = der.map_err(|why| OptionsError::file(path, why))?;
@@ -186,7 +180,7 @@ fn read(
         })?;
         let root =
             anchor_from_trusted_cert(&der).map_err(|why| OptionsError::file(path, why))?.to_owned();
-        roots.push((der, validity, root));
+        roots.push((validity, root));
     }
     if !(1..=MAX_ROOTS).contains(&roots.len()) {
         let why = format!("it must hold from 1 to {MAX_ROOTS} certificates (PEM)");

@@ -5,8 +5,6 @@ use super::{
 };
 use crate::clock::Time;
 use crate::name::{Arn, is_key_id};
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 /// The most trust anchors, profiles and rules.
@@ -117,11 +115,6 @@ impl Trust {
         Ok(Self { anchors, profiles, rules })
     }
 
-    /// The trust anchor of this id.
-    pub fn anchor(&self, id: &str) -> Option<&TrustAnchor> {
-        self.anchors.iter().find(|anchor| anchor.id == id)
-    }
-
     /// What the rules make of the certificate of a TLS client, whose key the handshake has proved:
     /// nothing if an anchor vouches for it and no rule fits.
     ///
@@ -157,14 +150,9 @@ impl Trust {
     pub fn refresh(&self) {
         for anchor in &self.anchors {
             if let Err(error) = anchor.refresh() {
-                tracing::warn!(%error, anchor = anchor.id, "old revocation lists stay in use");
+                tracing::error!(anchor = anchor.name, %error, "the old revocation lists stay");
             }
         }
-    }
-
-    /// The profile of this id.
-    pub fn profile(&self, id: &str) -> Option<&Profile> {
-        self.profiles.iter().find(|profile| profile.id == id)
     }
 }
 
@@ -188,16 +176,4 @@ pub(super) fn role_account(text: &str) -> Option<&str> {
     let name = arn.resource.strip_prefix("role/")?;
     let fits = arn.partition == "aws" && arn.service == "iam" && arn.region.is_empty();
     (fits && !name.is_empty() && !name.ends_with('/')).then_some(arn.account)
-}
-
-/// A file's bytes; an error if there are more than `most`.
-pub(super) fn bounded(path: &Path, most: u64) -> Result<Vec<u8>, OptionsError> {
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(|why| OptionsError::file(path, why))?;
-    let read = file.take(most.saturating_add(1)).read_to_end(&mut bytes);
-    read.map_err(|why| OptionsError::file(path, why))?;
-    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > most {
-        return Err(OptionsError::file(path, format!("it has more than {most} bytes")));
-    }
-    Ok(bytes)
 }

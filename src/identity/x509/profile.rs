@@ -2,6 +2,7 @@
 
 use super::options::{OptionsError, is_uuid, role_account};
 use crate::name::{Arn, is_account};
+use crate::policy::document::{self, Kind};
 use serde::Deserialize;
 
 /// The shortest, the longest and the usual session, in seconds; AWS's own.
@@ -11,8 +12,6 @@ const USUAL: u32 = 3600;
 /// The most roles and managed policies of a profile; AWS's own.
 const MOST_ROLES: usize = 250;
 const MOST_POLICIES: usize = 50;
-/// The longest session policy, in characters; AWS's own.
-const LONGEST_POLICY: usize = 100_000;
 
 /// A profile as it is written: `[[identity.profile]]`.
 #[derive(Clone, Debug, Deserialize)]
@@ -38,7 +37,7 @@ pub struct ProfileOptions {
     pub accept_role_session_name: bool,
 }
 
-/// A profile that was checked. The session policy is a JSON object and no more is known of it.
+/// A profile that was checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
     /// Its id.
@@ -80,12 +79,10 @@ impl ProfileOptions {
             Some(format!("managed policies: ARNs of policies, {MOST_POLICIES} at most"))
         } else if !(SHORTEST..=LONGEST).contains(&duration_seconds) {
             Some(format!("`duration_seconds` must be from {SHORTEST} to {LONGEST}"))
-        } else if !self.session_policy.as_deref().is_none_or(is_object) {
-            Some(format!(
-                "`session_policy` must be a JSON object of {LONGEST_POLICY} bytes at most"
-            ))
         } else {
-            None
+            let written = self.session_policy.as_deref();
+            let fault = written.and_then(|text| document::parse(text, Kind::Session).err());
+            fault.map(|why| format!("`session_policy`: {why}"))
         };
         if let Some(why) = fault {
             return Err(OptionsError::Profile { id: self.id, why });
@@ -112,9 +109,4 @@ impl Profile {
 
 fn is_policy(text: &str) -> bool {
     Arn::parse(text).is_some_and(|arn| arn.service == "iam" && arn.resource.starts_with("policy/"))
-}
-
-fn is_object(text: &str) -> bool {
-    text.len() <= LONGEST_POLICY
-        && serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text).is_ok()
 }

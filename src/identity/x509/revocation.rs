@@ -1,6 +1,7 @@
 //! Revocation lists of a trust anchor, from a file that is replaced while the server runs.
 
 use super::OptionsError;
+use crate::identity::options::bounded;
 use parking_lot::RwLock;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -56,7 +57,7 @@ fn stamp(path: &Path) -> Result<Stamp, OptionsError> {
 
 fn read(path: &Path) -> Result<(Stamp, Lists), OptionsError> {
     let seen = stamp(path)?;
-    let pem = super::options::bounded(path, MAX_FILE)?;
+    let pem = bounded(path, MAX_FILE).map_err(|why| OptionsError::file(path, why))?;
     let mut lists = Vec::new();
     for der in CertificateRevocationListDer::pem_slice_iter(&pem) {
         let der = der.map_err(|why| OptionsError::file(path, why))?;

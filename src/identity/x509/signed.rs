@@ -18,7 +18,7 @@ use crate::clock::Time;
 use crate::identity::sigv4::{AuthError, Expected, Presented, Request, only};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 
 /// The service's signing name.
 pub const SERVICE: &str = "rolesanywhere";
@@ -39,8 +39,6 @@ pub struct Proven {
     pub leaf: Vec<u8>,
     /// Those that lead from it to a CA (DER), five at most.
     pub chain: Vec<Vec<u8>>,
-    /// The algorithm of the signature, as it is named.
-    pub algorithm: &'static str,
 }
 
 impl Proven {
@@ -48,12 +46,6 @@ impl Proven {
     pub fn intermediates(&self) -> Vec<&[u8]> {
         self.chain.iter().map(Vec::as_slice).collect()
     }
-}
-
-/// Whether a request claims to be signed so, rather than by SigV4.
-pub fn is_presented(headers: &HeaderMap) -> bool {
-    let value = headers.get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    value.is_some_and(|value| value.trim_start().starts_with("AWS4-X509-"))
 }
 
 /// Proves that a request, body included, was signed at `now` for `region` with the key of the
@@ -73,7 +65,7 @@ pub fn verify(request: &Request<'_>, region: &str, now: Time) -> Result<Proven, 
     let chain =
         chain.map(|value| certificates(value, "X-Amz-X509-Chain", MAX_CHAIN)).transpose()?;
     check_signature(&presented, &Certificate::read(&leaf)?)?;
-    Ok(Proven { leaf, chain: chain.unwrap_or_default(), algorithm: presented.algorithm() })
+    Ok(Proven { leaf, chain: chain.unwrap_or_default() })
 }
 
 fn check_signature(presented: &Presented<'_>, certificate: &Certificate<'_>) -> Result<(), Error> {

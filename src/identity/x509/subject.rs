@@ -21,8 +21,6 @@ pub struct Subject {
     pub not_after: Time,
     /// Its subject's distinguished name, for people to read.
     pub name: String,
-    /// Its issuer's distinguished name, for people to read.
-    pub issuer: String,
     /// `x509Subject/CN` and the like, in the certificate's order; a name may come more than once.
     attributes: Vec<(String, String)>,
 }
@@ -74,7 +72,6 @@ impl Subject {
             serial_hex: certificate.serial_hex(),
             not_after: Time(expires.saturating_mul(1000)),
             name: parsed.subject().to_string(),
-            issuer: parsed.issuer().to_string(),
             attributes,
         })
     }

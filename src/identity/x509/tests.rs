@@ -64,7 +64,6 @@ mod chains {
         assert_eq!(subject.source_identity().as_deref(), Some("CN=web-1"));
         assert_eq!(subject.not_after, Time(1_798_761_600_000));
         assert_eq!(subject.name, "O=Example, CN=web-1");
-        assert_eq!(subject.issuer, "CN=CA");
         assert_eq!(subject.values("x509SAN/DNS").count(), 2);
         assert_eq!(subject.values("x509SAN/Email").next(), Some("web@example.com"));
     }
@@ -335,11 +334,9 @@ mod signatures {
     fn a_signed_request_proves_its_certificate() {
         let (authority, leaf) = issued();
         let request = Client::new(&leaf, &[&authority.der]).signed();
-        assert!(signed::is_presented(&request.headers));
         let proven = verify(&request).unwrap();
         assert_eq!(proven.leaf, leaf.der);
         assert_eq!(proven.chain, std::slice::from_ref(&authority.der));
-        assert_eq!(proven.algorithm, "AWS4-X509-ECDSA-SHA256");
         let anchor = anchor_of(&authority);
         let subject = subject(anchor.verify_chain(&proven.leaf, &proven.intermediates(), NOW));
         assert_eq!(subject.serial, "4711");
@@ -350,7 +347,6 @@ mod signatures {
         let authority = Authority::root("CA");
         let leaf = authority.issue_rsa(&leaf_params(4711), 4711);
         let proven = verify(&Client::new(&leaf, &[]).signed()).unwrap();
-        assert_eq!(proven.algorithm, "AWS4-X509-RSA-SHA256");
         assert_eq!(proven.chain, Vec::<Vec<u8>>::new());
     }
 
@@ -470,7 +466,6 @@ mod signatures {
         assert_eq!(verify(&request), Err(Error::NoCertificate));
         request.headers.remove("authorization");
         assert_eq!(verify(&request), Err(AuthError::MissingToken.into()));
-        assert!(!signed::is_presented(&request.headers));
     }
 
     proptest! {
@@ -549,14 +544,12 @@ mod options {
         assert_eq!(usual.profiles[0].duration_seconds, 3600);
         let text = profile("duration_seconds = 900") + &rule("'x509Subject/CN' = 'web-*'", "");
         let trust = check(&text).unwrap();
-        let anchor = trust.anchor(ID).unwrap();
+        let [anchor] = trust.anchors.as_slice() else { panic!("one") };
         let arn = format!("arn:aws:rolesanywhere:eu-central-1:{ACCOUNT}:trust-anchor/{ID}");
         assert_eq!(anchor.arn(REGION), arn);
-        assert_eq!(anchor.certificates().count(), 1);
-        let profile = trust.profile(ID).unwrap();
+        let [profile] = trust.profiles.as_slice() else { panic!("one") };
         assert_eq!(profile.arn(REGION), arn.replace("trust-anchor", "profile"));
         assert_eq!((profile.duration_seconds, profile.accept_role_session_name), (900, false));
-        assert!(trust.anchor("x").is_none());
     }
 
     #[test]
@@ -581,7 +574,8 @@ mod options {
             &profile("role_arns = ['arn:aws:iam::111122223333:user/x']"),
             "no role of the account",
         );
-        refused(&profile("session_policy = '[]'"), "JSON object");
+        refused(&profile("session_policy = '[]'"), "`session_policy`: ");
+        refused(&profile("session_policy = '{}'"), "`session_policy`: ");
         refused(&profile("managed_policy_arns = ['x']"), "ARNs of policies");
         refused(&rule("", ""), "needs conditions");
         refused(&rule("'x509Subject/XX' = 'a'", ""), "needs conditions");
@@ -759,11 +753,11 @@ mod vectors {
                 (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap())
             };
             let headers: HeaderMap = headers.iter().map(header).collect();
+            assert!(headers["authorization"].to_str().unwrap().starts_with(algorithm));
             let owned = Owned { path: "/sessions".into(), headers, body: body.clone().into() };
             let now = Time(suite.now);
             let proven = signed::verify(&owned.request(), REGION, now)
                 .unwrap_or_else(|error| panic!("{name}: {why}: {error}"));
-            assert_eq!(proven.algorithm, algorithm);
             let chain = proven.intermediates();
             let subject = subject(anchor.verify_chain(&proven.leaf, &chain, now));
             assert_eq!(&subject.serial_hex, serial_hex, "{name}");

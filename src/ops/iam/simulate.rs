@@ -6,7 +6,7 @@ use super::entity::{Entity, Holder, Of};
 use super::list::{Next, Paging};
 use super::route;
 use crate::name::{Arn, Service, is_account};
-use crate::ops::authority::{compiled, last_part, managed_policy};
+use crate::ops::authority::{compiled, group_of, last_part, managed_policy};
 use crate::ops::call::{Allowed, Call, Target};
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::shape::{Checks, given};
@@ -448,9 +448,8 @@ fn having(rows: &mut Rows<'_>, source: &PolicySource) -> Result<Having> {
             let user = user.there()?;
             let mut all = hanging(rows, &**user)?;
             for name in &user.groups {
-                if let Some(group) = rows.named::<Group>(&user.account, name)? {
-                    all.extend(hanging(rows, &group)?);
-                }
+                let group = group_of(rows, &user.account, name)?;
+                all.extend(hanging(rows, &group)?);
             }
             Ok((all, boundary(rows, &**user)?))
         }

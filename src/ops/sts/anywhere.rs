@@ -11,7 +11,6 @@ use crate::ops::error::{Condition, Error, Result};
 use crate::ops::shape::{Checks, SecretText, given};
 use crate::ops::{Access, Input, Operation, Route};
 use crate::policy::caller::Bounds;
-use crate::policy::facts::NoFacts;
 use crate::policy::{Values, Vouched};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -127,7 +126,7 @@ impl Operation for CreateSession {
         let carried =
             call.records.read(|rows| terms::vouched_for(rows, &role.account, &asked, vouched))?;
         let source = vouched.source_identity.clone();
-        further_rights(call, &target, &carried, source.as_deref(), &NoFacts)?;
+        further_rights(call, &target, &carried, source.as_deref(), &input)?;
         let packed = carried.packed.unwrap_or(0);
         let seconds = input.duration_seconds.unwrap_or(bounds.seconds);
         let seconds = seconds.min(bounds.seconds).min(role.max_session);

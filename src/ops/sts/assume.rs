@@ -6,11 +6,11 @@ use super::{Credentials, end};
 use crate::clock::Time;
 use crate::envelope::session::{Kind, Session};
 use crate::name::Service;
-use crate::ops::call::{Allowed, Call};
+use crate::ops::call::{Allowed, Brought, Call};
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::shape::{Checks, given};
 use crate::ops::{Access, Input, Operation, Route};
-use crate::policy::{Facts, PrincipalKind, Values};
+use crate::policy::{PrincipalKind, Values};
 use crate::store::principals::Role;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -63,6 +63,7 @@ impl Input for AssumeRoleInput {
         let external = self.external_id.as_deref();
         checks.length("externalId", external, 2, 1224);
         checks.pattern("externalId", external, "[\\w+=,.@:\\/-]*", is_external);
+        check_second_factor(checks, self.serial_number.as_ref(), self.token_code.as_ref());
         check_source_identity(checks, self.source_identity.as_deref());
         terms::check(checks, &self.asked());
     }
@@ -150,7 +151,7 @@ impl Operation for AssumeRole {
         let carried =
             call.records.read(|rows| terms::carried(rows, &role.account, &asked, from))?;
         let source = source_identity(call, input.source_identity.as_deref())?;
-        further_rights(call, &target, &carried, source.as_deref(), &Brought(&input))?;
+        further_rights(call, &target, &carried, source.as_deref(), &input)?;
         let name = given(&input.role_session_name, "roleSessionName")?;
         let packed = carried.packed;
         let session = Session {
@@ -169,17 +170,19 @@ impl Operation for AssumeRole {
     }
 }
 
-struct Brought<'a>(&'a AssumeRoleInput);
-
-impl Facts for Brought<'_> {
-    fn fact(&self, key: &str) -> Option<Values<'_>> {
-        self.0.fact(key)
-    }
-}
-
 /// Whether the caller is a role already.
 fn chained(call: &Call) -> bool {
     call.caller.kind == PrincipalKind::AssumedRole
+}
+
+/// The bounds of a second factor's serial number and code.
+pub(super) fn check_second_factor(
+    checks: &mut Checks,
+    serial: Option<&String>,
+    code: Option<&String>,
+) {
+    checks.length("serialNumber", serial.map(String::as_str), 9, 256);
+    checks.length("tokenCode", code.map(String::as_str), 6, 6);
 }
 
 /// There is no second factor here: whoever sends a code of one is told that it is wrong.
@@ -228,13 +231,13 @@ pub(super) fn further_rights(
     target: &RoleTarget,
     carried: &Carried,
     source_identity: Option<&str>,
-    facts: &dyn Facts,
+    input: &impl Input,
 ) -> Result<()> {
     if !carried.tags.is_empty() {
-        call.allow_with("TagSession", target.clone(), facts)?;
+        call.allow_with("TagSession", target.clone(), &Brought(input))?;
     }
     if source_identity.is_some() {
-        call.allow_with("SetSourceIdentity", target.clone(), facts)?;
+        call.allow_with("SetSourceIdentity", target.clone(), &Brought(input))?;
     }
     Ok(())
 }

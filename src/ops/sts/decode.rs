@@ -69,6 +69,7 @@ impl Operation for DecodeAuthorizationMessage {
     type Output = DecodeAuthorizationMessageOutput;
 
     async fn locate(call: &Call, _: &DecodeAuthorizationMessageInput) -> Result<OwnAccount> {
+        super::no_session_token(call)?;
         Ok(OwnAccount::of(call))
     }
 

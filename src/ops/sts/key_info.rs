@@ -50,6 +50,7 @@ impl Operation for GetAccessKeyInfo {
     type Output = GetAccessKeyInfoOutput;
 
     async fn locate(call: &Call, _: &GetAccessKeyInfoInput) -> Result<OwnAccount> {
+        super::no_session_token(call)?;
         Ok(OwnAccount::of(call))
     }
 

@@ -17,6 +17,7 @@ use super::shape::SecretText;
 use crate::clock::Time;
 use crate::envelope::session as sealed;
 use crate::ops::error::{Condition, Error, Result};
+use crate::policy::PrincipalKind;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -68,6 +69,21 @@ impl Credentials {
             expiration: iso(session.expires),
         })
     }
+}
+
+/// Refuses the sessions that users and roots get by GetSessionToken, which may call nothing of STS
+/// but AssumeRole and GetCallerIdentity.
+/// Source: <https://docs.aws.amazon.com/STS/latest/APIReference/API_GetSessionToken.html>.
+fn no_session_token(call: &Call) -> Result<()> {
+    if call.caller.session.is_none() || call.caller.kind == PrincipalKind::AssumedRole {
+        return Ok(());
+    }
+    Err(with_session(call))
+}
+
+fn with_session(call: &Call) -> Error {
+    let text = format!("Cannot call {} with session credentials", call.row.name);
+    Error::new(Condition::AccessDenied, text)
 }
 
 /// The end of a session that begins now.

@@ -1,6 +1,6 @@
 //! Roles as what is assumed: their trust policies have the last word.
 
-use crate::name::Arn;
+use crate::name::{Arn, is_account};
 use crate::ops::authority::{compile, last_part};
 use crate::ops::call::{Call, OwnPolicy, Target};
 use crate::ops::error::{Condition, Error, Result};
@@ -25,7 +25,8 @@ impl RoleTarget {
     /// [`Condition::Validation`] if the text is no ARN of a role; those of the database.
     pub(super) fn find(call: &Call, arn: &str) -> Result<Self> {
         let parsed = Arn::parse(arn).filter(|a| a.service == "iam" && a.region.is_empty());
-        let parsed = parsed.filter(|a| a.partition == "aws" && a.resource.starts_with("role/"));
+        let parsed = parsed.filter(|a| a.partition == "aws" && is_account(a.account));
+        let parsed = parsed.filter(|a| a.resource.starts_with("role/"));
         let parsed =
             parsed.ok_or_else(|| Error::new(Condition::Validation, format!("{arn} is invalid")))?;
         let role = call.records.named::<Role>(parsed.account, last_part(arn))?;

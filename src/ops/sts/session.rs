@@ -45,6 +45,7 @@ impl Operation for RevokeSession {
     type Output = Empty;
 
     async fn locate(call: &Call, _: &RevokeSessionInput) -> Result<OwnAccount> {
+        super::no_session_token(call)?;
         Ok(OwnAccount::of(call))
     }
 

@@ -100,9 +100,10 @@ pub(super) fn check(checks: &mut Checks, asked: &Asked<'_>) {
 /// What a tag may be made of, as the service model writes it.
 const TAG: &str = "[\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]*";
 
-/// Letters, numbers, spaces and a few signs.
+/// Letters, numbers, spaces of any kind and a few signs.
 fn is_tag(text: &str) -> bool {
-    text.chars().all(|c| c.is_alphanumeric() || c == ' ' || "_.:/=+-@\u{a0}".contains(c))
+    let space = |c: char| c.is_whitespace() && !c.is_control();
+    text.chars().all(|c| c.is_alphanumeric() || space(c) || "_.:/=+-@".contains(c))
 }
 
 /// `aws:RequestTag/...`, `aws:TagKeys` and `sts:TransitiveTagKeys`.

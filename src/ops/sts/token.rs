@@ -1,11 +1,11 @@
 //! GetSessionToken.
 
-use super::assume::no_second_factor;
-use super::{Credentials, Oneself, end, terms};
+use super::assume::{check_second_factor, no_second_factor};
+use super::{Credentials, Oneself, end, terms, with_session};
 use crate::envelope::session::{Kind, Session};
 use crate::name::Service;
 use crate::ops::call::{Allowed, Call};
-use crate::ops::error::{Condition, Error, Result};
+use crate::ops::error::Result;
 use crate::ops::shape::Checks;
 use crate::ops::{Access, Input, Operation, Route};
 use crate::policy::PrincipalKind;
@@ -35,8 +35,7 @@ pub struct GetSessionTokenInput {
 impl Input for GetSessionTokenInput {
     fn check(&self, checks: &mut Checks) {
         checks.range("durationSeconds", self.duration_seconds, terms::SHORTEST, LONGEST);
-        checks.length("serialNumber", self.serial_number.as_deref(), 9, 256);
-        checks.length("tokenCode", self.token_code.as_deref(), 6, 6);
+        check_second_factor(checks, self.serial_number.as_ref(), self.token_code.as_ref());
     }
 }
 
@@ -67,13 +66,13 @@ impl Operation for GetSessionToken {
     ) -> Result<GetSessionTokenOutput> {
         let caller = &call.caller;
         let kind = match caller.kind {
-            _ if caller.session.is_some() => return Err(with_session()),
+            _ if caller.session.is_some() => return Err(with_session(call)),
             PrincipalKind::Root => Kind::Root,
             PrincipalKind::User => Kind::User,
             PrincipalKind::AssumedRole
             | PrincipalKind::WebIdentity
             | PrincipalKind::Certificate
-            | PrincipalKind::System => return Err(with_session()),
+            | PrincipalKind::System => return Err(with_session(call)),
         };
         no_second_factor(input.serial_number.as_ref(), input.token_code.as_ref())?;
         let longest = if kind == Kind::Root { LONGEST_OF_ROOT } else { LONGEST };
@@ -97,8 +96,4 @@ impl Operation for GetSessionToken {
         call.answering(&output)?;
         Ok(output)
     }
-}
-
-fn with_session() -> Error {
-    Error::new(Condition::AccessDenied, "Cannot call GetSessionToken with session credentials")
 }

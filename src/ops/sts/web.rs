@@ -10,7 +10,6 @@ use crate::ops::call::{Allowed, Call};
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::shape::{Checks, SecretText, given};
 use crate::ops::{Access, Input, Operation, Route};
-use crate::policy::facts::NoFacts;
 use crate::policy::{Values, Vouched};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -93,8 +92,10 @@ impl Operation for AssumeRoleWithWebIdentity {
             let text = "Only OpenID Connect ID tokens are accepted: leave ProviderId out";
             return Err(Error::new(Condition::InvalidParameter, text));
         }
+        // First: of an ARN that is none the door could not tell whose tokens count.
+        let target = RoleTarget::find(call, given(&input.role_arn, "roleArn")?)?;
         vouched(call)?;
-        RoleTarget::find(call, given(&input.role_arn, "roleArn")?)
+        Ok(target)
     }
 
     async fn run(
@@ -109,7 +110,7 @@ impl Operation for AssumeRoleWithWebIdentity {
         let carried =
             call.records.read(|rows| terms::vouched_for(rows, &role.account, &asked, vouched))?;
         let source = vouched.source_identity.clone();
-        further_rights(call, &target, &carried, source.as_deref(), &NoFacts)?;
+        further_rights(call, &target, &carried, source.as_deref(), &input)?;
         let name = given(&input.role_session_name, "roleSessionName")?;
         let packed = carried.packed;
         let session = Session {
