@@ -1,6 +1,7 @@
 use super::*;
 use crate::audit::log::Sync;
 use crate::clock::{DAY, SystemClock};
+use std::os::unix::fs::FileExt;
 
 const ACCOUNT: &str = "111122223333";
 
@@ -123,6 +124,36 @@ async fn an_index_that_is_damaged_or_of_another_log_is_made_anew() {
         let other = if names(&index, &all)[0] == "Encrypt" { "Zncrypt" } else { "Encrypt" };
         let stale = index.places(&query(Kind::EventName, other, None, 100)).expect("places");
         assert_eq!(stale, [], "nothing is left of the old log");
+    }
+}
+
+#[tokio::test]
+async fn damage_that_shows_only_while_it_is_used_is_mended_too() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("index.sqlite");
+    {
+        let (log, index) = start(dir.path());
+        log.append_lines(&line(1, &ago(1), "Encrypt")).expect("there");
+        settled(&index).await;
+    }
+    tokio::time::sleep(PAUSE * 3).await;
+    // How far it has read can be seen still, and nothing else.
+    let tables = rusqlite::Connection::open(&path).expect("a database");
+    let sql = "SELECT rootpage FROM sqlite_schema WHERE name IN ('list', 'entry', 'id')";
+    let mut roots = tables.prepare(sql).expect("a query");
+    let roots: Vec<u32> =
+        roots.query_map([], |row| row.get(0)).and_then(Iterator::collect).expect("pages");
+    assert_eq!(roots.len(), 3);
+    let file = std::fs::OpenOptions::new().write(true).open(&path).expect("a file");
+    for root in roots {
+        file.write_all_at(&[0xa5; 4096], u64::from(root - 1) * 4096).expect("written");
+    }
+    let (_log, index) = start(dir.path());
+    let all = || index.places(&query(Kind::Everything, "", None, 100));
+    let began = Instant::now();
+    while !all().is_ok_and(|places| names(&index, &places) == ["Encrypt"]) {
+        assert!(began.elapsed() < RETRY * 4, "{:?}", all());
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
