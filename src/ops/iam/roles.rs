@@ -348,12 +348,16 @@ impl Operation for UpdateRoleDescription {
     }
 
     async fn run(call: &Call, target: Allowed<Of<Role>>, input: Self::Input) -> Result<RoleOutput> {
-        let role = change(call, &target, move |role, _| {
-            role.description.clone_from(&input.description);
-            Ok(role.clone())
+        let description = input.description;
+        let described = Role { description: description.clone(), ..Role::clone(target.there()?) };
+        let output = RoleOutput { role: RoleOut::of(call, &described)? };
+        call.answering(&output)?;
+        change(call, &target, move |role, _| {
+            role.description.clone_from(&description);
+            Ok(())
         })
         .await?;
-        Ok(RoleOutput { role: RoleOut::of(call, &role)? })
+        Ok(output)
     }
 }
 
