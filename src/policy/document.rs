@@ -593,7 +593,10 @@ mod tests {
             ),
             (format!(r#""Action":"a a:b",{to}"#), "Vendor a a is not valid"),
             (format!(r#""Action":"a:b:c",{to}"#), "Actions/Condition can contain only one colon."),
-            (format!(r#""Action":"*","NotAction":"*",{to}"#), "Syntax errors in policy."),
+            (
+                format!(r#""Action":"*","NotAction":"*",{to}"#),
+                "Syntax errors in policy. a statement has either Action or NotAction",
+            ),
             (
                 r#""Action":"*","Resource":"secret""#.to_owned(),
                 "Resource secret must be in ARN format or \"*\".",
@@ -617,7 +620,7 @@ mod tests {
             ),
             (
                 format!(r#""Action":"*",{to},"Condition":{{"StringIs":{{"a:b":"c"}}}}"#),
-                "Syntax errors in policy.",
+                "Syntax errors in policy. `StringIs` is not a condition operator",
             ),
         ] {
             assert_eq!(of(&members), expected, "{members}");

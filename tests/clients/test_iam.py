@@ -384,13 +384,18 @@ def test_a_policy_must_be_one(iam, name):
         assert code == "MalformedPolicyDocument", text
         return message
 
-    assert refusal("{").startswith("Syntax errors in policy")
+    assert refusal("{").startswith("Syntax errors in policy. ")
+    assert refusal(document({**READ, "Effect": "Perhaps"})) == (
+        "Syntax errors in policy. `Perhaps` is not an effect")
     assert refusal(json.dumps({"Statement": [READ]})) == (
         "Policy document must be version 2012-10-17 or greater.")
-    refusal(document({**READ, "Principal": "*"}))
-    refusal(document({**READ, "Action": "nothing"}))
+    assert refusal(document({**READ, "Principal": "*"})) == (
+        "Policy document should not specify a principal.")
+    assert refusal(document({**READ, "Action": "nothing"})) == (
+        "Actions/Conditions must be prefaced by a vendor, e.g., iam, sdb, ec2, etc.")
     refusal(document({**READ, "Condition": {"StringLooksLike": {"aws:username": "x"}}}))
-    refusal(document({**READ, "Condition": {"IpAddress": {"aws:SourceIp": "10.0.0.0/99"}}}))
+    assert refusal(document({**READ, "Condition": {"IpAddress": {"aws:SourceIp": "10.0.0.0/99"}}})) == (
+        "The policy failed legacy parsing")
     long = document({**READ, "Resource": ["arn:aws:secretsmanager:*:*:secret:" + "x" * 6200]})
     assert error(iam.create_policy, PolicyName=name, PolicyDocument=long) == (
         "LimitExceeded", "Cannot exceed quota for PolicySize: 6144")

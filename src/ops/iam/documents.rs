@@ -21,15 +21,11 @@ pub(super) fn sound(text: &str, kind: Kind) -> Result<Document> {
     document::parse(text, kind).map_err(|why| refusal(&why, kind))
 }
 
-/// AWS's answer to a text that is no policy. Where AWS says no more than that, the reason follows.
+/// AWS's answer to a text that is no policy.
 pub(super) fn refusal(why: &Malformed, kind: Kind) -> Error {
-    let text = why.aws_text(kind);
-    match why {
-        Malformed::TooLong(_) => Error::new(Condition::LimitExceeded, text),
-        Malformed::Syntax(fault) if text == "Syntax errors in policy." => {
-            let text = format!("Syntax errors in policy: {fault}");
-            Error::new(Condition::MalformedPolicy, text)
-        }
-        _ => Error::new(Condition::MalformedPolicy, text),
-    }
+    let condition = match why {
+        Malformed::TooLong(_) => Condition::LimitExceeded,
+        _ => Condition::MalformedPolicy,
+    };
+    Error::new(condition, why.aws_text(kind))
 }
