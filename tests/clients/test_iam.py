@@ -502,6 +502,14 @@ def test_permissions_boundaries_are_put_and_deleted(iam, principal, policy):
     assert code == "NoSuchEntity"
 
 
+def test_nobody_is_made_with_a_boundary_that_is_not_there(iam, name, policy):
+    assert error(iam.create_user, UserName=name, PermissionsBoundary=policy + "-missing") == (
+        "NoSuchEntity", f"Scope ARN: {policy}-missing does not exist or is not attachable.")
+    assert error(iam.get_user, UserName=name)[0] == "NoSuchEntity"
+    iam.create_user(UserName=name, PermissionsBoundary=policy)
+    assert iam.get_user(UserName=name)["User"]["PermissionsBoundary"]["PermissionsBoundaryArn"] == policy
+
+
 @pytest.mark.parametrize("kind", ["user", "role", "policy"])
 def test_tags_are_put_over_each_other_and_taken_away(iam, request, kind):
     thing = request.getfixturevalue(kind)

@@ -2,17 +2,17 @@
 //! DeleteRole.
 
 use super::account::Everything;
-use super::boundary::{self, BoundaryOut, OneInput};
-use super::entity::{Of, again, change};
+use super::boundary::{self, BoundaryOut};
+use super::entity::{Of, add, again, change};
 use super::list::{BelowInput, Next};
-use super::name::{self, Naming, RoleName, check_path};
+use super::name::{self, Naming, OneInput, RoleName, check_path};
 use super::tags::{self, TagPair};
 use super::users::bare;
-use super::{documents, encoded, exceeded, quota, route};
+use super::{documents, encoded, route};
 use crate::envelope::access_key::random_id;
 use crate::name::Service;
 use crate::ops::call::{Allowed, Call};
-use crate::ops::error::{Condition, Error, Result};
+use crate::ops::error::Result;
 use crate::ops::holder::{meant, policy_shown};
 use crate::ops::scene::iso;
 use crate::ops::shape::{Checks, Empty, given};
@@ -184,15 +184,8 @@ impl Operation for CreateRole {
         let output = RoleOutput { role: RoleOut::of(call, &role)? };
         call.answering(&output)?;
         call.commit(move |rows| {
-            if rows.named::<Role>(&role.account, &role.name)?.is_some() {
-                let text = format!("Role with name {} already exists.", role.name);
-                return Err(Error::new(Condition::AlreadyExists, text));
-            }
-            if rows.count_named::<Role>(&role.account)? >= quota::ROLES {
-                return Err(exceeded("RolesPerAccount", quota::ROLES));
-            }
-            boundary::there(rows, &role.account, role.boundary.as_deref())?;
-            Ok(rows.put_named(&role)?)
+            add(rows, &role)?;
+            boundary::there(rows, &role.account, role.boundary.as_deref())
         })
         .await?;
         Ok(output)

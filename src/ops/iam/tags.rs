@@ -1,7 +1,7 @@
 //! Tags: TagUser, TagRole, TagPolicy, their Untag- and List- operations.
 
 use super::entity::{Entity, Of, change};
-use super::list::{Next, Paging};
+use super::list::{Next, PagedInput};
 use super::name::{Naming, RoleName, UserName};
 use super::policies::PolicyTarget;
 use super::{Called, called, quota};
@@ -298,23 +298,6 @@ impl<D: Tagged> Operation for Take<D> {
 /// ListUserTags, ListRoleTags, ListPolicyTags:
 /// <https://docs.aws.amazon.com/IAM/latest/APIReference/API_ListUserTags.html>.
 pub struct List<D>(PhantomData<fn() -> D>);
-
-/// What lists of what hangs on one thing take.
-#[derive(Deserialize, JsonSchema)]
-#[serde(rename_all = "PascalCase", bound = "N: Naming")]
-pub struct PagedInput<N> {
-    #[serde(flatten)]
-    pub(super) naming: N,
-    #[serde(flatten)]
-    pub(super) paging: Paging,
-}
-
-impl<N: Naming> Input for PagedInput<N> {
-    fn check(&self, checks: &mut Checks) {
-        self.naming.check(checks);
-        self.paging.check(checks);
-    }
-}
 
 /// What [`List`] answers.
 #[derive(Serialize, JsonSchema)]

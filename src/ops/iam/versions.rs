@@ -2,10 +2,9 @@
 //! SetDefaultPolicyVersion, DeletePolicyVersion.
 
 use super::entity::{Of, change};
-use super::list::Next;
+use super::list::{Next, PagedInput};
 use super::name::{Naming, PolicyArn};
 use super::policies::{FIRST_VERSION, PUBLISHED, PolicyTarget, sound};
-use super::tags::PagedInput;
 use super::{conflict, documents, encoded, no_such_entity, quota, route};
 use crate::name::Service;
 use crate::ops::call::{Allowed, Call, Target};
