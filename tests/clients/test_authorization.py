@@ -317,6 +317,33 @@ def test_a_policy_means_who_had_the_name_when_it_was_put(appliance, iam, kind):
     thing.use(new)
 
 
+@pytest.mark.parametrize("of_session", [False, True])
+def test_a_policy_means_the_role_that_had_the_name_and_its_sessions(appliance, iam, of_session):
+    secret, name, sts = Secret(appliance), f"role-{uuid.uuid4()}", appliance.client("sts")
+    let = statement(action="sts:AssumeRole", Principal={"AWS": appliance.account_id})
+    del let["Resource"]
+
+    def made():
+        role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=document(let))["Role"]
+        given = sts.assume_role(RoleArn=role["Arn"], RoleSessionName="one")
+        keys = [given["Credentials"][key] for key in ("AccessKeyId", "SecretAccessKey", "SessionToken")]
+        client = appliance.client("secretsmanager", credentials=Credentials(*keys))
+        arn = given["AssumedRoleUser"]["Arn"] if of_session else role["Arn"]
+        shown = role["RoleId"] + (":one" if of_session else "")
+        return arn, shown, lambda: client.get_secret_value(SecretId=secret.id)
+
+    arn, shown, use = made()
+    secret.put(arn)
+    use()
+    iam.delete_role(RoleName=name)
+    assert shown in secret.policy() and arn not in secret.policy()
+    again, _, use = made()
+    assert again == arn
+    refused(use)
+    secret.put(arn)
+    use()
+
+
 @pytest.mark.parametrize("kind", [Secret, Key, Role])
 def test_who_is_not_there_can_t_be_named(appliance, kind):
     thing, account = kind(appliance), appliance.account_id
