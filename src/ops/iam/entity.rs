@@ -2,7 +2,7 @@
 //! common.
 
 use super::name::{self, GroupName, Naming, RoleName, UserName};
-use super::{Called, called, exceeded, no_such_entity, quota};
+use super::{Called, called, conflict, exceeded, no_such_entity, quota};
 use crate::ops::call::{Call, Target};
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::scene::tag;
@@ -302,4 +302,30 @@ pub(super) async fn change<D: Entity, T: Send + 'static>(
         Ok(done)
     })
     .await
+}
+
+/// Deletes it, audited, if `bare` finds that nothing hangs on it.
+pub(super) async fn remove<D: Entity>(
+    call: &Call,
+    target: &Of<D>,
+    mut bare: impl FnMut(&D, &mut Rows<'_>) -> Result<()> + Send + 'static,
+) -> Result<()> {
+    let known = Arc::clone(target.there()?);
+    call.commit(move |rows| {
+        let entity = again(rows, &*known)?;
+        bare(&entity, rows)?;
+        Ok(rows.delete_named::<D>(entity.account(), entity.name())?)
+    })
+    .await
+}
+
+/// Refuses to delete what policies hang on.
+pub(super) fn without_policies<D: Holder>(holder: &D) -> Result<()> {
+    if !holder.attached().is_empty() {
+        return Err(conflict("Cannot delete entity, must detach all policies first."));
+    }
+    if !holder.inline().is_empty() {
+        return Err(conflict("Cannot delete entity, must delete policies first."));
+    }
+    Ok(())
 }

@@ -1,10 +1,10 @@
 //! CreateGroup, GetGroup, ListGroups, UpdateGroup, DeleteGroup.
 
 use super::account::Everything;
-use super::entity::{Of, add, again, leave};
+use super::entity::{Of, add, again, leave, remove, without_policies};
 use super::list::{BelowInput, Next, PagedInput};
 use super::name::{self, GroupName, Naming, OneInput, check_path};
-use super::users::{UserOut, bare};
+use super::users::UserOut;
 use super::{conflict, route};
 use crate::envelope::access_key::random_id;
 use crate::name::Service;
@@ -286,14 +286,12 @@ impl Operation for DeleteGroup {
     }
 
     async fn run(call: &Call, target: Allowed<Of<Group>>, _: Self::Input) -> Result<Empty> {
-        let known = target.there()?.clone();
-        call.commit(move |rows| {
-            let group = again(rows, &*known)?;
-            bare(&group.attached, &group.inline)?;
-            if !members(rows, &group)?.is_empty() {
+        remove(call, &target, |group, rows| {
+            without_policies(group)?;
+            if !members(rows, group)?.is_empty() {
                 return Err(conflict("Cannot delete entity, must remove users from group first."));
             }
-            Ok(rows.delete_named::<Group>(&group.account, &group.name)?)
+            Ok(())
         })
         .await?;
         Ok(Empty {})

@@ -1,7 +1,7 @@
 //! Managed policies: CreatePolicy, GetPolicy, ListPolicies, DeletePolicy.
 
 use super::account::Everything;
-use super::entity::{Holder, Of, add, again, attribute};
+use super::entity::{Holder, Of, add, attribute, remove};
 use super::list::{Next, Paging, check_prefix};
 use super::name::{self, Naming, OneInput, PolicyArn, PolicyName, check_path};
 use super::tags::{self, TagPair};
@@ -452,9 +452,7 @@ impl Operation for DeletePolicy {
     }
 
     async fn run(call: &Call, target: Allowed<PolicyTarget>, _: Self::Input) -> Result<Empty> {
-        let known = target.customers()?.there()?.clone();
-        call.commit(move |rows| {
-            let policy = again(rows, &*known)?;
+        remove(call, target.customers()?, |policy, rows| {
             if Usage::read(rows, &policy.account)?.get(&policy.arn()) != (0, 0) {
                 return Err(conflict("Cannot delete a policy attached to entities."));
             }
@@ -464,7 +462,7 @@ impl Operation for DeletePolicy {
                      delete the policy's versions. The default version is deleted with the policy.",
                 ));
             }
-            Ok(rows.delete_named::<ManagedPolicy>(&policy.account, &policy.name)?)
+            Ok(())
         })
         .await?;
         Ok(Empty {})

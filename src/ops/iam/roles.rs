@@ -3,11 +3,10 @@
 
 use super::account::Everything;
 use super::boundary::{self, BoundaryOut};
-use super::entity::{Of, add, again, change};
+use super::entity::{Of, add, change, remove, without_policies};
 use super::list::{BelowInput, Next};
 use super::name::{self, Naming, OneInput, RoleName, check_path};
 use super::tags::{self, TagPair};
-use super::users::bare;
 use super::{documents, encoded, route};
 use crate::envelope::access_key::random_id;
 use crate::name::Service;
@@ -419,13 +418,7 @@ impl Operation for DeleteRole {
     }
 
     async fn run(call: &Call, target: Allowed<Of<Role>>, _: Self::Input) -> Result<Empty> {
-        let known = target.there()?.clone();
-        call.commit(move |rows| {
-            let role = again(rows, &*known)?;
-            bare(&role.attached, &role.inline)?;
-            Ok(rows.delete_named::<Role>(&role.account, &role.name)?)
-        })
-        .await?;
+        remove(call, &target, |role, _| without_policies(role)).await?;
         Ok(Empty {})
     }
 }

@@ -1,7 +1,7 @@
 //! CreateUser, GetUser, ListUsers, UpdateUser, DeleteUser.
 
 use super::boundary::{self, BoundaryOut};
-use super::entity::{Of, add, again, leave};
+use super::entity::{Of, add, again, leave, remove, without_policies};
 use super::list::{BelowInput, Next};
 use super::name::{self, Naming, OneInput, UserName, check_path};
 use super::tags::{self, TagPair};
@@ -369,32 +369,19 @@ impl Operation for DeleteUser {
     }
 
     async fn run(call: &Call, target: Allowed<Of<User>>, _: Self::Input) -> Result<Empty> {
-        let known = target.there()?.clone();
-        call.commit(move |rows| {
-            let user = again(rows, &*known)?;
+        remove(call, &target, |user, rows| {
             if !rows.access_keys_of(&user.account, &user.id)?.is_empty() {
                 return Err(conflict("Cannot delete entity, must delete access keys first."));
             }
-            bare(&user.attached, &user.inline)?;
+            without_policies(user)?;
             if !user.groups.is_empty() {
                 return Err(conflict("Cannot delete entity, must remove users from group first."));
             }
-            Ok(rows.delete_named::<User>(&user.account, &user.name)?)
+            Ok(())
         })
         .await?;
         Ok(Empty {})
     }
-}
-
-/// Refuses to delete what policies hang on.
-pub(super) fn bare<T, U>(attached: &[T], inline: &[U]) -> Result<()> {
-    if !attached.is_empty() {
-        return Err(conflict("Cannot delete entity, must detach all policies first."));
-    }
-    if !inline.is_empty() {
-        return Err(conflict("Cannot delete entity, must delete policies first."));
-    }
-    Ok(())
 }
 
 /// Everybody in an account.
