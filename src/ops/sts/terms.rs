@@ -199,7 +199,7 @@ fn policies(
 }
 
 fn malformed(error: document::Malformed) -> Error {
-    Error::new(Condition::MalformedPolicy, error.to_string())
+    Error::new(Condition::MalformedPolicy, error.aws_text(Kind::Session))
 }
 
 /// The document of a managed policy of the account's or of ours.
