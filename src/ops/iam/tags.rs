@@ -9,7 +9,7 @@ use crate::name::Service;
 use crate::ops::call::{Allowed, Call, Target};
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::scene;
-use crate::ops::shape::{Checks, Empty, given};
+use crate::ops::shape::{Checks, Empty, given, is_tag};
 use crate::ops::{Access, Input, Operation, Route};
 use crate::policy::{Facts, Values};
 use crate::store::keys::Tag;
@@ -47,20 +47,14 @@ pub(super) fn check(checks: &mut Checks, tags: Option<&[TagPair]>) {
         checks.required(&value, &tag.value);
         checks.length(&value, tag.value.as_deref(), 0, 256);
         let pattern = "[\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]*";
-        checks.pattern(&value, tag.value.as_deref(), pattern, |t| t.chars().all(in_tag));
+        checks.pattern(&value, tag.value.as_deref(), pattern, is_tag);
     }
 }
 
 fn check_key(checks: &mut Checks, member: &str, key: Option<&str>) {
     checks.length(member, key, 1, 128);
     let pattern = "[\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]+";
-    checks.pattern(member, key, pattern, |t| t.chars().all(in_tag));
-}
-
-/// Letters, numbers, spaces of any kind and a few signs.
-fn in_tag(c: char) -> bool {
-    let space = c.is_whitespace() && !c.is_control();
-    c.is_alphanumeric() || space || "_.:/=+-@".contains(c)
+    checks.pattern(member, key, pattern, is_tag);
 }
 
 /// `aws:RequestTag/KEY` and `aws:TagKeys` of the tags that a request brings.
