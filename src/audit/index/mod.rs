@@ -25,6 +25,7 @@ use parking_lot::RwLock;
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tables::{Progress, Reader, Writer};
 use tokio::sync::watch;
@@ -117,8 +118,18 @@ impl Query<'_> {
 /// The index of a log.
 pub struct Index {
     inner: Arc<Inner>,
-    /// Its end is what the thread stops for.
-    _held: Sender<Infallible>,
+    /// The thread, and that whose end it stops for.
+    keeping: Option<(Sender<Infallible>, JoinHandle<()>)>,
+}
+
+impl Drop for Index {
+    /// Waits until what was in memory is in the tables.
+    fn drop(&mut self) {
+        if let Some((holding, thread)) = self.keeping.take() {
+            drop(holding);
+            drop(thread.join());
+        }
+    }
 }
 
 struct Inner {
@@ -147,12 +158,12 @@ impl Index {
             indexed: watch::Sender::new(0),
             held,
         });
-        let keeping = inner.clone();
-        std::thread::Builder::new()
+        let kept = inner.clone();
+        let thread = std::thread::Builder::new()
             .name("audit-index".to_owned())
-            .spawn(move || keeping.keep_up())
+            .spawn(move || kept.keep_up())
             .map_err(|e| Error::io(path, e))?;
-        Ok(Self { inner, _held: holding })
+        Ok(Self { inner, keeping: Some((holding, thread)) })
     }
 
     /// Waits until all that is in the log now is in the index, for at most so long; answers whether

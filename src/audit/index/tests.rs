@@ -78,8 +78,6 @@ async fn what_is_older_than_ninety_days_is_dropped() {
         log.append_lines(&line(2, &ago(89), "Decrypt")).expect("there");
         settled(&index).await;
     }
-    // The thread writes its tables and lets go of them when it looks next.
-    tokio::time::sleep(PAUSE * 3).await;
     let mut writer = Writer::open(&dir.path().join("index.sqlite")).expect("open").expect("ours");
     writer.prune(SystemClock.now()).expect("pruned");
     drop(writer);
@@ -113,8 +111,6 @@ async fn an_index_that_is_damaged_or_of_another_log_is_made_anew() {
             log.append_lines(&line(1, &ago(1), "Encrypt")).expect("there");
             settled(&index).await;
         }
-        // The thread writes its tables and lets go of them when it looks next.
-        tokio::time::sleep(PAUSE * 3).await;
         spoil(&path);
         let (_log, index) = start(dir.path());
         settled(&index).await;
@@ -136,7 +132,6 @@ async fn damage_that_shows_only_while_it_is_used_is_mended_too() {
         log.append_lines(&line(1, &ago(1), "Encrypt")).expect("there");
         settled(&index).await;
     }
-    tokio::time::sleep(PAUSE * 3).await;
     // How far it has read can be seen still, and nothing else.
     let tables = rusqlite::Connection::open(&path).expect("a database");
     let sql = "SELECT rootpage FROM sqlite_schema WHERE name IN ('list', 'entry', 'id')";
