@@ -2,11 +2,14 @@
 //!
 //! Bounded by number, time and uses. An entry is good for the very envelope that was opened: one
 //! bit changed is a miss. An envelope that was moved to another secret or version gains nobody
-//! anything: the value under the data key is bound to its place by itself. A hit says nothing of whether the KMS key
-//! may still be used; whoever asks has checked that on the key's row, read with the request.
+//! anything: the value under the data key is bound to its place by itself. A hit says nothing of
+//! whether the KMS key may still be used; whoever asks has checked that on the key's row, read with
+//! the request.
+//!
+//! Many who miss the same data key at once (a restart, a popular secret) cost the token one call.
 
 use crate::secret::Key;
-use quick_cache::sync::Cache;
+use quick_cache::sync::{Cache, GuardResult};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -39,8 +42,10 @@ struct Entry {
 /// The cache.
 pub struct DataKeys {
     options: Options,
-    entries: Option<Cache<[u8; 32], Arc<Entry>>>,
+    entries: Option<Entries>,
 }
+
+type Entries = Cache<[u8; 32], Arc<Entry>>;
 
 /// A data key that was found in the cache; wiped when the last holder lets go.
 pub struct Hit(Arc<Entry>);
@@ -65,9 +70,42 @@ impl DataKeys {
         Self { options, entries }
     }
 
+    /// The data key in this envelope: as it is kept, else as `open` opens it, which is kept then. Who
+    /// misses what another is opening waits for that one, and opens it too if that one failed: not in
+    /// turn, or a token that hangs would make a queue of them.
+    ///
+    /// # Errors
+    /// Those of `open`.
+    pub async fn find_or_open<E>(
+        &self,
+        sealed: &[u8],
+        open: impl Future<Output = Result<Key, E>>,
+    ) -> Result<Hit, E> {
+        let Some(cache) = &self.entries else { return Ok(Hit(self.entry(sealed, open.await?))) };
+        if let Some(hit) = self.find(cache, sealed) {
+            return Ok(hit);
+        }
+        match cache.get_value_or_guard(&place(sealed), Some(Duration::ZERO)) {
+            GuardResult::Guard(first) => {
+                let entry = self.entry(sealed, open.await?);
+                // Refused if it was removed meanwhile: then it is not kept.
+                drop(first.insert(entry.clone()));
+                return Ok(Hit(entry));
+            }
+            GuardResult::Timeout => drop(cache.get_value_or_guard_async(&place(sealed)).await),
+            // An envelope with the same end, or one that came this moment.
+            GuardResult::Value(_) => {}
+        }
+        if let Some(hit) = self.find(cache, sealed) {
+            return Ok(hit);
+        }
+        let entry = self.entry(sealed, open.await?);
+        cache.insert(place(sealed), entry.clone());
+        Ok(Hit(entry))
+    }
+
     /// The data key in this envelope, if it is kept and not used up.
-    pub fn find(&self, sealed: &[u8]) -> Option<Hit> {
-        let cache = self.entries.as_ref()?;
+    fn find(&self, cache: &Entries, sealed: &[u8]) -> Option<Hit> {
         let entry = cache.get(&place(sealed)).filter(|entry| *entry.sealed == *sealed)?;
         let used = entry.uses.fetch_add(1, Ordering::Relaxed);
         if used >= self.options.uses || Instant::now() >= entry.until {
@@ -77,20 +115,16 @@ impl DataKeys {
         Some(Hit(entry))
     }
 
-    /// Keeps a data key; hands it back as a hit.
-    pub fn keep(&self, sealed: &[u8], key: Key) -> Hit {
+    fn entry(&self, sealed: &[u8], key: Key) -> Arc<Entry> {
         let until = Instant::now() + Duration::from_secs(self.options.seconds);
-        let entry = Arc::new(Entry { key, sealed: sealed.into(), until, uses: AtomicU32::new(0) });
-        if let Some(cache) = &self.entries {
-            cache.insert(place(sealed), entry.clone());
-        }
-        Hit(entry)
+        Arc::new(Entry { key, sealed: sealed.into(), until, uses: AtomicU32::new(0) })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::AtomicUsize;
 
     const SEALED: [u8; 147] = [7; 147];
 
@@ -98,31 +132,115 @@ mod tests {
         DataKeys::new(Options { entries, seconds, uses })
     }
 
-    #[test]
-    fn a_key_is_found_until_its_uses_are_up() {
-        let cache = with(10, 300, 2);
-        cache.keep(&SEALED, Key::take(&mut [1; 32]));
-        assert_eq!(cache.find(&SEALED).map(|h| *h.key().expose()), Some([1; 32]));
-        assert!(cache.find(&SEALED).is_some());
-        assert!(cache.find(&SEALED).is_none(), "used up");
+    /// Whether the token is asked for the data key of this envelope.
+    async fn is_asked(cache: &DataKeys, sealed: &[u8]) -> bool {
+        let mut asked = false;
+        let hit = cache.find_or_open(sealed, async {
+            asked = true;
+            Ok::<_, ()>(Key::take(&mut [1; 32]))
+        });
+        assert_eq!(hit.await.map(|hit| *hit.key().expose()), Ok([1; 32]));
+        asked
     }
 
-    #[test]
-    fn a_key_is_not_found_after_its_time_or_when_the_cache_is_off() {
-        for cache in [with(10, 0, 9), with(0, 300, 9)] {
-            cache.keep(&SEALED, Key::take(&mut [1; 32]));
-            assert!(cache.find(&SEALED).is_none());
+    #[tokio::test]
+    async fn a_key_is_found_until_its_uses_are_up() {
+        let cache = with(10, 300, 2);
+        for asked in [true, false, false, true, false] {
+            assert_eq!(is_asked(&cache, &SEALED).await, asked);
         }
     }
 
-    #[test]
-    fn one_altered_byte_is_a_miss() {
+    #[tokio::test]
+    async fn a_key_is_not_found_after_its_time_or_when_the_cache_is_off() {
+        for cache in [with(10, 0, 9), with(0, 300, 9)] {
+            assert!(is_asked(&cache, &SEALED).await);
+            assert!(is_asked(&cache, &SEALED).await);
+        }
+    }
+
+    #[tokio::test]
+    async fn one_altered_byte_is_a_miss() {
         let cache = with(10, 300, 9);
-        cache.keep(&SEALED, Key::take(&mut [1; 32]));
+        assert!(is_asked(&cache, &SEALED).await);
         for at in [0, 70, 146] {
             let mut altered = SEALED;
             altered[at] ^= 1;
-            assert!(cache.find(&altered).is_none());
+            assert!(is_asked(&cache, &altered).await);
         }
+    }
+
+    /// Reads of one secret by 50 tasks; the token is asked with the number of calls before. Answers how
+    /// many calls there were, and how many tasks failed.
+    async fn herd<F>(cache: DataKeys, token: impl Fn(usize) -> F) -> (usize, usize)
+    where
+        F: Future<Output = Result<Key, ()>> + Send + 'static,
+    {
+        let (cache, calls) = (Arc::new(cache), Arc::new(AtomicUsize::new(0)));
+        let mut tasks = Vec::new();
+        for _ in 0..50 {
+            let (cache, answer) = (cache.clone(), [token(0), token(1)]);
+            let calls = calls.clone();
+            tasks.push(tokio::spawn(async move {
+                let [first, later] = answer;
+                let open = async {
+                    let before = calls.fetch_add(1, Ordering::SeqCst);
+                    if before == 0 { first.await } else { later.await }
+                };
+                cache.find_or_open(&SEALED, open).await.is_ok()
+            }));
+        }
+        let mut failed = 0;
+        for task in tasks {
+            failed += usize::from(!task.await.expect("no panic"));
+        }
+        (calls.load(Ordering::SeqCst), failed)
+    }
+
+    /// A token call that all others have time to come during.
+    async fn call(outcome: Result<(), ()>) -> Result<Key, ()> {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        outcome.map(|()| Key::take(&mut [1; 32]))
+    }
+
+    #[tokio::test]
+    async fn many_who_miss_the_same_key_ask_the_token_once() {
+        assert_eq!(herd(with(10, 300, 100), |_| call(Ok(()))).await, (1, 0));
+        assert_eq!(herd(with(0, 300, 100), |_| call(Ok(()))).await, (50, 0), "no cache");
+    }
+
+    #[tokio::test]
+    async fn those_who_waited_for_one_that_failed_do_not_wait_for_each_other() {
+        let all = Arc::new(tokio::sync::Barrier::new(49));
+        let token = |before| {
+            let all = all.clone();
+            async move {
+                if before > 0 {
+                    all.wait().await;
+                }
+                call(Err(())).await
+            }
+        };
+        let herd = herd(with(10, 300, 100), token);
+        let outcome = tokio::time::timeout(Duration::from_secs(20), herd).await;
+        assert_eq!(outcome.expect("all at once"), (50, 50));
+    }
+
+    #[tokio::test]
+    async fn one_that_is_given_up_holds_up_nobody() {
+        let cache = Arc::new(with(10, 300, 100));
+        let first = cache.clone();
+        let hanging = tokio::spawn(async move {
+            first.find_or_open(&SEALED, std::future::pending::<Result<Key, ()>>()).await.is_ok()
+        });
+        tokio::task::yield_now().await;
+        let waiting = cache.clone();
+        let waiting = tokio::spawn(async move { is_asked(&waiting, &SEALED).await });
+        tokio::task::yield_now().await;
+        hanging.abort();
+        assert!(waiting.await.expect("no panic"));
+        assert!(!is_asked(&cache, &SEALED).await);
     }
 }

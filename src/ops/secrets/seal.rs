@@ -244,16 +244,15 @@ pub(super) async fn data_key(call: &Call, arn: &str, version: &Version) -> Resul
     if key.state != KeyState::Enabled {
         return Err(unopenable("the KMS key is disabled or pending deletion"));
     }
-    if let Some(hit) = call.data_keys.find(&version.data_key) {
-        return Ok(hit);
-    }
-    let context = version_context(arn, &version.id);
-    let opened = call.envelopes.open(&key, &context, envelope).await.map_err(|e| match e {
-        envelope::Error::Invalid => unopenable(e),
-        other => other.into(),
-    })?;
-    let data_key = Key::from_secret(&opened).ok_or_else(|| unopenable("not 32 bytes"))?;
-    Ok(call.data_keys.keep(&version.data_key, data_key))
+    let opened = async {
+        let context = version_context(arn, &version.id);
+        let opened = call.envelopes.open(&key, &context, envelope).await.map_err(|e| match e {
+            envelope::Error::Invalid => unopenable(e),
+            other => other.into(),
+        })?;
+        Key::from_secret(&opened).ok_or_else(|| unopenable("not 32 bytes"))
+    };
+    call.data_keys.find_or_open(&version.data_key, opened).await
 }
 
 /// The encryption context of a version's data key, as AWS sets it.
