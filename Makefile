@@ -6,7 +6,7 @@ PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
 .PHONY: help run test setup setup-test lint shell-lint fmt deny unit clients client-python client-rust \
-	requirements bench fuzz-check docs-check build install clean
+	kryoptic requirements bench fuzz-check docs-check build install clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -54,6 +54,9 @@ client-python: ## Those with the AWS CLI and boto3
 client-rust: ## Those with the AWS SDK for Rust; its first build takes a minute or two
 	$(CARGO) build --locked
 	scripts/client-rust $(TARGET)
+
+kryoptic: ## Build the second token that the tests run on (`setup-test` does)
+	scripts/kryoptic $(TARGET)
 
 requirements: ## Pin anew what the client tests need (wants pip-compile)
 	cd tests/clients && pip-compile --quiet --upgrade --generate-hashes --strip-extras \

@@ -163,7 +163,8 @@ mod tests {
     fn what_is_commented_out_in_the_template_is_read_and_is_the_default() {
         let template = include_str!("../firmware-config/strongroom.toml.in")
             .replace("@REGION@", "eu-central-1")
-            .replace("@LISTEN@", "127.0.0.1:0");
+            .replace("@LISTEN@", "127.0.0.1:0")
+            .replace("@MODULE@", "# module = \"/opt/module.so\"");
         let setting = |line: &str| {
             line.starts_with('[')
                 || line.split_once(" = ").is_some_and(|(name, _)| !name.contains(' '))

@@ -52,7 +52,8 @@ fn install_fills_a_destination_and_twice_does_no_harm() {
         ("usr/lib/systemd/system/strongroom.service", 0o644),
         ("usr/lib/sysusers.d/strongroom.conf", 0o644),
         ("etc/sysctl.d/60-strongroom.conf", 0o644),
-        ("usr/share/strongroom/softhsm2/softhsm2.conf.in", 0o644),
+        ("usr/share/strongroom/hsm-profiles/softhsm2/profile.toml", 0o644),
+        ("usr/share/strongroom/hsm-profiles/kryoptic/profile.toml", 0o644),
         ("usr/share/doc/strongroom/firmware-config.md", 0o644),
         ("etc/strongroom", 0o750),
     ];
@@ -78,13 +79,4 @@ fn systemd_takes_the_unit_without_a_warning_and_finds_it_tight() {
     }
     let threshold = format!("--threshold={EXPOSURE}");
     systemd_analyze(&["security", "--offline=true", "--no-pager", &threshold, unit]);
-}
-
-#[test]
-fn the_softhsm_template_has_exactly_one_place_to_fill_in() {
-    let template = fs::read_to_string(format!("{ROOT}/firmware-config/softhsm2/softhsm2.conf.in"))
-        .expect("the template");
-    assert_eq!(template.matches("@TOKENDIR@").count(), 1);
-    let settings = template.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
-    assert_eq!(settings.clone().filter(|line| line.contains(" = ")).count(), settings.count());
 }

@@ -51,6 +51,7 @@ fn plan(dir: PathBuf) -> Plan {
     Plan {
         dir,
         profile: Profile::built_in("softhsm2").expect("sound"),
+        module: None,
         region: "eu-central-1".into(),
         account: ACCOUNT.into(),
         listen: ([127, 0, 0, 1], 0).into(),

@@ -5,7 +5,7 @@ use super::{runtime, shutdown, with_module_configuration};
 use crate::config::Config;
 use crate::custody::profile::Profile;
 use crate::secret::Secret;
-use crate::server::found::{Plan, write_private};
+use crate::server::found::{Plan, configuration, write_private};
 use crate::server::{Appliance, Error, pin};
 use clap::Args;
 use serde::Serialize;
@@ -24,6 +24,13 @@ pub struct Dev {
     /// Print one JSON line when ready instead of text.
     #[arg(long)]
     json: bool,
+    /// The kind of token, when the appliance is made: `softhsm2` (the default) or `kryoptic`.
+    #[arg(long, value_name = "PROFILE")]
+    token: Option<String>,
+    /// The token's PKCS#11 module, when the appliance is made, if it is at none of the places that
+    /// the profile names.
+    #[arg(long, value_name = "FILE")]
+    token_module: Option<PathBuf>,
     /// The region, when the appliance is made.
     #[arg(long, default_value = "us-east-1")]
     region: String,
@@ -49,10 +56,10 @@ struct Ready<'a> {
 
 impl Dev {
     pub(super) fn run(self) -> Result<(), Error> {
-        let profile = Profile::built_in("softhsm2")?;
         let plan = Plan {
             dir: self.dir.clone(),
-            profile: profile.clone(),
+            profile: self.profile()?,
+            module: self.token_module.clone(),
             region: self.region.clone(),
             account: self.account.clone(),
             listen: self.listen,
@@ -63,13 +70,28 @@ impl Dev {
         }
         let file = plan.module_configuration();
         let file = std::path::absolute(&file).map_err(|e| Error::io(&file, e))?;
-        with_module_configuration(&profile, &file)?;
+        with_module_configuration(&plan.profile, &file)?;
         // Read once, after the start anew and before anything is made.
         let seed = self.seed.as_deref().map(Seed::read).transpose()?;
         if !made {
             self.found(&plan)?;
         }
         runtime()?.block_on(self.serve(Config::read(&plan.configuration())?, seed))
+    }
+
+    /// The profile of the token that is there already, else of the one that is asked for.
+    fn profile(&self) -> Result<Profile, Error> {
+        let (asked, file) = (self.token.as_deref(), configuration(&self.dir));
+        if !file.exists() {
+            return Ok(Profile::built_in(asked.unwrap_or("softhsm2"))?);
+        }
+        let there = Config::read(&file)?.token.profile;
+        if asked.is_some_and(|asked| asked != there) {
+            let dir = self.dir.display();
+            let text = format!("`{dir}` holds an appliance with a token of profile `{there}`");
+            return Err(Error::Refused(text));
+        }
+        Ok(Profile::built_in(&there)?)
     }
 
     /// On a reactor of its own, whose end lets go of the token and the database.

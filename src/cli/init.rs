@@ -19,6 +19,9 @@ pub struct Init {
     /// The kind of token: a folder of hsm-profiles/.
     #[arg(long, default_value = "softhsm2")]
     profile: String,
+    /// The token's PKCS#11 module, if it is at none of the places that the profile names.
+    #[arg(long, value_name = "FILE")]
+    token_module: Option<PathBuf>,
     /// The region (site) in every ARN; it looks like one of AWS's and can't be changed later.
     #[arg(long, default_value = "us-east-1")]
     region: String,
@@ -39,6 +42,7 @@ impl Init {
         let plan = Plan {
             dir: self.dir,
             profile: Profile::built_in(&self.profile)?,
+            module: self.token_module,
             region: self.region,
             account,
             listen: self.listen,

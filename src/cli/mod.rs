@@ -37,7 +37,7 @@ enum Command {
     Init(init::Init),
     /// Serve an appliance.
     Serve(serve::Serve),
-    /// Make or reopen a throw-away appliance with its own SoftHSM token, for tests and CI.
+    /// Make or reopen a throw-away appliance with a token of its own, for tests and CI.
     Dev(dev::Dev),
     /// Verify an audit log offline, or prove that a record is in it.
     Audit(audit::Audit),

@@ -7,8 +7,13 @@ use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
 /// The profiles that come with the program, by name.
-const BUILT_IN: &[(&str, &str)] =
-    &[("softhsm2", include_str!("../../hsm-profiles/softhsm2/profile.toml"))];
+const BUILT_IN: &[(&str, &str)] = &[
+    ("softhsm2", include_str!("../../hsm-profiles/softhsm2/profile.toml")),
+    ("kryoptic", include_str!("../../hsm-profiles/kryoptic/profile.toml")),
+];
+
+/// What a configuration's template has in the place of the folder of the token.
+const TOKEN_FOLDER: &str = "@TOKENDIR@";
 
 /// The largest number of sessions that a profile may name.
 const MAX_SESSIONS: usize = 1024;
@@ -68,6 +73,9 @@ pub struct Module {
     pub paths: Vec<PathBuf>,
     /// The environment variable that names the library's configuration file, if it has one.
     pub configuration_variable: Option<String>,
+    /// What that file says for a token that is made for one appliance, with `@TOKENDIR@` once where
+    /// the token's folder belongs; none where a token is made by other means.
+    pub configuration: Option<String>,
 }
 
 /// Bounds that a token sets.
@@ -159,6 +167,11 @@ impl Profile {
         variable.map(|name| (name.clone(), file.to_owned())).collect()
     }
 
+    /// The library's configuration for a token in the folder `tokens`, if such a token is made here.
+    pub fn configuration(&self, tokens: &str) -> Option<String> {
+        self.module.configuration.as_ref().map(|text| text.replace(TOKEN_FOLDER, tokens))
+    }
+
     /// The mechanisms that its schemes take.
     pub fn needed(&self) -> impl Iterator<Item = &'static str> {
         let signing = self.signing.iter().flat_map(|scheme| scheme.mechanisms());
@@ -184,7 +197,12 @@ impl Profile {
         }
         let variable = self.module.configuration_variable.as_deref();
         let odd = |v: &str| v.is_empty() || v.contains(['=', '\0']);
-        variable.is_some_and(odd).then(|| "not the name of an environment variable".into())
+        if variable.is_some_and(odd) {
+            return Some("not the name of an environment variable".into());
+        }
+        let template = self.module.configuration.as_deref()?;
+        let told = variable.is_some() && template.matches(TOKEN_FOLDER).count() == 1;
+        (!told).then(|| format!("a configuration has its variable, and {TOKEN_FOLDER} once"))
     }
 
     fn ability_fault(&self) -> Option<String> {
@@ -245,12 +263,14 @@ mod tests {
     }
 
     #[test]
-    fn softhsm_is_called_what_it_is() {
-        let profile = Profile::built_in("softhsm2").expect("sound");
-        assert!(profile.software);
-        assert!(profile.statement.contains("proves nothing"));
-        assert_eq!(profile.preferred_scheme(), Some(Scheme::HmacKdf));
-        assert!(!profile.cannot.is_empty());
+    fn software_is_called_what_it_is() {
+        for name in ["softhsm2", "kryoptic"] {
+            let profile = Profile::built_in(name).expect("sound");
+            assert!(profile.software);
+            assert!(profile.statement.contains("proves nothing"));
+            assert_eq!(profile.preferred_scheme(), Some(Scheme::HmacKdf));
+            assert!(!profile.cannot.is_empty());
+        }
     }
 
     #[test]
@@ -258,6 +278,18 @@ mod tests {
         let profile = Profile::built_in("softhsm2").expect("sound");
         let environment = profile.environment(Path::new("/data/softhsm2.conf"));
         assert_eq!(environment, [("SOFTHSM2_CONF".into(), PathBuf::from("/data/softhsm2.conf"))]);
+    }
+
+    #[test]
+    fn the_configuration_has_the_folder_and_a_way_to_be_found() {
+        for name in Profile::names() {
+            let text = Profile::built_in(name).expect("sound").configuration("/data/tokens");
+            assert!(text.expect("made here").contains("/data/tokens"));
+        }
+        let text = softhsm2().replace("@TOKENDIR@", "/tmp");
+        assert!(refusal(&text).contains("@TOKENDIR@ once"));
+        let text = softhsm2().replace("configuration_variable = \"SOFTHSM2_CONF\"", "");
+        assert!(refusal(&text).contains("its variable"));
     }
 
     #[test]

@@ -18,17 +18,17 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// The template of SoftHSM's configuration.
-const SOFTHSM_CONFIGURATION: &str = include_str!("../../firmware-config/softhsm2/softhsm2.conf.in");
-/// The template of ours.
+/// The template of the configuration.
 const CONFIGURATION: &str = include_str!("../../firmware-config/strongroom.toml.in");
 
 /// What an appliance is to be.
 pub struct Plan {
     /// The folder that everything goes into.
     pub dir: PathBuf,
-    /// The profile of the token; so far it must be one whose token is made here (`softhsm2`).
+    /// The profile of the token; it must be one whose token is made here.
     pub profile: Profile,
+    /// The token's module, if it is at none of the places that the profile names.
+    pub module: Option<PathBuf>,
     /// The region.
     pub region: String,
     /// The first account.
@@ -37,15 +37,24 @@ pub struct Plan {
     pub listen: std::net::SocketAddr,
 }
 
+/// The configuration file of the appliance in this folder.
+pub fn configuration(dir: &Path) -> PathBuf {
+    dir.join("strongroom.toml")
+}
+
 impl Plan {
     /// The configuration file.
     pub fn configuration(&self) -> PathBuf {
-        self.dir.join("strongroom.toml")
+        configuration(&self.dir)
     }
 
     /// The module's own configuration file.
     pub fn module_configuration(&self) -> PathBuf {
-        self.dir.join("softhsm2.conf")
+        self.dir.join(self.module_configuration_name())
+    }
+
+    fn module_configuration_name(&self) -> String {
+        format!("{}.conf", self.profile.name)
     }
 
     /// Makes the folders and the module's configuration, which must be there before the module is
@@ -72,12 +81,10 @@ impl Plan {
             .mode(0o700)
             .create(&tokens)
             .map_err(|e| Error::io(&tokens, e))?;
-        let tokens = std::path::absolute(&tokens).map_err(|e| Error::io(&tokens, e))?;
-        let tokens = tokens.display().to_string();
-        if tokens.contains(['#', '\n']) {
-            return Err(Error::Refused(format!("SoftHSM can't use the folder `{tokens}`")));
-        }
-        let text = SOFTHSM_CONFIGURATION.replace("@TOKENDIR@", &tokens);
+        let profile = &self.profile;
+        let text = profile.configuration(&written(&tokens)?).ok_or_else(|| {
+            Error::Refused(format!("a token of profile `{}` is not made here", profile.name))
+        })?;
         if !self.module_configuration().exists() {
             write_private(&self.module_configuration(), text.as_bytes())?;
         }
@@ -89,16 +96,15 @@ impl Plan {
         let world = World::system();
         let pin = self.pin("hsm-pin", &world)?;
         let so_pin = self.pin("hsm-so-pin", &world)?;
-        let profile = self.profile.clone();
+        let module = self.module.as_deref().map(written).transpose()?;
+        let (profile, path) = (self.profile.clone(), module.as_ref().map(PathBuf::from));
         let label = format!("strongroom-{}", self.account);
-        let (token, pin) =
-            on_thread(move || Ok((init_token(&profile, None, &label, &so_pin, &pin)?, pin)))
-                .await?;
-        let text = CONFIGURATION
-            .replace("@REGION@", &self.region)
-            .replace("@LISTEN@", &self.listen.to_string())
-            .replace("@PROFILE@", &self.profile.name)
-            .replace("@SERIAL@", &token.serial);
+        let (token, pin) = on_thread(move || {
+            let made = init_token(&profile, path.as_deref(), &label, &so_pin, &pin)?;
+            Ok((made, pin))
+        })
+        .await?;
+        let text = self.text(&token.serial, module.as_deref());
         let unfinished = self.dir.join("strongroom.toml.new");
         write_private(&unfinished, text.as_bytes())?;
         let config = Config::read(&unfinished)?;
@@ -113,6 +119,21 @@ impl Plan {
             .map_err(|e| Error::io(&unfinished, e))?;
         sync_folder(&self.dir)?;
         Ok(administrator)
+    }
+
+    /// What it says.
+    fn text(&self, serial: &str, module: Option<&str>) -> String {
+        let module = match module {
+            Some(path) => format!("module = '{path}'"),
+            None => "# module = \"/usr/lib/softhsm/libsofthsm2.so\"".to_owned(),
+        };
+        CONFIGURATION
+            .replace("@REGION@", &self.region)
+            .replace("@LISTEN@", &self.listen.to_string())
+            .replace("@PROFILE@", &self.profile.name)
+            .replace("@SERIAL@", serial)
+            .replace("@CONFIGURATION@", &self.module_configuration_name())
+            .replace("@MODULE@", &module)
     }
 
     /// Store key, account, default KMS key, administrator.
@@ -160,6 +181,17 @@ impl Plan {
         write_private(&path, pin.expose())?;
         Ok(pin)
     }
+}
+
+/// An absolute path as configuration files have it between apostrophes. What would end the line or
+/// the text in one of them is refused: SoftHSM takes what follows a hash sign for a comment.
+fn written(path: &Path) -> Result<String, Error> {
+    let whole = std::path::absolute(path).map_err(|e| Error::io(path, e))?;
+    let text = whole.to_str().filter(|t| !t.contains(|c: char| c.is_control() || "#'".contains(c)));
+    let text = text.ok_or_else(|| {
+        Error::Refused(format!("`{}` can't stand in a configuration file", whole.display()))
+    })?;
+    Ok(text.to_owned())
 }
 
 /// Writes a new file of mode 0600, safe on disk.

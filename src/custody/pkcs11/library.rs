@@ -35,14 +35,18 @@ impl Library {
     }
 
     /// C_Initialize. A module that somebody else in this process has initialised is refused: its
-    /// state, and C_Finalize, belong to one owner.
+    /// state, and C_Finalize, belong to one owner. One that fails is finalised all the same: Kryoptic
+    /// counts as initialised even then, and would refuse every further attempt.
     pub(super) fn initialize(&self) -> Result<()> {
         let arguments = CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK);
         self.module.initialize(arguments).map_err(|e| match e {
             Cryptoki::Pkcs11(RvError::CryptokiAlreadyInitialized, _) => {
                 self.unavailable("its module is in use already in this process")
             }
-            other => self.failed(&other),
+            other => {
+                self.finalize();
+                self.failed(&other)
+            }
         })
     }
 

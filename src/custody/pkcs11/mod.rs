@@ -23,7 +23,8 @@ pub use setup::init_token;
 
 use super::profile::Profile;
 use super::{
-    Access, BackingKeyId, Error, Health, KeyCheck, Locator, Result, Token, TokenInfo, Worker,
+    Access, BackingKeyId, Error, Health, KeyCheck, Locator, Request, Result, Token, TokenInfo,
+    Worker,
 };
 use crate::secret::Secret;
 use cryptoki::error::Error as Cryptoki;
@@ -86,6 +87,13 @@ struct Epoch {
     keys: RwLock<HashMap<BackingKeyId, Verified>>,
     /// Private keys that sign, by the same rule.
     signers: RwLock<HashMap<BackingKeyId, ObjectHandle>>,
+}
+
+impl Epoch {
+    fn forget(&self, id: BackingKeyId) {
+        self.keys.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        self.signers.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    }
 }
 
 enum State {
@@ -229,6 +237,18 @@ impl Driver {
             State::Up(epoch) => epoch.number == seen && self.present(epoch),
             State::Down { .. } | State::Locked { .. } => false,
         })
+    }
+
+    /// Forgets the handle of a request's key, so that the next one searches for it: of a key that
+    /// somebody else has destroyed Kryoptic says no more than that the call has failed.
+    fn forget(&self, seen: u64, request: &Request) {
+        let (Request::Derive { id, .. } | Request::Sign { id, .. }) = request else { return };
+        let Ok(state) = self.enter() else { return };
+        if let State::Up(epoch) = &*state
+            && epoch.number == seen
+        {
+            epoch.forget(*id);
+        }
     }
 
     fn present(&self, epoch: &Epoch) -> bool {

@@ -42,6 +42,9 @@ impl Worker for Seat {
                 }
                 _ => (Action::TokenGone, "it is not in its slot any more".to_owned(), false),
             };
+            if what == Action::Suspect {
+                driver.forget(seen, request);
+            }
             self.remedy(&driver, seen, what, &why)?;
             if halfway {
                 let why = format!("{why}; whether the key was changed is to be looked up");
@@ -87,10 +90,15 @@ impl Seat {
         match &*state {
             State::Up(epoch) if epoch.number == seen => {
                 let session = self.session(driver, epoch)?;
-                epoch.keys.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
-                epoch.signers.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+                epoch.forget(id);
                 keys::destroy(session, key)?;
-                Ok(Response::Destroyed)
+                // Kryoptic says that it has destroyed a key even when its file can't be written.
+                match keys::find(session, id)? {
+                    None => Ok(Response::Destroyed),
+                    Some(_) => {
+                        Err(driver.unavailable("a key that it destroyed is there still").into())
+                    }
+                }
             }
             _ => Err(Fault::Gone),
         }

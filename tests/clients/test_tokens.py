@@ -1,0 +1,101 @@
+"""The appliance on every token that it can be made on, across restarts; the suites use the default."""
+
+import json
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from conftest import ROOT
+
+BINARY = ROOT / os.environ.get("STRONGROOM_BIN", "target/debug/strongroom")
+# Where scripts/kryoptic puts it.
+KRYOPTIC = BINARY.parents[1] / "kryoptic" / "debug" / "libkryoptic_pkcs11.so"
+
+TOKENS = {
+    "softhsm2": ("--token", "softhsm2"),
+    "kryoptic": ("--token", "kryoptic", "--token-module", KRYOPTIC),
+}
+
+
+def run(*arguments):
+    """The command line: its exit code and what it says."""
+    ran = subprocess.run([BINARY, *map(str, arguments)], capture_output=True, text=True, timeout=60)
+    return ran.returncode, ran.stdout, ran.stderr
+
+
+def verified(appliance, keep):
+    """Looks at a copy of a stopped appliance's log with its public key; what the verifier says."""
+    data, copy = appliance.directory / "appliance", keep / "copy"
+    shutil.copytree(data / "audit", copy / "audit")
+    shutil.copy(data / "audit.jsonl", copy)
+    shutil.copy(data / "audit" / "checkpoint.pub", keep / "key")
+    code, out, err = run("audit", "verify", "--json", "--dir", copy, "--key", keep / "key")
+    assert code == 0, (out, err)
+    return json.loads(out)
+
+
+@pytest.mark.parametrize("token", TOKENS)
+def test_the_appliance_keeps_what_it_was_told_on_each_token(own_appliance, tmp_path, name, token):
+    appliance = own_appliance(*TOKENS[token])
+    kms, secrets = appliance.client("kms"), appliance.client("secretsmanager")
+    key = kms.create_key()["KeyMetadata"]["KeyId"]
+    secrets.create_secret(Name=name, SecretString="of the default key")
+    secrets.create_secret(Name=f"{name}-own", SecretString="of its own", KmsKeyId=key)
+    context = {"for": "a test"}
+    before = kms.encrypt(KeyId=key, Plaintext=b"before", EncryptionContext=context)
+    kms.rotate_key_on_demand(KeyId=key)
+    after = kms.encrypt(KeyId=key, Plaintext=b"after", EncryptionContext=context)
+    assert before["CiphertextBlob"] != after["CiphertextBlob"]
+
+    for _ in range(2):
+        for sealed, text in ((before, b"before"), (after, b"after")):
+            opened = kms.decrypt(CiphertextBlob=sealed["CiphertextBlob"], EncryptionContext=context)
+            assert opened["Plaintext"] == text
+        read = secrets.get_secret_value(SecretId=name)
+        assert read["SecretString"] == "of the default key"
+        assert secrets.get_secret_value(SecretId=f"{name}-own")["SecretString"] == "of its own"
+        appliance.stop()
+        appliance.start()
+        kms, secrets = appliance.client("kms"), appliance.client("secretsmanager")
+    assert len(kms.list_key_rotations(KeyId=key)["Rotations"]) == 1
+    appliance.stop()
+
+    verdict = verified(appliance, tmp_path)
+    assert (verdict["findings"], verdict["doubts"]) == ([], [])
+    configuration = (tmp_path / "appliance" / "strongroom.toml").read_text()
+    assert f'profile = "{token}"' in configuration
+
+
+def test_an_appliance_keeps_the_token_that_it_was_made_with(own_appliance, tmp_path):
+    appliance = own_appliance(*TOKENS["kryoptic"])
+    appliance.stop()
+    code, _, err = run("dev", "--dir", tmp_path / "appliance", "--token", "softhsm2")
+    assert code == 78 and "a token of profile `kryoptic`" in err
+    # Without being told again it is found again.
+    appliance.arguments = ()
+    appliance.start()
+    appliance.client("kms").list_keys()
+
+
+def test_an_appliance_is_made_on_each_token_for_good(tmp_path):
+    for token, arguments in TOKENS.items():
+        where = tmp_path / token
+        module = arguments[2:]
+        code, out, err = run("init", "--dir", where, "--profile", token, *module)
+        assert code == 0, err
+        assert "proves nothing about the safety of keys" in out
+
+
+def test_a_token_that_can_not_be_made_is_told(tmp_path):
+    where = tmp_path / "none"
+    code, _, err = run("init", "--dir", where, "--profile", "luna")
+    assert code == 78 and "there is no profile `luna`" in err
+    code, _, err = run("init", "--dir", where, "--token-module", tmp_path / "none.so")
+    assert code == 1 and "can't be loaded" in err
+    odd = tmp_path / "it's"
+    odd.mkdir()
+    for arguments in (("--dir", odd / "here"), ("--dir", where, "--token-module", odd / "a.so")):
+        code, _, err = run("init", *arguments)
+        assert code == 78 and "can't stand in a configuration file" in err
