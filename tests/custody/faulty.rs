@@ -4,7 +4,7 @@
 //! and no more, that no call is made again that may have changed the token, and that the lane serves
 //! once the fault is over.
 
-use crate::shim::{self, Calls, Shim};
+use crate::shim::{self, Calls, Shim, rows};
 use crate::{
     ID, LABEL, PIN, SO_PIN, alone_with, directory, host_check, host_mac, key, profile, runtime,
     secret,
@@ -17,7 +17,6 @@ use strongroom::custody::{
     self, Access, BackingKeyId, Error, KeyCheck, Locator, Scheme, SigningScheme,
 };
 
-const DOCUMENTATION: &str = include_str!("../../docs/hardware.md");
 const MODULE: &str = "STRONGROOM_TEST_SHIM";
 const VALUE: [u8; 32] = [0x42; 32];
 const OTHER: BackingKeyId = BackingKeyId([2; 16]);
@@ -40,24 +39,6 @@ fn alone(scenario: &str) {
 }
 
 // ---- the table -------------------------------------------------------------------------------
-
-/// The rows: an action, and the values that lead to it.
-fn rows() -> Vec<(&'static str, Vec<&'static str>)> {
-    let rows = DOCUMENTATION.lines().filter(|line| line.contains("`CKR_") && line.starts_with('|'));
-    let rows: Vec<_> = rows
-        .map(|line| {
-            let cells: Vec<_> = line.trim_matches(['|', ' ']).split(" | ").collect();
-            let values = cells[2].split(", ").map(|value| match value.trim_matches('`') {
-                "CKR_VENDOR_DEFINED" => "0x80000001",
-                "CKR_UNKNOWN_ERROR_CODE" => "0x7fffffff",
-                name => name,
-            });
-            (cells[0], values.collect())
-        })
-        .collect();
-    assert_eq!(rows.len(), 11, "the table of the documentation");
-    rows
-}
 
 /// Every value with its action; or one of each row.
 fn values(all: bool) -> Vec<(&'static str, &'static str)> {

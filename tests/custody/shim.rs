@@ -7,6 +7,9 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+/// Carries the table of return values, to which a test holds the driver's own.
+const DOCUMENTATION: &str = include_str!("../../docs/hardware.md");
+
 /// The module that it stands before.
 const SOFTHSM: &str = "/usr/lib/softhsm/libsofthsm2.so";
 
@@ -25,6 +28,24 @@ pub(crate) fn module() -> &'static Path {
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
         target.join("debug/libfaultshim.so")
     })
+}
+
+/// The table of return values: each action, and the values that lead to it.
+pub(crate) fn rows() -> Vec<(&'static str, Vec<&'static str>)> {
+    let rows = DOCUMENTATION.lines().filter(|line| line.contains("`CKR_") && line.starts_with('|'));
+    let rows: Vec<_> = rows
+        .map(|line| {
+            let cells: Vec<_> = line.trim_matches(['|', ' ']).split(" | ").collect();
+            let values = cells[2].split(", ").map(|value| match value.trim_matches('`') {
+                "CKR_VENDOR_DEFINED" => "0x80000001",
+                "CKR_UNKNOWN_ERROR_CODE" => "0x7fffffff",
+                name => name,
+            });
+            (cells[0], values.collect())
+        })
+        .collect();
+    assert_eq!(rows.len(), 11, "the table of the documentation");
+    rows
 }
 
 /// What a process needs in its environment so that the shim in it looks into `directory`.
