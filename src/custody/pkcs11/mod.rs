@@ -46,8 +46,8 @@ const BACKOFF: Duration = Duration::from_millis(200);
 /// under load.
 const HEALING_WAITS: Duration = Duration::from_secs(3);
 
-/// How long destroying a key waits for them; all other requests wait with it.
-const DESTROYING_WAITS: Duration = Duration::from_millis(500);
+/// How long destroying a key waits for them: all other requests wait with it, so not as long.
+const DESTROYING_WAITS: Duration = Duration::from_secs(2);
 
 const REACHING: &str = "it is being reached for again";
 
@@ -166,7 +166,7 @@ impl Driver {
             None if self.away.load(Ordering::Acquire) => Err(self.unavailable(REACHING)),
             // A key is being destroyed: one short call, after those in flight.
             None => {
-                let guard = self.gate.try_read_for(DESTROYING_WAITS.saturating_mul(2));
+                let guard = self.gate.try_read_for(HEALING_WAITS);
                 guard.ok_or_else(|| self.unavailable("a key's destruction does not end"))
             }
         }
