@@ -8,10 +8,8 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    clippy::string_slice,
     reason = "a test fails by panicking"
 )]
-#![expect(clippy::print_stdout, reason = "tells what was measured")]
 
 #[path = "custody/faulty.rs"]
 mod faulty;
@@ -25,7 +23,6 @@ use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, AttributeInfo, AttributeType, KeyType, ObjectClass};
 use cryptoki::session::{Session, UserType};
 use cryptoki::types::AuthPin;
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -48,11 +45,6 @@ const ID: BackingKeyId = BackingKeyId([1; 16]);
 
 /// Runs `scenario` in a process of its own, with an empty token directory.
 fn alone(scenario: &str) {
-    alone_with(&format!("scenarios::{scenario}"), |_| Vec::new());
-}
-
-/// The same with more in its environment, which may depend on its directory.
-fn alone_with(path: &str, more: impl FnOnce(&Path) -> Vec<(&'static str, OsString)>) {
     let directory = tempfile::tempdir().expect("a directory");
     std::fs::create_dir(directory.path().join("tokens")).expect("tokens");
     let tokens = directory.path().join("tokens");
@@ -62,31 +54,26 @@ fn alone_with(path: &str, more: impl FnOnce(&Path) -> Vec<(&'static str, OsStrin
     );
     let configuration = directory.path().join("softhsm2.conf");
     std::fs::write(&configuration, text).expect("configuration");
-    again(path, directory.path(), &configuration, &more(directory.path()));
+    again(scenario, directory.path(), &configuration);
 }
 
-/// Runs this binary again for the scenario of this path; its failure is ours.
-fn again(path: &str, directory: &Path, configuration: &Path, more: &[(&'static str, OsString)]) {
+/// Runs this binary again for one scenario; its failure is ours.
+fn again(scenario: &str, directory: &Path, configuration: &Path) {
     let output = Command::new(std::env::current_exe().expect("this binary"))
-        .args(["--exact", path, "--ignored", "--nocapture"])
+        .args(["--exact", &format!("scenarios::{scenario}"), "--ignored", "--nocapture"])
         .env(DIRECTORY, directory)
-        .envs(more.iter().cloned())
         .envs(profile().environment(configuration))
         .output()
         .expect("started");
     let text = String::from_utf8_lossy(&output.stdout);
     let ran = output.status.success() && text.contains("1 passed");
-    assert!(ran, "{path}:\n{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    for measured in text.lines().filter(|line| line.contains("served again")) {
-        println!("{measured}");
-    }
+    assert!(ran, "{scenario}:\n{text}\n{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// The same from inside a scenario: another process on the same token.
 fn another_process(scenario: &str) {
     let configuration = std::env::var("SOFTHSM2_CONF").expect("set by the parent");
-    let path = format!("scenarios::{scenario}");
-    again(&path, &directory(), Path::new(&configuration), &[]);
+    again(scenario, &directory(), Path::new(&configuration));
 }
 
 fn directory() -> PathBuf {

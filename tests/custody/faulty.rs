@@ -4,15 +4,18 @@
 //! and no more, that no call is made again that may have changed the token, and that the lane serves
 //! once the fault is over.
 
+#![expect(clippy::print_stdout, reason = "tells what was measured")]
+
 use crate::shim::{self, Calls, Shim, rows};
 use crate::{
-    ID, LABEL, PIN, SO_PIN, alone_with, directory, host_check, host_mac, key, profile, runtime,
-    secret,
+    DIRECTORY, ID, LABEL, PIN, SO_PIN, directory, host_check, host_mac, key, runtime, secret,
 };
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 use strongroom::custody::lane::{Lane, Options};
 use strongroom::custody::pkcs11::init_token;
+use strongroom::custody::profile::Profile;
 use strongroom::custody::{
     self, Access, BackingKeyId, Error, KeyCheck, Locator, Scheme, SigningScheme,
 };
@@ -28,14 +31,33 @@ const BACKOFF: Duration = Duration::from_millis(210);
 /// take a while to notice.
 const BACK: Duration = Duration::from_secs(2);
 
-/// Runs a scenario in a process of its own, with the shim between it and its token.
+fn profile() -> Profile {
+    Profile::built_in("softhsm2").expect("sound")
+}
+
+/// Runs a scenario in a process of its own, with the shim between it and an empty SoftHSM.
 fn alone(scenario: &str) {
-    let module = shim::module().to_owned();
-    alone_with(&format!("faulty::scenarios::{scenario}"), |directory| {
-        let mut all = shim::environment(directory);
-        all.push((MODULE, module.into()));
-        all
-    });
+    let directory = tempfile::tempdir().expect("a directory");
+    let (directory, tokens) = (directory.path(), directory.path().join("tokens"));
+    std::fs::create_dir(&tokens).expect("tokens");
+    let configuration = directory.join("softhsm2.conf");
+    let text = format!("directories.tokendir = {}\nlog.level = ERROR\n", tokens.display());
+    std::fs::write(&configuration, text).expect("configuration");
+    let path = format!("faulty::scenarios::{scenario}");
+    let output = Command::new(std::env::current_exe().expect("this binary"))
+        .args(["--exact", &path, "--ignored", "--nocapture"])
+        .env(DIRECTORY, directory)
+        .env(MODULE, shim::module())
+        .envs(shim::environment(directory))
+        .envs(profile().environment(&configuration))
+        .output()
+        .expect("started");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let ran = output.status.success() && text.contains("1 passed");
+    assert!(ran, "{path}:\n{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    for measured in text.lines().filter(|line| line.contains("served again")) {
+        println!("{measured}");
+    }
 }
 
 // ---- the table -------------------------------------------------------------------------------
