@@ -1,6 +1,7 @@
-//! What the audit log costs: an append against a bare write(2) of the same bytes, and whether
-//! latency or memory grow with the log. Run with `cargo bench --bench audit`; the number of records
-//! may be given (`cargo bench --bench audit -- 10000000`), 1,000,000 by default.
+//! What the audit log costs: an append against a bare write(2) of the same bytes, whether latency
+//! or memory grow with the log, and what the look-up index takes for a record. Run with
+//! `cargo bench --bench audit`; the number of records may be given
+//! (`cargo bench --bench audit -- 10000000`), 1,000,000 by default.
 //!
 //! The tree is made while records are appended, by the process's other threads; its part is the
 //! difference between the CPU time of the process and that of the appending thread.
@@ -9,9 +10,12 @@
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+use strongroom::audit::index::Index;
 use strongroom::audit::log::{Log, Sync};
 use strongroom::audit::tree::Tree;
+use strongroom::clock::SystemClock;
 
 /// Records in one measurement.
 const STEP: u64 = 100_000;
@@ -38,19 +42,27 @@ fn memory() -> u64 {
     line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")
 }
 
-/// A record as GetSecretValue leaves it, in length and form.
+/// A record as GetSecretValue leaves it, in length and form: the `n`th of a thousand a second.
 fn record(n: u64) -> Vec<u8> {
+    let milliseconds = 1_767_225_600_000 + i64::try_from(n).expect("small");
+    let time = jiff::Timestamp::from_millisecond(milliseconds).expect("a time");
+    // As evenly spread as what lots draw.
+    let id = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let (secret, user) = (id >> 54, id >> 40 & 31);
     format!(
-        "{{\"eventVersion\":\"1.11\",\"eventID\":\"{n:036}\",\"eventTime\":\"2026-01-01T00:00:00.000Z\",\
+        "{{\"eventVersion\":\"1.11\",\"eventID\":\"{:08x}-0000-4000-8000-{n:012}\",\"eventTime\":\"{time:.3}\",\
          \"eventSource\":\"secretsmanager.amazonaws.com\",\"eventName\":\"GetSecretValue\",\
          \"eventType\":\"AwsApiCall\",\"readOnly\":true,\"awsRegion\":\"eu-central-1\",\
-         \"sourceIPAddress\":\"10.1.2.3\",\"userAgent\":\"{}\",\"requestID\":\"{n:036}\",\
+         \"sourceIPAddress\":\"10.1.2.3\",\"userAgent\":\"{}\",\"requestID\":\"{:08x}-0000-4000-8000-{n:012}\",\
          \"userIdentity\":{{\"type\":\"IAMUser\",\"principalId\":\"AIDAAAAAAAAAAAAAAAAAA\",\
-         \"arn\":\"arn:aws:iam::111122223333:user/application\",\"accountId\":\"111122223333\",\
-         \"accessKeyId\":\"AKIAAAAAAAAAAAAAAAAA\"}},\"recipientAccountId\":\"111122223333\",\
+         \"arn\":\"arn:aws:iam::111122223333:user/application{user:02}\",\"accountId\":\"111122223333\",\
+         \"userName\":\"application{user:02}\",\
+         \"accessKeyId\":\"AKIAAAAAAAAAAAAAAA{user:02}\"}},\"recipientAccountId\":\"111122223333\",\
          \"resources\":[{{\"ARN\":\"arn:aws:secretsmanager:eu-central-1:111122223333:secret:prod/\
-         database-AbCdEf\"}}]}}\n",
-        "aws-sdk-rust/1.3 os/linux lang/rust/1.89 ".repeat(3)
+         database{secret:04}-AbCdEf\",\"type\":\"AWS::SecretsManager::Secret\"}}]}}\n",
+        id >> 32,
+        "aws-sdk-rust/1.3 os/linux lang/rust/1.89 ".repeat(3),
+        id & 0xffff_ffff
     )
     .into_bytes()
 }
@@ -100,6 +112,15 @@ async fn appended(log: &Log, tree: &Tree, from: u64) -> (f64, f64, f64, f64) {
     (mean, micros(slow, 1), micros(own, STEP), micros(others, STEP))
 }
 
+/// Microseconds of CPU for each record until an index has them all, and how long that took.
+async fn indexed(dir: &Path, log: &Log, records: u64) -> (f64, Duration) {
+    let (begin, whole) = (Instant::now(), process_cpu());
+    let path = dir.join("index.sqlite");
+    let index = Index::start(&path, log.clone(), Arc::new(SystemClock)).expect("an index");
+    assert!(index.caught_up(Duration::from_secs(3600)).await, "{} bytes behind", index.behind());
+    (micros(process_cpu().saturating_sub(whole), records), begin.elapsed())
+}
+
 fn main() {
     let wanted = std::env::args().find_map(|word| word.parse().ok()).unwrap_or(1_000_000);
     let base = std::env::var_os("STRONGROOM_BENCH_DIR")
@@ -135,5 +156,13 @@ fn main() {
         let tree = Tree::open(&dir.path().join("audit"), &log, &[]).expect("a tree");
         assert_eq!(tree.edge().size(), done);
         println!("opened again in {:.0} ms", begin.elapsed().as_secs_f64() * 1e3);
+        let (cpu, span) = indexed(dir.path(), &log, done).await;
+        let size = std::fs::metadata(dir.path().join("index.sqlite")).map_or(0, |m| m.len());
+        println!(
+            "indexed in {:.1} s: {cpu:.2} us CPU a record, {} bytes; {} MiB",
+            span.as_secs_f64(),
+            size / done,
+            memory() / 1024
+        );
     });
 }

@@ -19,6 +19,8 @@ mod sinks;
 mod slow;
 #[path = "audit/tamper.rs"]
 mod tamper;
+#[path = "audit/tls.rs"]
+mod tls;
 #[path = "audit/tree.rs"]
 mod tree;
 

@@ -196,6 +196,7 @@ fn kms_key(vector: &EnvelopeVector, (id, check): (BackingKeyId, KeyCheck)) -> Ke
         due: None,
         window_days: None,
         policy: String::new(),
+        policy_holders: Vec::new(),
         tags: vec![],
         backing: vec![backing],
         rotation: None,

@@ -12,10 +12,12 @@
 use super::Error;
 use super::merkle::{Hash, TILE};
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+/// Bytes of a full tile.
+pub(super) const TILE_BYTES: usize = TILE * size_of::<Hash>();
 /// The most bytes that the layout gives an entry.
 pub const MAX_ENTRY: usize = 65_535;
 
@@ -144,6 +146,20 @@ pub(super) fn sync(dir: &Path, files: &[PathBuf]) -> Result<(), Error> {
 /// Reads a file; nothing if it is not there.
 pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::io(path, &e)),
+    }
+}
+
+/// Reads a file that anybody may have made: of one with more than `most` bytes these and one more.
+pub(super) fn read_most(path: &Path, most: usize) -> Result<Option<Vec<u8>>, Error> {
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        File::open(path)?.take(most as u64 + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    match read() {
         Ok(bytes) => Ok(Some(bytes)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(Error::io(path, &e)),

@@ -202,6 +202,9 @@ fn print(report: &Report) {
     let time = report.time.as_deref().map(|time| format!(", signed {time}")).unwrap_or_default();
     println!("vouched for     {}{time}", report.vouched);
     println!("not vouched for {}", report.records.saturating_sub(report.vouched));
+    if report.outside > 0 {
+        println!("not in the tree {} bytes at the start of the log file", report.outside);
+    }
     for seen in &report.witnessed {
         println!("witnessed       {} at {} by {}", seen.records, seen.time, seen.witness);
     }

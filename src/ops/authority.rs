@@ -4,6 +4,7 @@
 use super::error::{Condition, Error, Result};
 use crate::policy::document::{self, Kind};
 use crate::policy::{Caller, Policy, PrincipalKind, managed};
+use crate::store::grants::Holder;
 use crate::store::keys::Tag;
 use crate::store::principals::{Group, Inline, ManagedPolicy, Role, STANDING, User};
 use crate::store::records::{Records, Rows};
@@ -38,7 +39,7 @@ pub struct Instead {
 pub fn standing(records: &Records, caller: &Caller) -> Result<Arc<Standing>> {
     let Some(load) = loader(caller) else { return Ok(Arc::default()) };
     let scope = (STANDING, caller.account.as_str());
-    records.derived(scope, unique_id(caller), |rows| load(rows, caller, None))
+    records.derived(scope, caller.unique_id(), |rows| load(rows, caller, None))
 }
 
 /// The caller's standing if the account had this policy instead.
@@ -65,15 +66,10 @@ fn loader(caller: &Caller) -> Option<Load> {
     }
 }
 
-/// The unique id of the user or role that the policies hang on.
-fn unique_id(caller: &Caller) -> &str {
-    caller.session.as_ref().map_or(&caller.principal_id, |session| &session.issuer_id)
-}
-
 fn of_user(rows: &mut Rows<'_>, caller: &Caller, instead: Option<&Instead>) -> Result<Standing> {
     let account = &caller.account;
     let user = rows.named::<User>(account, last_part(caller.principal_arn()))?;
-    let user = user.filter(|user| user.id == unique_id(caller)).ok_or_else(|| gone(caller))?;
+    let user = user.filter(|user| user.id == caller.unique_id()).ok_or_else(|| gone(caller))?;
     let mut standing = Standing { tags: user.tags.clone(), ..Standing::default() };
     standing.hold(&user.arn(), &user.inline, instead)?;
     standing.attach(rows, account, &user.attached, instead)?;
@@ -89,7 +85,7 @@ fn of_user(rows: &mut Rows<'_>, caller: &Caller, instead: Option<&Instead>) -> R
 fn of_role(rows: &mut Rows<'_>, caller: &Caller, instead: Option<&Instead>) -> Result<Standing> {
     let account = &caller.account;
     let role = rows.named::<Role>(account, last_part(caller.principal_arn()))?;
-    let role = role.filter(|role| role.id == unique_id(caller)).ok_or_else(|| gone(caller))?;
+    let role = role.filter(|role| role.id == caller.unique_id()).ok_or_else(|| gone(caller))?;
     let mut standing = Standing { tags: role.tags.clone(), ..Standing::default() };
     standing.hold(&role.arn(), &role.inline, instead)?;
     standing.attach(rows, account, &role.attached, instead)?;
@@ -179,13 +175,17 @@ pub fn group_of(rows: &mut Rows<'_>, account: &str, name: &str) -> Result<Group>
 
 /// A stored identity policy, compiled. It was checked when it was stored.
 pub fn compiled(name: &str, document: &str) -> Result<Arc<Policy>> {
-    compile(name, document, Kind::Identity).map(Arc::new)
+    compile(name, document, Kind::Identity, &[]).map(Arc::new)
 }
 
-/// A stored policy of any kind, compiled.
-pub fn compile(name: &str, document: &str, kind: Kind) -> Result<Policy> {
+/// A stored policy of any kind, compiled; `held` says whom it means by the principals that it names.
+pub fn compile(name: &str, document: &str, kind: Kind, held: &[Holder]) -> Result<Policy> {
     match document::parse(document, kind) {
-        Ok(document) => Ok(Policy::compile(name, document)),
+        Ok(mut document) => {
+            let found = |arn: &str| held.iter().find(|holder| holder.arn == arn);
+            document.tie(|arn| found(arn).map(|holder| holder.id.as_str()));
+            Ok(Policy::compile(name, document))
+        }
         Err(error) => Err(Error::internal(format!("the stored policy `{name}`: {error}"))),
     }
 }

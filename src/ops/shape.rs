@@ -43,6 +43,13 @@ pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
     })
 }
 
+/// Whether a text is fit for the tags of IAM and STS, `[\p{L}\p{Z}\p{N}_.:/=+\-@]*`: letters, numbers,
+/// spaces of any kind and a few signs.
+pub fn is_tag(text: &str) -> bool {
+    let space = |c: char| c.is_whitespace() && !c.is_control();
+    text.chars().all(|c| c.is_alphanumeric() || space(c) || "_.:/=+-@".contains(c))
+}
+
 /// Reads a member that is a list of structures: each of them must be a JSON object.
 pub fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     d: D,

@@ -128,6 +128,11 @@ impl Caller {
     pub fn principal_arn(&self) -> &str {
         self.session.as_ref().map_or(&self.arn, |session| &session.issuer_arn)
     }
+
+    /// The unique id of the user or role with that ARN.
+    pub fn unique_id(&self) -> &str {
+        self.session.as_ref().map_or(&self.principal_id, |session| &session.issuer_id)
+    }
 }
 
 /// The kinds of principal, by the names that audit records use.

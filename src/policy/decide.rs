@@ -248,7 +248,9 @@ fn grant_of_one(principal: &Principal, caller: &Caller) -> Option<Grant> {
         // Everybody who has credentials: an identity provider is trusted by its name alone.
         Principal::Everyone if has_no_identity(caller) => None,
         Principal::Everyone => Some(Grant::Limited),
-        Principal::Arn(arn) if *arn != caller.arn => Some(Grant::Limited),
+        Principal::Arn(_) | Principal::Unique(_) if !is_itself(principal, caller) => {
+            Some(Grant::Limited)
+        }
         _ => Some(Grant::Direct),
     }
 }
@@ -258,8 +260,9 @@ fn names(principal: &Principal, caller: &Caller) -> bool {
     match principal {
         Principal::Everyone => true,
         Principal::Account(account) => !has_no_identity(caller) && *account == caller.account,
-        Principal::Arn(arn) => {
-            !has_no_identity(caller) && (*arn == caller.arn || *arn == caller.principal_arn())
+        Principal::Arn(_) | Principal::Unique(_) => {
+            !has_no_identity(caller)
+                && (is_itself(principal, caller) || is_issuer(principal, caller))
         }
         Principal::Service(name) => {
             caller.kind == PrincipalKind::Certificate && name == ROLES_ANYWHERE
@@ -267,6 +270,24 @@ fn names(principal: &Principal, caller: &Caller) -> bool {
         Principal::Federated(provider) => {
             caller.kind == PrincipalKind::WebIdentity && *provider == caller.arn
         }
+    }
+}
+
+/// Whether a principal is the user or the session that calls.
+fn is_itself(principal: &Principal, caller: &Caller) -> bool {
+    is(principal, &caller.arn, &caller.principal_id)
+}
+
+/// Whether a principal is the user or the role whose policies count for the caller.
+fn is_issuer(principal: &Principal, caller: &Caller) -> bool {
+    is(principal, caller.principal_arn(), caller.unique_id())
+}
+
+fn is(principal: &Principal, arn: &str, id: &str) -> bool {
+    match principal {
+        Principal::Arn(named) => named == arn,
+        Principal::Unique(named) => named == id,
+        _ => false,
     }
 }
 
@@ -289,14 +310,96 @@ pub(super) fn denied(principals: &Principals, caller: &Caller) -> bool {
 
 /// Whether a list of exceptions names a user, or a role and not only others of its sessions.
 fn spared(list: &[Principal], caller: &Caller) -> bool {
-    let named =
-        |wanted: &str| list.iter().any(|p| matches!(p, Principal::Arn(arn) if arn == wanted));
+    let itself = list.iter().any(|principal| is_itself(principal, caller));
     if caller.arn == caller.principal_arn() {
-        return named(&caller.arn);
+        return itself;
     }
-    // arn:aws:sts::ACCOUNT:assumed-role/ROLE/SESSION
+    // arn:aws:sts::ACCOUNT:assumed-role/ROLE/SESSION, AROA...:SESSION
     let role = caller.arn.rsplit_once('/').map_or("", |(role, _)| role);
-    let of_role = |arn: &String| arn.rsplit_once('/').is_some_and(|(before, _)| before == role);
-    let sessions = list.iter().any(|p| matches!(p, Principal::Arn(arn) if of_role(arn)));
-    named(caller.principal_arn()) && (!sessions || named(&caller.arn))
+    let is_session = |principal: &Principal| match principal {
+        Principal::Arn(arn) => arn.rsplit_once('/').is_some_and(|(before, _)| before == role),
+        Principal::Unique(id) => {
+            id.split_once(':').is_some_and(|(before, _)| before == caller.unique_id())
+        }
+        _ => false,
+    };
+    let issuer = list.iter().any(|principal| is_issuer(principal, caller));
+    issuer && (itself || !list.iter().any(is_session))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::document::{Document, Kind, parse};
+    use super::*;
+    use crate::policy::Session;
+
+    const USER: &str = "arn:aws:iam::111122223333:user/ada";
+    const ROLE: &str = "arn:aws:iam::111122223333:role/app";
+    const SESSION: &str = "arn:aws:sts::111122223333:assumed-role/app/one";
+
+    /// A statement about these principals, tied to those who have the ARNs first.
+    fn tied(element: &str, arns: &[&str]) -> Principals {
+        let text = serde_json::json!({"Statement": {
+            "Effect": "Deny", element: {"AWS": arns}, "Action": "*", "Resource": "*",
+        }});
+        let document = parse(&text.to_string(), Kind::Resource);
+        let mut document: Document = document.expect("a policy");
+        let ids = [(USER, "AIDA1"), (ROLE, "AROA1"), (SESSION, "AROA1:one")];
+        document.tie(|arn| ids.iter().find(|(known, _)| *known == arn).map(|(_, id)| *id));
+        document.statements.remove(0).principals.expect("principals")
+    }
+
+    fn session(role_id: &str) -> Caller {
+        let session = Session {
+            issuer_arn: ROLE.to_owned(),
+            issuer_id: role_id.to_owned(),
+            name: "one".to_owned(),
+            policies: Vec::new(),
+            tags: Vec::new(),
+            transitive: Vec::new(),
+            issued: crate::clock::Time(0),
+            expires: crate::clock::Time(1),
+            source_identity: None,
+            provider: None,
+            chained: false,
+        };
+        Caller {
+            kind: PrincipalKind::AssumedRole,
+            session: Some(Arc::new(session)),
+            ..Caller::user("111122223333", SESSION, &format!("{role_id}:one"))
+        }
+    }
+
+    #[test]
+    fn who_was_named_is_meant_and_not_who_has_the_name_after_it() {
+        let named = |arn: &str| tied("Principal", &[arn]);
+        let user = |id: &str| Caller::user("111122223333", USER, id);
+        assert_eq!(grant(&named(USER), &user("AIDA1")), Some(Grant::Direct));
+        assert_eq!(grant(&named(USER), &user("AIDA2")), None);
+        assert!(denied(&named(USER), &user("AIDA1")) && !denied(&named(USER), &user("AIDA2")));
+        let renamed = Caller::user("111122223333", "arn:aws:iam::111122223333:user/eve", "AIDA1");
+        assert_eq!(grant(&named(USER), &renamed), Some(Grant::Direct));
+        assert_eq!(grant(&named(ROLE), &session("AROA1")), Some(Grant::Limited));
+        assert_eq!(grant(&named(SESSION), &session("AROA1")), Some(Grant::Direct));
+        for arn in [ROLE, SESSION] {
+            assert_eq!(grant(&named(arn), &session("AROA2")), None);
+        }
+    }
+
+    #[test]
+    fn exceptions_are_for_who_was_named_too() {
+        let account = "111122223333";
+        let spared = |arns: &[&str], caller: &Caller| {
+            let all: Vec<&str> = arns.iter().copied().chain([account]).collect();
+            !denied(&tied("NotPrincipal", &all), caller)
+        };
+        assert!(spared(&[USER], &Caller::user(account, USER, "AIDA1")));
+        assert!(!spared(&[USER], &Caller::user(account, USER, "AIDA2")));
+        assert!(spared(&[ROLE], &session("AROA1")) && !spared(&[ROLE], &session("AROA2")));
+        assert!(spared(&[ROLE, SESSION], &session("AROA1")));
+        assert!(!spared(&[ROLE, SESSION], &session("AROA2")));
+        let mut other = session("AROA1");
+        (other.arn, other.principal_id) = (SESSION.replace("one", "two"), "AROA1:two".to_owned());
+        assert!(spared(&[ROLE], &other) && !spared(&[ROLE, SESSION], &other));
+    }
 }

@@ -81,6 +81,29 @@ pub struct Document {
     pub statements: Vec<Statement>,
 }
 
+impl Document {
+    /// The ARNs of users, roles and sessions that its statements name.
+    pub fn named(&self) -> impl Iterator<Item = &str> {
+        let lists = self.statements.iter().filter_map(|s| s.principals.as_ref());
+        lists.flat_map(|principals| &principals.list).filter_map(|principal| match principal {
+            Principal::Arn(arn) => Some(arn.as_str()),
+            _ => None,
+        })
+    }
+
+    /// Says who is meant by the ARNs that it names, by unique id; the others stay as they are.
+    pub fn tie<'a>(&mut self, id_of: impl Fn(&str) -> Option<&'a str>) {
+        let lists = self.statements.iter_mut().filter_map(|s| s.principals.as_mut());
+        for principal in lists.flat_map(|principals| &mut principals.list) {
+            if let Principal::Arn(arn) = principal
+                && let Some(id) = id_of(arn)
+            {
+                *principal = Principal::Unique(id.to_owned());
+            }
+        }
+    }
+}
+
 /// The version of the policy language.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
@@ -141,8 +164,11 @@ pub enum Principal {
     Everyone,
     /// An account: its root, which stands for all whom the account lets.
     Account(String),
-    /// A user, role or session, by its ARN.
+    /// A user, role or session, by its ARN: whoever has it.
     Arn(String),
+    /// A user, role or session by its unique id: that one, and nobody who has its ARN after it.
+    /// `AIDA...` of a user, `AROA...` of a role, `AROA...:NAME` of a session.
+    Unique(String),
     /// A service, like `secretsmanager.amazonaws.com`.
     Service(String),
     /// An identity provider, by its ARN or domain.
@@ -592,7 +618,10 @@ mod tests {
             ),
             (format!(r#""Action":"a a:b",{to}"#), "Vendor a a is not valid"),
             (format!(r#""Action":"a:b:c",{to}"#), "Actions/Condition can contain only one colon."),
-            (format!(r#""Action":"*","NotAction":"*",{to}"#), "Syntax errors in policy."),
+            (
+                format!(r#""Action":"*","NotAction":"*",{to}"#),
+                "Syntax errors in policy. a statement has either Action or NotAction",
+            ),
             (
                 r#""Action":"*","Resource":"secret""#.to_owned(),
                 "Resource secret must be in ARN format or \"*\".",
@@ -616,7 +645,7 @@ mod tests {
             ),
             (
                 format!(r#""Action":"*",{to},"Condition":{{"StringIs":{{"a:b":"c"}}}}"#),
-                "Syntax errors in policy.",
+                "Syntax errors in policy. `StringIs` is not a condition operator",
             ),
         ] {
             assert_eq!(of(&members), expected, "{members}");

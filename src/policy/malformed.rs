@@ -38,15 +38,14 @@ impl fmt::Display for Fault {
     }
 }
 
-/// IAM's text where it says no more.
-pub(super) const SYNTAX: &str = "Syntax errors in policy.";
-
 /// IAM's text for values and ARNs that it can't read.
 pub(super) const LEGACY: &str = "The policy failed legacy parsing";
 
-/// A breach of the grammar for which IAM has no text of its own.
+/// A breach of the grammar of which IAM says no more than that it is one; the reason follows.
 pub(super) fn syntax(why: impl Into<String>) -> Malformed {
-    fault(why, SYNTAX)
+    let why = why.into();
+    let aws = format!("Syntax errors in policy. {why}");
+    fault(why, aws)
 }
 
 /// A breach of the grammar, with IAM's text for it.

@@ -37,10 +37,10 @@ pub struct Grant {
     pub constraints: Constraints,
 }
 
-/// A principal that a grant names.
+/// A principal that a grant or a resource's policy names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
-    /// Its ARN when the grant was made.
+    /// Its ARN when it was named.
     pub arn: String,
     /// Its unique id, as `aws:userid` has it: `AIDA...` of a user, `AROA...` of a role,
     /// `AROA...:NAME` of a role session, the number of an account; the ARN for a principal of an

@@ -1,5 +1,6 @@
 //! KMS keys, their aliases, and the intents to make or destroy their backing keys.
 
+use super::grants::Holder;
 use super::records::{Document, Made, Records, Rows, belongs};
 use super::{Result, Value};
 use crate::clock::Time;
@@ -30,6 +31,9 @@ pub struct Key {
     pub window_days: Option<i64>,
     /// The key policy, as it was written.
     pub policy: String,
+    /// Whom it means by the principals that it names, as far as they are of accounts here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policy_holders: Vec<Holder>,
     /// Tags, in the order in which they were put.
     pub tags: Vec<Tag>,
     /// Its backing keys, the current one last; never empty.

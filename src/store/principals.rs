@@ -3,6 +3,7 @@
 //! Whatever changes one of them also changes what is [`derived`](Records::derived) of the account's
 //! [`STANDING`]: a decision made after the change knows it.
 
+use super::grants::Holder;
 use super::keys::Tag;
 use super::records::{Document, Made, Records, Rows, belongs};
 use super::{Result, Value, one};
@@ -89,6 +90,9 @@ pub struct Role {
     pub max_session: i64,
     /// The trust policy as it was written.
     pub trust: String,
+    /// Whom it means by the principals that it names, as far as they are of accounts here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trust_holders: Vec<Holder>,
     /// Tags.
     pub tags: Vec<Tag>,
     /// Inline policies, by name.
@@ -265,6 +269,14 @@ impl Rows<'_> {
         let folded = name.to_ascii_lowercase();
         let found = self.load(D::LOAD, &[account.into(), (&folded).into()])?;
         belongs(found, |d: &D| d.account() == account && d.name().eq_ignore_ascii_case(name))
+    }
+
+    /// The user with this unique id. There is no index for it: this is for the rare case that it has
+    /// another name than the one that is known.
+    pub fn user_with_id(&mut self, account: &str, id: &str) -> Result<Option<User>> {
+        let sql = "SELECT doc, mac FROM iam_user WHERE account = ?1 AND id = ?2";
+        let found = self.load(sql, &[account.into(), id.into()])?;
+        belongs(found, |user: &User| user.account == account && user.id == id)
     }
 
     /// Writes a principal or policy.

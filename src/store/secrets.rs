@@ -1,5 +1,6 @@
 //! Secrets and their versions.
 
+use super::grants::Holder;
 use super::keys::{Tag, due};
 use super::records::{Document, Made, Records, Rows, belongs};
 use super::{Error, Result, Row, one};
@@ -34,6 +35,9 @@ pub struct Secret {
     pub tags: Option<Vec<Tag>>,
     /// The resource policy, as it was written.
     pub policy: Option<String>,
+    /// Whom it means by the principals that it names, as far as they are of accounts here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policy_holders: Vec<Holder>,
     /// Staging labels and the version each is on, in the labels' order.
     pub stages: Vec<Stage>,
     /// How many versions there are.

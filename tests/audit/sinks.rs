@@ -34,13 +34,18 @@ impl Taker {
     }
 
     fn ids(&self) -> Vec<String> {
-        let records = self.records.lock().expect("records");
-        records.iter().map(|r| r["eventID"].as_str().expect("an id").to_owned()).collect()
+        ids(&self.records)
     }
 }
 
+/// The ids of what arrived.
+pub(crate) fn ids(records: &Mutex<Vec<Value>>) -> Vec<String> {
+    let records = records.lock().expect("records");
+    records.iter().map(|r| r["eventID"].as_str().expect("an id").to_owned()).collect()
+}
+
 /// Octet counting (RFC 6587), RFC 5424 messages.
-fn syslog(stream: TcpStream, records: &Mutex<Vec<Value>>, refuses: &AtomicBool) {
+pub(crate) fn syslog(stream: impl Read, records: &Mutex<Vec<Value>>, refuses: &AtomicBool) {
     let mut stream = BufReader::new(stream);
     loop {
         let mut length = Vec::new();
@@ -96,14 +101,14 @@ fn http(stream: TcpStream, records: &Mutex<Vec<Value>>, refuses: &AtomicBool) {
     }
 }
 
-fn configure(appliance: &Appliance, sinks: &str) {
+pub(crate) fn configure(appliance: &Appliance, sinks: &str) {
     let path = appliance.path("strongroom.toml");
     let text = fs::read_to_string(&path).expect("a configuration");
     fs::write(&path, format!("{text}\n{sinks}")).expect("written");
 }
 
 /// The ids in the log file, from a line on.
-fn logged(appliance: &Appliance, from: u64) -> Vec<String> {
+pub(crate) fn logged(appliance: &Appliance, from: u64) -> Vec<String> {
     let (records, _) = appliance.audit();
     let records = records.iter().skip(usize::try_from(from).expect("small"));
     records.map(|r| r["eventID"].as_str().expect("an id").to_owned()).collect()

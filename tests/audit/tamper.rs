@@ -202,6 +202,80 @@ fn the_log_file_is_compared_with_the_tree() {
     });
 }
 
+/// Sets numbers in the file that joins log file and tree.
+fn set_journal(copy: &Copy, numbers: &[(&str, u64)]) {
+    let path = copy.tree("journal");
+    let mut journal: Value =
+        serde_json::from_slice(&fs::read(&path).expect("a file")).expect("JSON");
+    for (name, number) in numbers {
+        assert!(journal[*name].is_u64());
+        journal[*name] = (*number).into();
+    }
+    fs::write(&path, journal.to_string()).expect("written");
+}
+
+#[test]
+fn a_journal_that_was_changed_hides_no_line_of_the_log_file() {
+    let (_, good) = recorded().verify(&[]);
+    let all = good["records"].as_u64().expect("a number");
+    let whole = fs::metadata(recorded().log()).expect("a log").len();
+    assert_eq!(good["outside"], 0);
+    for (index, offset) in [(1 << 40, 0), (all + 1, 0), (all, whole), (7, 7)] {
+        found("a changed line that the journal leads away from", |copy| {
+            change_lines(copy, |lines| lines[77][30] ^= 1);
+            set_journal(copy, &[("first_index", index), ("first_offset", offset)]);
+        });
+    }
+    // The log file may begin with lines that are of before the tree: they are told apart.
+    let copy = recorded().again();
+    change_lines(&copy, |lines| lines.insert(0, b"{\"eventName\":\"Nothing\"}".to_vec()));
+    set_journal(&copy, &[("first_offset", 24)]);
+    let (code, report) = copy.verify(&[]);
+    assert_eq!((code, &report["outside"]), (0, &24.into()), "{report}");
+    assert_eq!(report["records"], all);
+    let report = found("a line that no record is as long as", |copy| {
+        change_lines(copy, |lines| lines.push(vec![b' '; 70_000]));
+    });
+    assert_eq!(named(&report), [(all, all)]);
+}
+
+#[test]
+fn every_bundle_and_tile_is_looked_at_also_where_the_journal_says_that_it_may_be_missing() {
+    let missing = |copy: &Copy| {
+        fs::remove_file(copy.tree("tile/entries/000")).expect("removed");
+        set_journal(copy, &[("index", 0), ("offset", 0)]);
+    };
+    // As in the copy of a running appliance.
+    let copy = recorded().again();
+    missing(&copy);
+    assert_eq!(copy.verify(&[]), recorded().verify(&[]));
+    let report = found("a record behind a bundle that is not there", |copy| {
+        missing(copy);
+        fs::remove_file(copy.tree("tile/0/000")).expect("removed");
+        let bundle = copy.tree("tile/entries/001");
+        let mut all = records(&bundle);
+        all[5][30] ^= 1;
+        put(&bundle, &all);
+    });
+    assert!(named(&report).contains(&(261, 261)), "{report}");
+    found("a tile that does not agree with the log file", |copy| {
+        missing(copy);
+        change(&copy.tree("tile/0/000"), |bytes| bytes[0] ^= 1);
+    });
+    found("a tile that is too long", |copy| {
+        set_journal(copy, &[("index", 0), ("offset", 0)]);
+        change(&copy.tree("tile/0/000"), |bytes| bytes.push(0));
+    });
+    for (flip, code) in [(0, 0), (1, 1)] {
+        let copy = recorded().again();
+        let partial = files(&copy.tree("tile/entries/002.p")).pop().expect("one");
+        let mut first = records(&partial)[..1].to_vec();
+        first[0][30] ^= flip;
+        put(&copy.tree("tile/entries/002.p/1"), &first);
+        assert_eq!(copy.verify(&[]).0, code, "a shorter version of an unfinished bundle");
+    }
+}
+
 /// Writes a tree anew over these records, as somebody does who wants to hide a change.
 fn rewrite(copy: &Copy, all: &[Vec<u8>]) -> Edge {
     fs::remove_dir_all(copy.tree("tile")).expect("removed");

@@ -53,9 +53,9 @@ def document(*statements):
 class Person:
     """A user with one inline policy."""
 
-    def __init__(self, appliance, iam):
+    def __init__(self, appliance, iam, name=None):
         self.appliance, self.iam = appliance, iam
-        self.name = f"user-{uuid.uuid4()}"
+        self.name = name or f"user-{uuid.uuid4()}"
         self.arn = iam.create_user(UserName=self.name)["User"]["Arn"]
         key = iam.create_access_key(UserName=self.name)["AccessKey"]
         self.credentials = Credentials(key["AccessKeyId"], key["SecretAccessKey"])
@@ -223,6 +223,146 @@ def test_a_key_policy_has_the_last_word(appliance, person):
     kms.encrypt(KeyId=key, Plaintext=b"x", EncryptionContext={"app": "web"})
     refused(kms.encrypt, KeyId=key, Plaintext=b"x", EncryptionContext={"app": "mail"})
     refused(kms.encrypt, KeyId=key, Plaintext=b"x")
+
+
+class Secret:
+    """A secret whose policy lets a principal read it."""
+
+    refusal = "This resource policy contains an unsupported principal."
+
+    def __init__(self, appliance):
+        self.admin = appliance.client("secretsmanager")
+        self.id = self.admin.create_secret(Name=f"s-{uuid.uuid4()}", SecretString="x")["ARN"]
+
+    def put(self, arn):
+        let = statement(action="secretsmanager:GetSecretValue", Principal={"AWS": arn})
+        self.admin.put_resource_policy(SecretId=self.id, ResourcePolicy=document(let))
+
+    def policy(self):
+        return self.admin.get_resource_policy(SecretId=self.id)["ResourcePolicy"]
+
+    def use(self, person):
+        person.client("secretsmanager").get_secret_value(SecretId=self.id)
+
+
+class Key:
+    """A key whose policy lets a principal look at it, besides its administrator."""
+
+    refusal = "Policy contains a statement with one or more invalid principals."
+
+    def __init__(self, appliance):
+        self.admin = appliance.client("kms")
+        self.mine = statement(action="kms:*", Principal={"AWS": appliance_arn(appliance)})
+        self.id = self.admin.create_key(Policy=document(self.mine))["KeyMetadata"]["Arn"]
+
+    def put(self, arn):
+        let = statement(action="kms:DescribeKey", Principal={"AWS": [arn]})
+        self.admin.put_key_policy(KeyId=self.id, Policy=document(let, self.mine))
+
+    def policy(self):
+        return self.admin.get_key_policy(KeyId=self.id)["Policy"]
+
+    def use(self, person):
+        person.client("kms").describe_key(KeyId=self.id)
+
+
+class Role:
+    """A role that trusts a principal."""
+
+    refusal = 'Invalid principal in policy: "AWS":"{arn}"'
+
+    def __init__(self, appliance):
+        self.admin, self.id = appliance.client("iam"), f"role-{uuid.uuid4()}"
+        let = {"Effect": "Deny", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
+        made = self.admin.create_role(RoleName=self.id, AssumeRolePolicyDocument=document(let))
+        self.arn = made["Role"]["Arn"]
+
+    def put(self, arn):
+        let = {"Effect": "Allow", "Principal": {"AWS": arn}, "Action": "sts:AssumeRole"}
+        self.admin.update_assume_role_policy(RoleName=self.id, PolicyDocument=document(let))
+
+    def policy(self):
+        got = self.admin.get_role(RoleName=self.id)["Role"]["AssumeRolePolicyDocument"]
+        pages = self.admin.get_paginator("list_roles").paginate()
+        listed = [role for page in pages for role in page["Roles"] if role["RoleName"] == self.id]
+        assert listed[0]["AssumeRolePolicyDocument"] == got
+        return json.dumps(got)
+
+    def use(self, person):
+        person.client("sts").assume_role(RoleArn=self.arn, RoleSessionName="one")
+
+
+@pytest.mark.parametrize("kind", [Secret, Key, Role])
+def test_a_policy_means_who_had_the_name_when_it_was_put(appliance, iam, kind):
+    thing, old = kind(appliance), Person(appliance, iam)
+    old_id = iam.get_user(UserName=old.name)["User"]["UserId"]
+    thing.put(old.arn)
+    thing.use(old)
+    assert old.arn in thing.policy()
+    # Another name, the same user.
+    iam.update_user(UserName=old.name, NewUserName=f"{old.name}-2")
+    thing.use(old)
+    assert f"{old.arn}-2" in thing.policy()
+    iam.update_user(UserName=f"{old.name}-2", NewUserName=old.name)
+    # The same name, another user.
+    iam.delete_access_key(UserName=old.name, AccessKeyId=old.credentials.access_key)
+    iam.delete_user(UserName=old.name)
+    assert old_id in thing.policy() and old.arn not in thing.policy()
+    new = Person(appliance, iam, old.name)
+    assert new.arn == old.arn
+    with pytest.raises(ClientError, match="AccessDenied"):
+        thing.use(new)
+    assert old_id in thing.policy()
+    thing.put(new.arn)
+    thing.use(new)
+
+
+@pytest.mark.parametrize("of_session", [False, True])
+def test_a_policy_means_the_role_that_had_the_name_and_its_sessions(appliance, iam, of_session):
+    secret, name, sts = Secret(appliance), f"role-{uuid.uuid4()}", appliance.client("sts")
+    let = statement(action="sts:AssumeRole", Principal={"AWS": appliance.account_id})
+    del let["Resource"]
+
+    def made():
+        role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=document(let))["Role"]
+        given = sts.assume_role(RoleArn=role["Arn"], RoleSessionName="one")
+        keys = [given["Credentials"][key] for key in ("AccessKeyId", "SecretAccessKey", "SessionToken")]
+        client = appliance.client("secretsmanager", credentials=Credentials(*keys))
+        arn = given["AssumedRoleUser"]["Arn"] if of_session else role["Arn"]
+        shown = role["RoleId"] + (":one" if of_session else "")
+        return arn, shown, lambda: client.get_secret_value(SecretId=secret.id)
+
+    arn, shown, use = made()
+    secret.put(arn)
+    use()
+    iam.delete_role(RoleName=name)
+    assert shown in secret.policy() and arn not in secret.policy()
+    again, _, use = made()
+    assert again == arn
+    refused(use)
+    secret.put(arn)
+    use()
+
+
+@pytest.mark.parametrize("kind", [Secret, Key, Role])
+def test_who_is_not_there_can_t_be_named(appliance, kind):
+    thing, account = kind(appliance), appliance.account_id
+    before = thing.policy() if kind is not Secret else None
+    for arn in (
+        f"arn:aws:iam::{account}:user/nobody",
+        f"arn:aws:iam::{account}:role/nobody",
+        f"arn:aws:iam::{account}:user/path/administrator",
+        f"arn:aws:sts::{account}:assumed-role/nobody/session",
+    ):
+        with pytest.raises(ClientError) as caught:
+            thing.put(arn)
+        answer = caught.value.response["Error"]
+        assert answer["Code"].startswith("MalformedPolicyDocument")
+        assert answer["Message"] == kind.refusal.format(arn=arn)
+    if before:
+        assert thing.policy() == before
+    # Of an account that is not here nobody knows who is there.
+    thing.put("arn:aws:iam::999999999999:user/somebody")
 
 
 def appliance_arn(appliance):

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from unittest.mock import ANY
 
 import pytest
@@ -368,19 +369,33 @@ def test_a_managed_policy_has_versions(iam, appliance, name):
     assert error(iam.get_policy, PolicyArn=arn) == ("NoSuchEntity", f"Policy {arn} was not found.")
 
 
+def test_versions_that_come_at_once_have_each_its_own_number(iam, policy):
+    def add(_):
+        return iam.create_policy_version(PolicyArn=policy, PolicyDocument=document())
+
+    with ThreadPoolExecutor(4) as pool:
+        made = [answer["PolicyVersion"]["VersionId"] for answer in pool.map(add, range(4))]
+    assert sorted(made) == ["v2", "v3", "v4", "v5"]
+
+
 def test_a_policy_must_be_one(iam, name):
     def refusal(text):
         code, message = error(iam.create_policy, PolicyName=name, PolicyDocument=text)
         assert code == "MalformedPolicyDocument", text
         return message
 
-    assert refusal("{").startswith("Syntax errors in policy")
+    assert refusal("{").startswith("Syntax errors in policy. ")
+    assert refusal(document({**READ, "Effect": "Perhaps"})) == (
+        "Syntax errors in policy. `Perhaps` is not an effect")
     assert refusal(json.dumps({"Statement": [READ]})) == (
         "Policy document must be version 2012-10-17 or greater.")
-    refusal(document({**READ, "Principal": "*"}))
-    refusal(document({**READ, "Action": "nothing"}))
+    assert refusal(document({**READ, "Principal": "*"})) == (
+        "Policy document should not specify a principal.")
+    assert refusal(document({**READ, "Action": "nothing"})) == (
+        "Actions/Conditions must be prefaced by a vendor, e.g., iam, sdb, ec2, etc.")
     refusal(document({**READ, "Condition": {"StringLooksLike": {"aws:username": "x"}}}))
-    refusal(document({**READ, "Condition": {"IpAddress": {"aws:SourceIp": "10.0.0.0/99"}}}))
+    assert refusal(document({**READ, "Condition": {"IpAddress": {"aws:SourceIp": "10.0.0.0/99"}}})) == (
+        "The policy failed legacy parsing")
     long = document({**READ, "Resource": ["arn:aws:secretsmanager:*:*:secret:" + "x" * 6200]})
     assert error(iam.create_policy, PolicyName=name, PolicyDocument=long) == (
         "LimitExceeded", "Cannot exceed quota for PolicySize: 6144")
@@ -485,6 +500,14 @@ def test_permissions_boundaries_are_put_and_deleted(iam, principal, policy):
     missing = policy + "-missing"
     code, _ = error(lambda: principal("put_{}_permissions_boundary", PermissionsBoundary=missing))
     assert code == "NoSuchEntity"
+
+
+def test_nobody_is_made_with_a_boundary_that_is_not_there(iam, name, policy):
+    assert error(iam.create_user, UserName=name, PermissionsBoundary=policy + "-missing") == (
+        "NoSuchEntity", f"Scope ARN: {policy}-missing does not exist or is not attachable.")
+    assert error(iam.get_user, UserName=name)[0] == "NoSuchEntity"
+    iam.create_user(UserName=name, PermissionsBoundary=policy)
+    assert iam.get_user(UserName=name)["User"]["PermissionsBoundary"]["PermissionsBoundaryArn"] == policy
 
 
 @pytest.mark.parametrize("kind", ["user", "role", "policy"])
@@ -739,8 +762,14 @@ def test_everybody_and_everything_is_told(iam, user, group, role, policy):
 def test_the_audit_log_tells_changes_and_no_secret_access_key(own_appliance):
     appliance = own_appliance()
     iam = appliance.client("iam")
-    iam.create_user(UserName="ada")
+    user = iam.create_user(UserName="ada")["User"]
     key = iam.create_access_key(UserName="ada")["AccessKey"]
+    group = iam.create_group(GroupName="staff")["Group"]
+    role = iam.create_role(RoleName="app", AssumeRolePolicyDocument=trust({"AWS": user["Arn"]}))["Role"]
+    iam.update_role_description(RoleName="app", Description="an application")
+    policy = iam.create_policy(PolicyName="most", PolicyDocument=document())["Policy"]
+    iam.create_policy_version(PolicyArn=policy["Arn"], PolicyDocument=document(),
+                              SetAsDefault=True)
     appliance.stop()
     files = [path for path in appliance.directory.rglob("*") if path.is_file()]
     secret = key["SecretAccessKey"].encode()
@@ -751,7 +780,15 @@ def test_the_audit_log_tells_changes_and_no_secret_access_key(own_appliance):
     made = events["CreateAccessKey"]
     assert made["requestParameters"] == {"userName": "ada"}
     assert made["responseElements"]["accessKey"]["accessKeyId"] == key["AccessKeyId"]
-    assert events["CreateUser"]["responseElements"]["user"]["userName"] == "ada"
+    said = {name: event["responseElements"] for name, event in events.items()}
+    assert said["CreateUser"]["user"]["userId"] == user["UserId"]
+    assert said["CreateGroup"]["group"]["groupId"] == group["GroupId"]
+    assert said["CreateRole"]["role"]["roleId"] == role["RoleId"]
+    assert said["UpdateRoleDescription"]["role"]["description"] == "an application"
+    assert said["CreatePolicy"]["policy"]["policyId"] == policy["PolicyId"]
+    version = said["CreatePolicyVersion"]["policyVersion"]
+    assert (version["versionId"], version["isDefaultVersion"]) == ("v2", True)
+    assert "document" not in version
     used = appliance.client("iam").get_access_key_last_used(
         AccessKeyId=appliance.credentials.access_key)["AccessKeyLastUsed"]
     assert used["ServiceName"] == "iam", "noted before the restart"

@@ -368,7 +368,7 @@ def test_a_role_is_assumed_and_its_session_may_what_the_role_may(appliance, role
 
 
 def test_who_is_not_trusted_is_refused_as_if_the_role_were_not_there(appliance, role, user):
-    arn = role(trust({"AWS": f"arn:aws:iam::{appliance.account_id}:role/nobody"}))
+    arn = role(trust({"AWS": f"arn:aws:iam::{appliance.account_id}:user/administrator"}))
     user_name, credentials = user(policy(allow("sts:AssumeRole")))
     client = appliance.client("sts", credentials=credentials)
     who = f"arn:aws:iam::{appliance.account_id}:user/{user_name}"

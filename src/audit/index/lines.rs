@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// Bytes read at once; a longer line is read whole all the same.
-const CHUNK: usize = 1024 * 1024;
+pub(super) const CHUNK: usize = 4 * 1024 * 1024;
 /// Bytes read at once for one line.
 const LINE: usize = 4096;
 
@@ -108,7 +108,7 @@ impl Batch {
 /// If the file can't be read.
 pub fn whole_lines(path: &Path, mut look: impl FnMut(&[u8]) -> bool) -> Result<(), Error> {
     let fail = |e| Error::io(path, e);
-    let mut log = BufReader::with_capacity(CHUNK, File::open(path).map_err(fail)?);
+    let mut log = BufReader::with_capacity(1 << 18, File::open(path).map_err(fail)?);
     let mut line = Vec::new();
     while log.read_until(b'\n', &mut line).map_err(fail)? > 0 {
         if !look(line.strip_suffix(b"\n").unwrap_or(&line)) {

@@ -2,11 +2,15 @@
 //! stand.
 //!
 //! A thread of its own reads the log behind those who append to it; no request waits for the index.
+//! What it has read stays in memory until many records can go into the tables together; look-ups
+//! see both.
 //! It holds nothing that the log does not hold: if it is missing, damaged or of another log it is
 //! made anew.
 
 mod event;
+mod fresh;
 mod lines;
+mod packed;
 mod tables;
 
 pub use event::{Event, Kind, Resource};
@@ -15,18 +19,26 @@ pub use lines::whole_lines;
 use super::log::Log;
 use crate::clock::{Clock, Time};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use fresh::Fresh;
 use lines::Lines;
+use parking_lot::RwLock;
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tables::{Progress, Reader, Writer};
 use tokio::sync::watch;
 
 /// For how many days records can be looked up.
 pub const KEPT: i64 = 90;
-/// How often the log is looked at while nothing comes.
+/// How often the log is looked at, unless a whole batch waits.
 const PAUSE: Duration = Duration::from_millis(200);
+/// Bytes of the log after which what was read of them goes into the tables. In memory it is about a
+/// third of that.
+const FRESH: u64 = 32 * 1024 * 1024;
+/// How long it stays in memory at most: what a start reads again is no more than that.
+const SETTLE: Duration = Duration::from_secs(30);
 /// How long the index is left alone after a failure.
 const RETRY: Duration = Duration::from_secs(5);
 /// How often what is too old is dropped.
@@ -53,6 +65,13 @@ pub enum Error {
 impl Error {
     fn io(path: &Path, why: std::io::Error) -> Self {
         Self::Io { path: path.display().to_string(), why }
+    }
+
+    /// Whether the index's file is not what was written.
+    fn is_damage(&self) -> bool {
+        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+        let Self::Database(why) = self else { return false };
+        matches!(why.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
     }
 }
 
@@ -84,17 +103,41 @@ pub struct Query<'a> {
     pub limit: usize,
 }
 
+impl Query<'_> {
+    /// What is wanted is before this.
+    fn end(&self) -> Place {
+        self.before.unwrap_or(Place { time: self.until, at: 0 })
+    }
+
+    fn wants(&self, place: Place) -> bool {
+        let end = self.end();
+        self.from <= place.time && (place.time, place.at) < (end.time, end.at)
+    }
+}
+
 /// The index of a log.
 pub struct Index {
     inner: Arc<Inner>,
-    /// Its end is what the thread stops for.
-    _held: Sender<Infallible>,
+    /// The thread, and that whose end it stops for.
+    keeping: Option<(Sender<Infallible>, JoinHandle<()>)>,
+}
+
+impl Drop for Index {
+    /// Waits until what was in memory is in the tables.
+    fn drop(&mut self) {
+        if let Some((holding, thread)) = self.keeping.take() {
+            drop(holding);
+            drop(thread.join());
+        }
+    }
 }
 
 struct Inner {
     path: PathBuf,
     log: Log,
     clock: Arc<dyn Clock>,
+    /// What is in the index and not in its tables yet.
+    fresh: RwLock<Fresh>,
     /// Bytes of the log that are in the index.
     indexed: watch::Sender<u64>,
     held: Receiver<Infallible>,
@@ -111,15 +154,16 @@ impl Index {
             path: path.to_owned(),
             log,
             clock,
+            fresh: RwLock::default(),
             indexed: watch::Sender::new(0),
             held,
         });
-        let keeping = inner.clone();
-        std::thread::Builder::new()
+        let kept = inner.clone();
+        let thread = std::thread::Builder::new()
             .name("audit-index".to_owned())
-            .spawn(move || keeping.keep_up())
+            .spawn(move || kept.keep_up())
             .map_err(|e| Error::io(path, e))?;
-        Ok(Self { inner, _held: holding })
+        Ok(Self { inner, keeping: Some((holding, thread)) })
     }
 
     /// Waits until all that is in the log now is in the index, for at most so long; answers whether
@@ -143,7 +187,13 @@ impl Index {
     /// # Errors
     /// Those of the database.
     pub fn places(&self, query: &Query<'_>) -> Result<Vec<Place>, Error> {
-        Reader::open(&self.inner.path)?.places(query)
+        // Memory first: what goes into the tables meanwhile is seen twice, and not missed.
+        let mut found = self.inner.fresh.read().places(query);
+        found.extend(Reader::open(&self.inner.path)?.places(query)?);
+        found.sort_unstable_by_key(|place| std::cmp::Reverse((place.time, place.at)));
+        found.dedup();
+        found.truncate(query.limit);
+        Ok(found)
     }
 
     /// Records that may have this id, as an event's or as a request's, newest first. Blocks.
@@ -151,7 +201,10 @@ impl Index {
     /// # Errors
     /// Those of the database and of the log.
     pub fn of_id(&self, id: &str) -> Result<Vec<Vec<u8>>, Error> {
-        let places = Reader::open(&self.inner.path)?.of_id(id, self.inner.clock.now())?;
+        let mut places = self.inner.fresh.read().of_id(id);
+        places.extend(Reader::open(&self.inner.path)?.of_id(id)?);
+        places.sort_unstable_by_key(|place| std::cmp::Reverse(*place));
+        places.dedup();
         self.records(places)
     }
 
@@ -173,6 +226,10 @@ impl Inner {
         }
         while let Err(error) = self.follow() {
             tracing::warn!(%error, "look-ups in the audit log lag behind; trying again");
+            let removed = if error.is_damage() { self.remove() } else { Ok(()) };
+            if let Err(error) = removed {
+                tracing::warn!(%error, "the damaged look-up index can't be removed");
+            }
             if self.stopped_within(RETRY) {
                 break;
             }
@@ -188,38 +245,79 @@ impl Inner {
     fn follow(&self) -> Result<(), Error> {
         let lines = Lines::open(self.log.path())?;
         let mut writer = self.writer(&lines)?;
-        let mut position = writer.progress()?.position;
-        self.indexed.send_replace(position);
+        let mut progress = writer.progress()?;
+        *self.fresh.write() = Fresh::default();
+        self.indexed.send_replace(progress.position);
         let mut pruned: Option<Instant> = None;
+        let mut settled = (progress.position, Instant::now());
         let mut pause = Duration::ZERO;
         while !self.stopped_within(pause) {
             if pruned.is_none_or(|at| at.elapsed() >= PRUNING) {
                 writer.prune(self.clock.now())?;
                 pruned = Some(Instant::now());
             }
-            let end = self.log.size();
-            pause = if position >= end { PAUSE } else { Duration::ZERO };
-            if position >= end {
-                continue;
+            self.read_on(&lines, &mut progress)?;
+            let (position, last) = settled;
+            if progress.position - position >= FRESH || last.elapsed() >= SETTLE {
+                self.settle(&mut writer, &progress)?;
+                settled = (progress.position, Instant::now());
             }
-            let batch = lines.batch(position, end)?;
-            position = batch.end();
-            let (last, line) = batch.last();
-            let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, line);
-            let progress = Progress { position, last, digest: digest.as_ref().to_vec() };
-            writer.add(batch.lines(), &progress)?;
-            self.indexed.send_replace(position);
+            let left = self.log.size().saturating_sub(progress.position);
+            pause = if left < lines::CHUNK as u64 { PAUSE } else { Duration::ZERO };
         }
+        self.settle(&mut writer, &progress)
+    }
+
+    /// Reads what came, a batch at most.
+    fn read_on(&self, lines: &Lines, progress: &mut Progress) -> Result<(), Error> {
+        let end = self.log.size();
+        if progress.position >= end {
+            return Ok(());
+        }
+        let batch = lines.batch(progress.position, end)?;
+        let mut fresh = self.fresh.write();
+        let unread = batch.lines().filter(|(place, line)| !fresh.add(line, *place)).count();
+        drop(fresh);
+        if unread > 0 {
+            tracing::warn!(
+                unread,
+                "lines of the audit log are no records; look-ups pass over them"
+            );
+        }
+        let (last, line) = batch.last();
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, line);
+        *progress = Progress { position: batch.end(), last, digest: digest.as_ref().to_vec() };
+        self.indexed.send_replace(progress.position);
+        Ok(())
+    }
+
+    /// Moves what is in memory into the tables.
+    fn settle(&self, writer: &mut Writer, progress: &Progress) -> Result<(), Error> {
+        // Look-ups read it too meanwhile; only this thread changes it.
+        let fresh = self.fresh.read();
+        if !fresh.is_empty() {
+            writer.add(&fresh, progress)?;
+        }
+        drop(fresh);
+        *self.fresh.write() = Fresh::default();
         Ok(())
     }
 
     /// The tables, if they are of this log; else new ones.
     fn writer(&self, lines: &Lines) -> Result<Writer, Error> {
         match Writer::open(&self.path) {
-            Ok(Some(writer)) if self.fits(&writer, lines)? => return Ok(writer),
+            Ok(Some(writer)) if self.fits(&writer, lines).unwrap_or(false) => return Ok(writer),
             Ok(_) => tracing::info!("the audit log's look-up index is of another log: made anew"),
             Err(error) => tracing::warn!(%error, "the look-up index is damaged: made anew"),
         }
+        self.remove()?;
+        let made = Writer::open(&self.path)?;
+        let unusable = || Error::io(&self.path, std::io::ErrorKind::InvalidData.into());
+        made.ok_or_else(unusable)
+    }
+
+    /// Removes the tables' file and those beside it.
+    fn remove(&self) -> Result<(), Error> {
         for end in ["", "-wal", "-shm"] {
             let mut path = self.path.clone().into_os_string();
             path.push(end);
@@ -230,9 +328,7 @@ impl Inner {
                 _ => {}
             }
         }
-        let made = Writer::open(&self.path)?;
-        let unusable = || Error::io(&self.path, std::io::ErrorKind::InvalidData.into());
-        made.ok_or_else(unusable)
+        Ok(())
     }
 
     /// Whether the last line that the tables know stands in the log where they say.

@@ -1,17 +1,19 @@
 //! The index's tables.
 
-use super::event::{Event, Kind, start_of};
+use super::event::{Kind, name_in, start_of};
+use super::fresh::{Fresh, Key};
+use super::packed::{self, Packed};
 use super::{Error, KEPT, Place, Query};
 use crate::clock::Time;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// The form of the tables; another one is made anew.
-const FORM: i64 = 1;
-/// Lists whose ids are kept in memory.
-const KNOWN: usize = 65_536;
+const FORM: i64 = 2;
+/// Records that may have an id and are looked at, at most.
+const SAME_START: usize = 64;
 /// Pages of 4 KiB kept in memory while writing: 32 MiB.
 const PAGES: i64 = 8192;
 
@@ -27,10 +29,7 @@ pub(super) struct Progress {
 }
 
 /// What writes the tables.
-pub(super) struct Writer {
-    connection: Connection,
-    lists: HashMap<String, i64>,
-}
+pub(super) struct Writer(Connection);
 
 impl Writer {
     /// Opens the file, making the tables if need be; none if it holds tables of another form.
@@ -53,12 +52,12 @@ impl Writer {
             making.commit()?;
             found = FORM;
         }
-        Ok((found == FORM).then(|| Self { connection, lists: HashMap::new() }))
+        Ok((found == FORM).then_some(Self(connection)))
     }
 
     pub(super) fn progress(&self) -> Result<Progress, Error> {
         let sql = "SELECT position, last, digest FROM progress";
-        let progress = self.connection.query_row(sql, [], |row| {
+        let progress = self.0.query_row(sql, [], |row| {
             Ok(Progress {
                 position: unsigned(row.get(0)?),
                 last: unsigned(row.get(1)?),
@@ -68,60 +67,36 @@ impl Writer {
         Ok(progress?)
     }
 
-    /// Takes lines in, each with its place, and notes how far that is, all or none.
-    pub(super) fn add<'l>(
-        &mut self,
-        lines: impl Iterator<Item = (u64, &'l [u8])>,
-        progress: &Progress,
-    ) -> Result<(), Error> {
-        let Self { connection, lists } = self;
-        let adding = connection.transaction()?;
-        if lists.len() > KNOWN {
-            lists.clear();
-        }
-        let mut unread = 0_u64;
-        for (place, line) in lines {
-            let event = Event::read(line);
-            let timed = event.as_ref().and_then(|event| Some((event, event.time()?)));
-            let Some((event, time)) = timed else {
-                unread += 1;
-                continue;
-            };
-            // A list that is made in a transaction which fails does not count afterwards.
-            if let Err(error) = add(&adding, lists, event, time, signed(place)) {
-                lists.clear();
-                return Err(error);
-            }
-        }
+    /// Takes in what was read, and notes how far that is, all or nothing.
+    pub(super) fn add(&mut self, fresh: &Fresh, progress: &Progress) -> Result<(), Error> {
+        let adding = self.0.transaction()?;
+        add_lists(&adding, fresh)?;
+        add_ids(&adding, fresh)?;
         adding.execute(
             "UPDATE progress SET position = ?1, last = ?2, digest = ?3",
             params![signed(progress.position), signed(progress.last), progress.digest],
         )?;
-        adding.commit().inspect_err(|_| lists.clear())?;
-        if unread > 0 {
-            tracing::warn!(
-                unread,
-                "lines of the audit log are no records; look-ups pass over them"
-            );
-        }
-        Ok(())
+        Ok(adding.commit()?)
     }
 
     /// Drops what is older than [`KEPT`] days.
     pub(super) fn prune(&mut self, now: Time) -> Result<(), Error> {
         let cut = now.plus_days(-KEPT);
-        self.connection.execute("DELETE FROM id WHERE day < ?1", [cut.day()])?;
+        for first in 0..=u8::MAX {
+            let mut old = self.0.prepare_cached("DELETE FROM id WHERE first = ?1 AND day < ?2")?;
+            old.execute(params![first, cut.day()])?;
+        }
         let ids: Vec<i64> = self
-            .connection
+            .0
             .prepare("SELECT id FROM list")?
             .query_map([], |row| row.get(0))?
             .collect::<Result<_, _>>()?;
         for some in ids.chunks(1024) {
-            let pruning = self.connection.transaction()?;
+            let pruning = self.0.transaction()?;
             for id in some {
                 let mut old =
-                    pruning.prepare_cached("DELETE FROM entry WHERE list = ?1 AND time < ?2")?;
-                if old.execute([*id, cut.0])? > 0 {
+                    pruning.prepare_cached("DELETE FROM entry WHERE list = ?1 AND second < ?2")?;
+                if old.execute([*id, cut.seconds()])? > 0 {
                     pruning.execute(
                         "DELETE FROM list WHERE id = ?1
                          AND NOT EXISTS (SELECT 1 FROM entry WHERE list = ?1)",
@@ -131,61 +106,48 @@ impl Writer {
             }
             pruning.commit()?;
         }
-        self.lists.clear();
         Ok(())
     }
 }
 
-fn add(
-    adding: &Connection,
-    lists: &mut HashMap<String, i64>,
-    event: &Event<'_>,
-    time: Time,
-    place: i64,
-) -> Result<(), Error> {
-    let mut ids = adding.prepare_cached("INSERT OR IGNORE INTO id VALUES (?1, ?2, ?3)")?;
-    for start in [start_of(&event.id), start_of(&event.request_id)].into_iter().flatten() {
-        ids.execute([time.day(), start, place])?;
-    }
-    let Some(account) = event.account.as_deref() else { return Ok(()) };
-    let mut entries = adding.prepare_cached("INSERT OR IGNORE INTO entry VALUES (?1, ?2, ?3)")?;
-    for (kind, value) in event.listed() {
-        let list = list(adding, lists, (account, kind, value))?;
-        entries.execute([list, time.0, place])?;
+fn add_lists(adding: &Connection, fresh: &Fresh) -> Result<(), Error> {
+    let mut insert = adding.prepare("INSERT INTO entry VALUES (?1, ?2, ?3, ?4)")?;
+    for (key, places) in fresh.lists() {
+        let list = list(adding, key)?;
+        let mut seconds = BTreeMap::<i64, Packed>::new();
+        for place in places {
+            seconds.entry(place.time.seconds()).or_default().push_record(*place);
+        }
+        for (second, row) in seconds {
+            insert.execute(params![list, second, signed(row.place), row.bytes])?;
+        }
     }
     Ok(())
 }
 
 /// The id of a list, which may be a new one.
-fn list(
-    adding: &Connection,
-    lists: &mut HashMap<String, i64>,
-    (account, kind, value): (&str, Kind, &str),
-) -> Result<i64, Error> {
-    let key = format!("{account} {} {value}", kind as u8);
-    if let Some(id) = lists.get(&key) {
-        return Ok(*id);
+fn list(adding: &Connection, (account, kind, value): Key<'_>) -> Result<i64, Error> {
+    let sql = "SELECT id FROM list WHERE account = ?1 AND kind = ?2 AND value = ?3";
+    let mut finding = adding.prepare_cached(sql)?;
+    let found = finding.query_row(params![account, kind, value], |row| row.get(0)).optional()?;
+    if let Some(id) = found {
+        return Ok(id);
     }
-    let id = match find(adding, account, kind, value)? {
-        Some(id) => id,
-        None => {
-            let sql = "INSERT INTO list (account, kind, value) VALUES (?1, ?2, ?3)";
-            adding.prepare_cached(sql)?.insert(params![account, kind as u8, value])?
-        }
-    };
-    lists.insert(key, id);
-    Ok(id)
+    let name = (kind == Kind::ResourceName as u8).then(|| name_in(value));
+    let sql = "INSERT INTO list (account, kind, value, name) VALUES (?1, ?2, ?3, ?4)";
+    Ok(adding.prepare_cached(sql)?.insert(params![account, kind, value, name])?)
 }
 
-fn find(
-    connection: &Connection,
-    account: &str,
-    kind: Kind,
-    value: &str,
-) -> Result<Option<i64>, Error> {
-    let sql = "SELECT id FROM list WHERE account = ?1 AND kind = ?2 AND value = ?3";
-    let mut finding = connection.prepare_cached(sql)?;
-    Ok(finding.query_row(params![account, kind as u8, value], |row| row.get(0)).optional()?)
+fn add_ids(adding: &Connection, fresh: &Fresh) -> Result<(), Error> {
+    let mut rows = BTreeMap::<(u8, i64), Packed>::new();
+    for id in fresh.ids() {
+        rows.entry((id.start.first, id.day)).or_default().push_id(id.start.rest, id.at);
+    }
+    let mut insert = adding.prepare("INSERT INTO id VALUES (?1, ?2, ?3, ?4)")?;
+    for ((first, day), row) in rows {
+        insert.execute(params![first, day, signed(row.place), row.bytes])?;
+    }
+    Ok(())
 }
 
 /// What reads the tables, beside the writer.
@@ -199,39 +161,61 @@ impl Reader {
         Ok(Self(connection))
     }
 
-    /// The places of a list, newest first.
+    /// The newest places of what a query wants, in no order.
     pub(super) fn places(&self, query: &Query<'_>) -> Result<Vec<Place>, Error> {
-        let Some(list) = find(&self.0, query.account, query.kind, query.value)? else {
-            return Ok(Vec::new());
-        };
-        let before = query.before.unwrap_or(Place { time: query.until, at: 0 });
-        let mut reading = self.0.prepare(
-            "SELECT time, place FROM entry
-             WHERE list = ?1 AND time >= ?2 AND (time, place) < (?3, ?4)
-             ORDER BY time DESC, place DESC LIMIT ?5",
+        // Several resources may go by one name.
+        let mut finding = self.0.prepare(
+            "SELECT id FROM list WHERE account = ?1 AND kind = ?2 AND value = ?3
+             UNION SELECT id FROM list WHERE account = ?1 AND kind = ?2 AND name = ?3",
         )?;
-        let limit = i64::try_from(query.limit).unwrap_or(i64::MAX);
-        let found = reading
-            .query_map([list, query.from.0, before.time.0, signed(before.at), limit], |row| {
-                Ok(Place { time: Time(row.get(0)?), at: unsigned(row.get(1)?) })
-            })?;
-        Ok(found.collect::<Result<_, _>>()?)
+        let given = params![query.account, query.kind as u8, query.value];
+        let lists: Vec<i64> =
+            finding.query_map(given, |row| row.get(0))?.collect::<Result<_, _>>()?;
+        let mut found = Vec::new();
+        for list in lists {
+            self.newest(list, query, &mut found)?;
+        }
+        Ok(found)
     }
 
-    /// The places of records that may have this id, as an event's or as a request's, newest first.
-    pub(super) fn of_id(&self, id: &str, now: Time) -> Result<Vec<u64>, Error> {
+    /// The newest places of a list: as many as are wanted, and what else their last
+    /// second has.
+    fn newest(&self, list: i64, query: &Query<'_>, found: &mut Vec<Place>) -> Result<(), Error> {
+        let mut reading = self.0.prepare_cached(
+            "SELECT second, place, packed FROM entry
+             WHERE list = ?1 AND second BETWEEN ?2 AND ?3 ORDER BY second DESC",
+        )?;
+        let wanted = found.len().saturating_add(query.limit);
+        let mut last = i64::MAX;
+        let mut rows = reading.query([list, query.from.seconds(), query.end().time.seconds()])?;
+        while let Some(row) = rows.next()? {
+            let second = row.get(0)?;
+            if second != last && found.len() >= wanted {
+                break;
+            }
+            last = second;
+            let packed = row.get_ref(2)?.as_blob().map_err(rusqlite::Error::from)?;
+            let entries = packed::entries(second, unsigned(row.get(1)?), packed);
+            found.extend(entries.filter(|place| query.wants(*place)));
+        }
+        Ok(())
+    }
+
+    /// The places of records that may have this id, as an event's or as a request's.
+    pub(super) fn of_id(&self, id: &str) -> Result<Vec<u64>, Error> {
         let Some(start) = start_of(id) else { return Ok(Vec::new()) };
-        let sql = "SELECT place FROM id WHERE day = ?1 AND start = ?2 ORDER BY place DESC LIMIT 8";
+        let sql = "SELECT place, packed FROM id WHERE first = ?1 ORDER BY day DESC, place DESC";
         let mut reading = self.0.prepare(sql)?;
-        let mut places = Vec::new();
-        // A clock that was set back leaves days that are yet to come.
-        for day in (0..=KEPT + 1).map(|back| now.day() + 1 - back) {
-            let found = reading.query_map([day, start], |row| row.get(0).map(unsigned))?;
-            for place in found {
-                places.push(place?);
+        let mut rows = reading.query([start.first])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            let packed = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
+            found.extend(packed::places(start.rest, unsigned(row.get(0)?), packed));
+            if found.len() >= SAME_START {
+                break;
             }
         }
-        Ok(places)
+        Ok(found)
     }
 }
 

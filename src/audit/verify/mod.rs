@@ -13,7 +13,7 @@ use super::Error;
 use super::checkpoint::{CHECKPOINT, Checkpoint};
 use super::merkle::Edge;
 use super::note::{MAX_NOTE, Signed, Verifier};
-use super::tiles;
+use super::tiles::{self, TILE_BYTES};
 use std::path::{Path, PathBuf};
 
 /// What is to be verified, and by what.
@@ -141,7 +141,7 @@ fn compare_unfinished(report: &mut Report, dir: &Path, edge: &Edge) -> Result<()
         for there in tiles::widths(dir, &tiles::tile(level, rest, None)) {
             let path = tiles::tile(level, rest, Some(there));
             let wanted = hashes.get(..there.min(width)).unwrap_or_default();
-            let found = tiles::read(&dir.join(&path))?.unwrap_or_default();
+            let found = tiles::read_most(&dir.join(&path), TILE_BYTES)?.unwrap_or_default();
             if there > width || found != tiles::encode_tile(wanted) {
                 let path = path.display();
                 report.wrong(format!("`{path}` is not what follows from the records"));
@@ -151,14 +151,10 @@ fn compare_unfinished(report: &mut Report, dir: &Path, edge: &Edge) -> Result<()
     Ok(())
 }
 
-/// Reads a note; nothing if there is none.
+/// Reads a note, or what is too long to be one; nothing if there is none.
 ///
 /// # Errors
 /// [`Error::Io`].
 pub fn read_note(path: &Path) -> Result<Option<Vec<u8>>, Error> {
-    let bytes = tiles::read(path)?;
-    Ok(bytes.map(|mut bytes| {
-        bytes.truncate(MAX_NOTE + 1);
-        bytes
-    }))
+    tiles::read_most(path, MAX_NOTE)
 }

@@ -46,6 +46,8 @@ pub struct Report {
     pub origin: String,
     /// Records that are there.
     pub records: u64,
+    /// Bytes at the start of the log file that are in no tree: of before there was one.
+    pub outside: u64,
     /// The first so many of them are vouched for by the newest checkpoint that holds.
     pub vouched: u64,
     /// When that one was signed.

@@ -4,7 +4,7 @@
 use super::report::Report;
 use crate::audit::Error;
 use crate::audit::merkle::{self, Hash, TILE, Tile};
-use crate::audit::tiles::{self, MAX_ENTRY};
+use crate::audit::tiles::{self, MAX_ENTRY, TILE_BYTES};
 use crate::audit::tree::Cursor;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 const WIDTH: u64 = TILE as u64;
 /// The largest bundle, in bytes: 256 entries of the longest kind.
-const MAX_BUNDLE: u64 = WIDTH * (MAX_ENTRY as u64 + 2);
+const MAX_BUNDLE: usize = TILE * (MAX_ENTRY + 2);
 /// Lines that differ, after which the log file is no longer compared.
 const TOLD: u64 = 20;
 
@@ -36,12 +36,15 @@ impl Lines {
         Ok(Self { path: path.to_owned(), log, next: cursor.first_index, differing: 0 })
     }
 
-    /// The next line; nothing at the end, or where a line is longer than any record.
+    /// The next line, or the start of one that is longer than any record; nothing at the end.
     fn next(&mut self) -> Result<Option<Vec<u8>>, Error> {
         let mut line = Vec::with_capacity(1024);
         let mut bounded = self.log.by_ref().take(MAX_ENTRY as u64 + 1);
         bounded.read_until(b'\n', &mut line).map_err(|e| Error::io(&self.path, &e))?;
-        if line.pop() != Some(b'\n') {
+        if line.last() == Some(&b'\n') {
+            line.pop();
+        } else if line.len() <= MAX_ENTRY {
+            // It may still be written.
             return Ok(None);
         }
         self.next += 1;
@@ -73,7 +76,12 @@ impl<'a> Walk<'a> {
             }
             Err(error) => return Err(error),
         };
+        let Cursor { first_index, first_offset, .. } = cursor;
+        if first_index > 0 && first_offset > 0 {
+            report.wrong("the file `journal` lets the log file begin in its middle");
+        }
         let lines = log.map(|log| Lines::open(log, cursor)).transpose()?;
+        report.outside = lines.as_ref().map_or(0, |_| first_offset);
         Ok(Self { dir, cursor, lines, report })
     }
 
@@ -82,17 +90,20 @@ impl<'a> Walk<'a> {
         mut self,
         mut each: impl FnMut(&mut Report, u64, Hash, &mut dyn FnMut(Tile)),
     ) -> Result<(), Error> {
-        let mut index = 0;
-        while let Some(leaves) = self.bundle(index / WIDTH)? {
-            self.hand_on(&mut index, leaves, &mut each)?;
-        }
+        let mut index = 0_u64;
         loop {
-            let leaves = self.tail(index)?;
+            let bundle =
+                if index.is_multiple_of(WIDTH) { self.bundle(index / WIDTH)? } else { None };
+            let leaves = bundle.map_or_else(|| self.tail(index), Ok)?;
             if leaves.is_empty() {
-                return Ok(());
+                break;
             }
             self.hand_on(&mut index, leaves, &mut each)?;
         }
+        if self.cursor.first_index > index {
+            self.report.wrong("the file `journal` lets the log file begin behind the last record");
+        }
+        Ok(())
     }
 
     fn hand_on(
@@ -109,17 +120,21 @@ impl<'a> Walk<'a> {
         full.iter().try_for_each(|tile| self.compare_tile(tile))
     }
 
-    /// The leaf hashes of a full bundle; nothing if there is none of this index.
+    /// The leaf hashes of a full bundle; nothing if there is none of this index, and the log file
+    /// may have its records.
     fn bundle(&mut self, index: u64) -> Result<Option<Vec<Hash>>, Error> {
         let path = tiles::bundle(index, None);
-        let tile = read(&self.dir.join(tiles::tile(0, index, None)), TILE as u64 * 32)?;
+        let tile = tiles::read_most(&self.dir.join(tiles::tile(0, index, None)), TILE_BYTES)?;
         let tile = tile.and_then(|bytes| tiles::decode_tile(&bytes));
         let tile = tile.filter(|hashes| hashes.len() == TILE);
         let first = index * WIDTH;
         let last = first + WIDTH - 1;
-        let Some(bytes) = read(&self.dir.join(&path), MAX_BUNDLE)? else {
-            if let Some(tile) = tile {
-                let what = format!("they are gone: `{}` is missing or damaged", path.display());
+        let Some(bytes) = tiles::read_most(&self.dir.join(&path), MAX_BUNDLE)? else {
+            // A copy of a running appliance may have a tile without the bundle of that moment.
+            let logged = self.lines.as_ref().is_some_and(|lines| lines.next == first);
+            let due = first + WIDTH <= self.cursor.index;
+            if let Some(tile) = tile.filter(|_| due || !logged) {
+                let what = format!("they are gone: `{}` is missing", path.display());
                 self.report.found(first, last, what);
                 self.skip_lines(first + WIDTH)?;
                 return Ok(Some(tile));
@@ -186,7 +201,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// The leaf hashes of what comes from `from` on, behind the last full bundle: out of the
+    /// The leaf hashes of what comes from `from` on, where there is no full bundle: out of the
     /// unfinished bundle, then out of the log file. At most a bundle's.
     fn tail(&mut self, from: u64) -> Result<Vec<Hash>, Error> {
         let mut leaves = Vec::new();
@@ -198,14 +213,13 @@ impl<'a> Walk<'a> {
         }
         let Some(lines) = &mut self.lines else { return Ok(leaves) };
         let mut next = from + leaves.len() as u64;
-        // The log file may begin before the tree's last full bundle ends.
-        while lines.next < next {
-            if lines.next()?.is_none() {
-                return Ok(leaves);
-            }
-        }
         while lines.next == next && leaves.len() < TILE {
             let Some(line) = lines.next()? else { break };
+            if line.len() > MAX_ENTRY {
+                self.report.found(next, next, "its line in the log file is longer than any record");
+                self.lines = None;
+                break;
+            }
             leaves.push(merkle::leaf(&line));
             next += 1;
         }
@@ -214,24 +228,30 @@ impl<'a> Walk<'a> {
 
     fn unfinished(&mut self, from: u64) -> Result<Vec<Hash>, Error> {
         let full = tiles::bundle(from / WIDTH, None);
-        let Some(width) = tiles::widths(self.dir, &full).first().copied() else {
-            return Ok(Vec::new());
-        };
-        let path = tiles::bundle(from / WIDTH, Some(width));
-        let bytes = read(&self.dir.join(&path), MAX_BUNDLE)?.unwrap_or_default();
-        let (records, whole) = tiles::entries(&bytes);
-        if !whole || records.len() != width {
-            let what = format!("`{}` is not a bundle of {width} records", path.display());
-            self.report.found(from, from + width as u64 - 1, what);
+        let mut widest: Option<Vec<Hash>> = None;
+        for width in tiles::widths(self.dir, &full) {
+            let path = tiles::bundle(from / WIDTH, Some(width));
+            let bytes = tiles::read_most(&self.dir.join(&path), MAX_BUNDLE)?.unwrap_or_default();
+            let (records, whole) = tiles::entries(&bytes);
+            let leaves: Vec<Hash> = records.into_iter().take(width + 1).map(merkle::leaf).collect();
+            let sound = whole && leaves.len() == width;
+            if !sound || widest.as_ref().is_some_and(|widest| !widest.starts_with(&leaves)) {
+                let path = path.display();
+                let what = format!("`{path}` is not a bundle of these {width} records");
+                self.report.found(from, from + width as u64 - 1, what);
+            }
+            widest.get_or_insert(leaves);
         }
-        Ok(records.into_iter().take(width).map(merkle::leaf).collect())
+        let mut leaves = widest.unwrap_or_default();
+        leaves.truncate(TILE);
+        Ok(leaves)
     }
 
     /// Holds a full tile against its file. One that the server has not put on the disk yet may be
     /// missing.
     fn compare_tile(&mut self, tile: &Tile) -> Result<(), Error> {
         let path = tiles::tile(tile.level, tile.index, None);
-        let bytes = read(&self.dir.join(&path), TILE as u64 * 32)?;
+        let bytes = tiles::read_most(&self.dir.join(&path), TILE_BYTES)?;
         let span = u32::try_from(tile.level + 1).ok().and_then(|level| WIDTH.checked_pow(level));
         let end = span.and_then(|span| span.checked_mul(tile.index + 1)).unwrap_or(u64::MAX);
         match bytes {
@@ -243,15 +263,5 @@ impl<'a> Walk<'a> {
             None => self.report.wrong(format!("`{}` is gone", path.display())),
         }
         Ok(())
-    }
-}
-
-/// Reads a file of at most `most` bytes; nothing if it is not there or larger.
-fn read(path: &Path, most: u64) -> Result<Option<Vec<u8>>, Error> {
-    match std::fs::metadata(path) {
-        Ok(about) if about.len() > most => Ok(None),
-        Ok(_) => tiles::read(path),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(Error::io(path, &e)),
     }
 }

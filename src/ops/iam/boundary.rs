@@ -2,7 +2,7 @@
 
 use super::attach::attachable;
 use super::entity::{Holder, Of, change};
-use super::name::Naming;
+use super::name::{Naming, OneInput};
 use super::{Called, called, no_such_entity};
 use crate::name::Service;
 use crate::ops::call::{Allowed, Call};
@@ -131,20 +131,6 @@ impl<D: Bounded> Operation for Put<D> {
 /// DeleteUserPermissionsBoundary, DeleteRolePermissionsBoundary:
 /// <https://docs.aws.amazon.com/IAM/latest/APIReference/API_DeleteUserPermissionsBoundary.html>.
 pub struct Delete<D>(PhantomData<fn() -> D>);
-
-/// What operations take that name one thing and want no more.
-#[derive(Deserialize, JsonSchema)]
-#[serde(rename_all = "PascalCase", bound = "N: Naming")]
-pub struct OneInput<N> {
-    #[serde(flatten)]
-    pub(super) naming: N,
-}
-
-impl<N: Naming> Input for OneInput<N> {
-    fn check(&self, checks: &mut Checks) {
-        self.naming.check(checks);
-    }
-}
 
 impl<D: Bounded> Operation for Delete<D> {
     const SERVICE: Service = Service::Iam;

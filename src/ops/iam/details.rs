@@ -6,6 +6,7 @@ use super::boundary::BoundaryOut;
 use super::entity::Holder;
 use super::list::{Next, Paging};
 use super::policies::{PolicyOut, Usage};
+use super::roles::trust_shown;
 use super::tags::{self, TagPair};
 use super::users::Everybody;
 use super::versions::VersionOut;
@@ -146,21 +147,21 @@ pub struct RoleDetail {
     tags: Vec<TagPair>,
 }
 
-impl From<Role> for RoleDetail {
-    fn from(role: Role) -> Self {
-        Self {
+impl RoleDetail {
+    fn of(call: &Call, role: Role) -> Result<Self> {
+        Ok(Self {
             role_policy_list: inline(&role),
             attached_managed_policies: AttachedOut::all(&role.attached),
             permissions_boundary: BoundaryOut::of(role.boundary.as_deref()),
             tags: tags::shown(&role.tags).unwrap_or_default(),
-            assume_role_policy_document: encoded(&role.trust),
+            assume_role_policy_document: encoded(&trust_shown(call, &role)?),
             instance_profile_list: [],
             arn: role.arn(),
             create_date: iso(role.created),
             path: role.path,
             role_name: role.name,
             role_id: role.id,
-        }
+        })
     }
 }
 
@@ -283,7 +284,9 @@ impl Operation for GetAccountAuthorizationDetails {
             match thing {
                 Thing::User(user) => output.user_detail_list.push(user.into()),
                 Thing::Group(group) => output.group_detail_list.push(group.into()),
-                Thing::Role(role) => output.role_detail_list.push(role.into()),
+                Thing::Role(role) => {
+                    output.role_detail_list.push(RoleDetail::of(call, role)?);
+                }
                 Thing::Customers(policy) => {
                     output.policies.push(ManagedDetail::of(&policy, &usage));
                 }

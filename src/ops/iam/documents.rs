@@ -2,7 +2,7 @@
 
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::shape::Checks;
-use crate::policy::document::{self, Kind, Malformed};
+use crate::policy::document::{self, Document, Kind, Malformed};
 
 /// The service model's bounds of a policy document.
 pub(super) fn check(checks: &mut Checks, member: &str, text: Option<&str>) {
@@ -17,19 +17,15 @@ pub(super) fn check(checks: &mut Checks, member: &str, text: Option<&str>) {
 ///
 /// # Errors
 /// [`Condition::MalformedPolicy`], [`Condition::LimitExceeded`].
-pub(super) fn sound(text: &str, kind: Kind) -> Result<()> {
-    document::parse(text, kind).map(drop).map_err(|why| refusal(&why, kind))
+pub(super) fn sound(text: &str, kind: Kind) -> Result<Document> {
+    document::parse(text, kind).map_err(|why| refusal(&why, kind))
 }
 
-/// AWS's answer to a text that is no policy. Where AWS says no more than that, the reason follows.
-fn refusal(why: &Malformed, kind: Kind) -> Error {
-    let text = why.aws_text(kind);
-    match why {
-        Malformed::TooLong(_) => Error::new(Condition::LimitExceeded, text),
-        Malformed::Syntax(fault) if text == "Syntax errors in policy." => {
-            let text = format!("Syntax errors in policy: {fault}");
-            Error::new(Condition::MalformedPolicy, text)
-        }
-        _ => Error::new(Condition::MalformedPolicy, text),
-    }
+/// AWS's answer to a text that is no policy.
+pub(super) fn refusal(why: &Malformed, kind: Kind) -> Error {
+    let condition = match why {
+        Malformed::TooLong(_) => Condition::LimitExceeded,
+        _ => Condition::MalformedPolicy,
+    };
+    Error::new(condition, why.aws_text(kind))
 }

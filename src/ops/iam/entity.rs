@@ -1,10 +1,10 @@
 //! What IAM's operations act on: users, groups, roles and managed policies, and what they have in
 //! common.
 
-use super::name::{GroupName, Naming, RoleName, UserName};
-use super::{Called, called, no_such_entity};
+use super::name::{self, GroupName, Naming, RoleName, UserName};
+use super::{Called, called, conflict, exceeded, no_such_entity, quota};
 use crate::ops::call::{Call, Target};
-use crate::ops::error::{Error, Result};
+use crate::ops::error::{Condition, Error, Result};
 use crate::ops::scene::tag;
 use crate::policy::{Values, quotas};
 use crate::store::keys::Tag;
@@ -16,6 +16,10 @@ use std::sync::Arc;
 pub trait Entity: Named + Clone {
     /// What it is called in messages and ARNs.
     const NOUN: &'static str;
+    /// How many of them an account may have, and what that quota is called.
+    const QUOTA: (&'static str, i64);
+    /// AWS's answer that there is one of this name already.
+    fn taken(name: &str) -> Error;
     /// Its path.
     fn path(&self) -> &str;
     /// Its tags.
@@ -82,9 +86,13 @@ macro_rules! words {
 }
 
 macro_rules! entity {
-    ($document:ty, $noun:literal, |$this:ident| $tags:expr, |$bounded:ident| $boundary:expr) => {
+    ($document:ty, $noun:literal, $quota:expr, $taken:literal, |$this:ident| $tags:expr, |$bounded:ident| $boundary:expr) => {
         impl Entity for $document {
             const NOUN: &'static str = $noun;
+            const QUOTA: (&'static str, i64) = $quota;
+            fn taken(name: &str) -> Error {
+                Error::new(Condition::AlreadyExists, format!($taken, name))
+            }
             fn path(&self) -> &str {
                 &self.path
             }
@@ -125,10 +133,38 @@ macro_rules! holder {
     };
 }
 
-entity!(User, "user", |user| &user.tags, |user| user.boundary.as_deref());
-entity!(Group, "group", |_group| &[], |_group| None);
-entity!(Role, "role", |role| &role.tags, |role| role.boundary.as_deref());
-entity!(ManagedPolicy, "policy", |policy| &policy.tags, |_policy| None);
+entity!(
+    User,
+    "user",
+    ("UsersPerAccount", quota::USERS),
+    "User with name {} already exists.",
+    |user| &user.tags,
+    |user| user.boundary.as_deref()
+);
+entity!(
+    Group,
+    "group",
+    ("GroupsPerAccount", quota::GROUPS),
+    "Group with name {} already exists.",
+    |_group| &[],
+    |_group| None
+);
+entity!(
+    Role,
+    "role",
+    ("RolesPerAccount", quota::ROLES),
+    "Role with name {} already exists.",
+    |role| &role.tags,
+    |role| role.boundary.as_deref()
+);
+entity!(
+    ManagedPolicy,
+    "policy",
+    ("PoliciesPerAccount", quota::POLICIES),
+    "A policy called {} already exists. Duplicate names are not allowed.",
+    |policy| &policy.tags,
+    |_policy| None
+);
 holder!(User, UserName, "User", quotas::INLINE_USER);
 holder!(Group, GroupName, "Group", quotas::INLINE_GROUP);
 holder!(Role, RoleName, "Role", quotas::INLINE_ROLE);
@@ -184,14 +220,32 @@ impl<D: Entity> Of<D> {
         Self { arn, account, name: name.to_owned(), found: None }
     }
 
-    /// The same under another path and name.
-    pub(super) fn moved(&self, path: &str, name: &str) -> Self {
-        Self {
-            arn: arn(D::NOUN, &self.account, path, name),
+    /// The path and name that a request gives it; its own where it gives none. Who may give it
+    /// others needs the right on the new ARN too.
+    ///
+    /// # Errors
+    /// [`Condition::Validation`] for a name or path that is none, [`Condition::AccessDenied`].
+    pub(super) fn moving(
+        &self,
+        call: &Call,
+        new_path: Option<&str>,
+        (member, new_name): (&str, Option<&str>),
+    ) -> Result<(String, String)> {
+        let known = self.there()?;
+        let new_name = new_name.unwrap_or(known.name());
+        name::well_formed(member, new_name)?;
+        let new_path = match new_path {
+            Some(_) => name::path(new_path)?,
+            None => known.path(),
+        };
+        let moved = Self {
+            arn: arn(D::NOUN, &self.account, new_path, new_name),
             account: self.account.clone(),
-            name: name.to_owned(),
+            name: new_name.to_owned(),
             found: self.found.clone(),
-        }
+        };
+        call.allow(call.row.name, moved)?;
+        Ok((new_path.to_owned(), new_name.to_owned()))
     }
 
     /// It, or AWS's answer that there is none.
@@ -204,6 +258,33 @@ impl<D: Entity> Of<D> {
 pub(super) fn again<D: Entity>(rows: &mut Rows<'_>, known: &D) -> Result<D> {
     let now = rows.named::<D>(known.account(), known.name())?;
     now.filter(|d| d.id() == known.id()).ok_or_else(|| D::missing(known.name()))
+}
+
+/// Puts a new one, if its name is free and the account may have one more.
+pub(super) fn add<D: Entity>(rows: &mut Rows<'_>, new: &D) -> Result<()> {
+    free::<D>(rows, new.account(), new.name())?;
+    let (what, most) = D::QUOTA;
+    if rows.count_named::<D>(new.account())? >= most {
+        return Err(exceeded(what, most));
+    }
+    Ok(rows.put_named(new)?)
+}
+
+/// Takes it away from the name that it had, if it gets another one that is free.
+pub(super) fn leave<D: Entity>(rows: &mut Rows<'_>, known: &D, new_name: &str) -> Result<()> {
+    if known.name().eq_ignore_ascii_case(new_name) {
+        return Ok(());
+    }
+    free::<D>(rows, known.account(), new_name)?;
+    Ok(rows.delete_named::<D>(known.account(), known.name())?)
+}
+
+/// Refuses a name that another one has.
+fn free<D: Entity>(rows: &mut Rows<'_>, account: &str, name: &str) -> Result<()> {
+    match rows.named::<D>(account, name)? {
+        Some(_) => Err(D::taken(name)),
+        None => Ok(()),
+    }
 }
 
 /// Changes it, audited. `f` may run several times.
@@ -221,4 +302,30 @@ pub(super) async fn change<D: Entity, T: Send + 'static>(
         Ok(done)
     })
     .await
+}
+
+/// Deletes it, audited, if `bare` finds that nothing hangs on it.
+pub(super) async fn remove<D: Entity>(
+    call: &Call,
+    target: &Of<D>,
+    mut bare: impl FnMut(&D, &mut Rows<'_>) -> Result<()> + Send + 'static,
+) -> Result<()> {
+    let known = Arc::clone(target.there()?);
+    call.commit(move |rows| {
+        let entity = again(rows, &*known)?;
+        bare(&entity, rows)?;
+        Ok(rows.delete_named::<D>(entity.account(), entity.name())?)
+    })
+    .await
+}
+
+/// Refuses to delete what policies hang on.
+pub(super) fn without_policies<D: Holder>(holder: &D) -> Result<()> {
+    if !holder.attached().is_empty() {
+        return Err(conflict("Cannot delete entity, must detach all policies first."));
+    }
+    if !holder.inline().is_empty() {
+        return Err(conflict("Cannot delete entity, must delete policies first."));
+    }
+    Ok(())
 }

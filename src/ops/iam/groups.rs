@@ -1,17 +1,15 @@
 //! CreateGroup, GetGroup, ListGroups, UpdateGroup, DeleteGroup.
 
 use super::account::Everything;
-use super::boundary::OneInput;
-use super::entity::{Of, again};
-use super::list::{BelowInput, Next};
-use super::name::{self, GroupName, Naming, check_path};
-use super::tags::PagedInput;
-use super::users::{UserOut, bare};
-use super::{conflict, exceeded, quota, route};
+use super::entity::{Of, add, again, leave, remove, without_policies};
+use super::list::{BelowInput, Next, PagedInput};
+use super::name::{self, GroupName, Naming, OneInput, check_path};
+use super::users::UserOut;
+use super::{conflict, route};
 use crate::envelope::access_key::random_id;
 use crate::name::Service;
 use crate::ops::call::{Allowed, Call};
-use crate::ops::error::{Condition, Error, Result};
+use crate::ops::error::{Error, Result};
 use crate::ops::scene::iso;
 use crate::ops::shape::{Checks, Empty};
 use crate::ops::{Access, Input, Operation, Route};
@@ -105,25 +103,9 @@ impl Operation for CreateGroup {
         };
         let output = GroupOutput { group: GroupOut::of(&group) };
         call.answering(&output)?;
-        call.commit(move |rows| {
-            free(rows, &group.account, &group.name)?;
-            if rows.count_named::<Group>(&group.account)? >= quota::GROUPS {
-                return Err(exceeded("GroupsPerAccount", quota::GROUPS));
-            }
-            Ok(rows.put_named(&group)?)
-        })
-        .await?;
+        call.commit(move |rows| add(rows, &group)).await?;
         Ok(output)
     }
-}
-
-/// Refuses a name that a group has.
-fn free(rows: &mut Rows<'_>, account: &str, name: &str) -> Result<()> {
-    if rows.named::<Group>(account, name)?.is_none() {
-        return Ok(());
-    }
-    let text = format!("Group with name {name} already exists.");
-    Err(Error::new(Condition::AlreadyExists, text))
 }
 
 /// The users that are in a group.
@@ -255,25 +237,16 @@ impl Operation for UpdateGroup {
         input: UpdateGroupInput,
     ) -> Result<Empty> {
         let known = target.there()?.clone();
-        let new_name = input.new_group_name.unwrap_or_else(|| known.name.clone());
-        name::well_formed("newGroupName", &new_name)?;
-        let new_path = match &input.new_path {
-            Some(path) => name::path(Some(path))?.to_owned(),
-            None => known.path.clone(),
-        };
-        // Who may give a group another name needs the right on the new name too.
-        call.allow("UpdateGroup", target.moved(&new_path, &new_name))?;
+        let new_name = ("newGroupName", input.new_group_name.as_deref());
+        let (path, name) = target.moving(call, input.new_path.as_deref(), new_name)?;
         call.commit(move |rows| {
             let mut group = again(rows, &*known)?;
-            if !group.name.eq_ignore_ascii_case(&new_name) {
-                free(rows, &group.account, &new_name)?;
-                rows.delete_named::<Group>(&group.account, &group.name)?;
+            leave(rows, &group, &name)?;
+            if group.name != name {
+                rename_in_members(rows, &group, &name)?;
             }
-            if group.name != new_name {
-                rename_in_members(rows, &group, &new_name)?;
-            }
-            group.name.clone_from(&new_name);
-            group.path.clone_from(&new_path);
+            group.name.clone_from(&name);
+            group.path.clone_from(&path);
             group.revision += 1;
             Ok(rows.put_named(&group)?)
         })
@@ -313,14 +286,12 @@ impl Operation for DeleteGroup {
     }
 
     async fn run(call: &Call, target: Allowed<Of<Group>>, _: Self::Input) -> Result<Empty> {
-        let known = target.there()?.clone();
-        call.commit(move |rows| {
-            let group = again(rows, &*known)?;
-            bare(&group.attached, &group.inline)?;
-            if !members(rows, &group)?.is_empty() {
+        remove(call, &target, |group, rows| {
+            without_policies(group)?;
+            if !members(rows, group)?.is_empty() {
                 return Err(conflict("Cannot delete entity, must remove users from group first."));
             }
-            Ok(rows.delete_named::<Group>(&group.account, &group.name)?)
+            Ok(())
         })
         .await?;
         Ok(Empty {})

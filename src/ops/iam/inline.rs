@@ -2,9 +2,8 @@
 //! ListUserPolicies, and for groups and roles.
 
 use super::entity::{Entity, Holder, Of, change};
-use super::list::Next;
+use super::list::{Next, PagedInput};
 use super::name::{Naming, PolicyName};
-use super::tags::PagedInput;
 use super::{documents, encoded, no_such_entity};
 use crate::name::Service;
 use crate::ops::call::{Allowed, Call};

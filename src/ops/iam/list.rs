@@ -2,6 +2,8 @@
 
 use super::entity::Entity;
 use super::invalid;
+use super::name::Naming;
+use crate::ops::Input;
 use crate::ops::call::Call;
 use crate::ops::error::{Error, Result};
 use crate::ops::shape::Checks;
@@ -138,9 +140,26 @@ pub struct BelowInput {
     pub(super) paging: Paging,
 }
 
-impl crate::ops::Input for BelowInput {
+impl Input for BelowInput {
     fn check(&self, checks: &mut Checks) {
         check_prefix(checks, self.path_prefix.as_deref());
+        self.paging.check(checks);
+    }
+}
+
+/// What lists of what hangs on one thing take.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase", bound = "N: Naming")]
+pub struct PagedInput<N> {
+    #[serde(flatten)]
+    pub(super) naming: N,
+    #[serde(flatten)]
+    pub(super) paging: Paging,
+}
+
+impl<N: Naming> Input for PagedInput<N> {
+    fn check(&self, checks: &mut Checks) {
+        self.naming.check(checks);
         self.paging.check(checks);
     }
 }

@@ -2,8 +2,8 @@
 
 use super::entity::{Entity, Of, again};
 use super::groups::{GroupOut, ListGroupsOutput, is_in};
+use super::list::PagedInput;
 use super::name::{GroupName, Naming, UserName};
-use super::tags::PagedInput;
 use super::{exceeded, no_such_entity, quota, route};
 use crate::name::Service;
 use crate::ops::call::{Allowed, Call};

@@ -1,6 +1,7 @@
 //! The members that name things, and the names that IAM takes.
 
 use super::invalid;
+use crate::ops::Input;
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::shape::{Checks, given};
 use schemars::JsonSchema;
@@ -69,6 +70,20 @@ naming!(
     /// `PolicyName` of an inline policy.
     PolicyName, policy_name, "policyName", 128
 );
+
+/// What operations take that name one thing and want no more.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase", bound = "N: Naming")]
+pub struct OneInput<N> {
+    #[serde(flatten)]
+    pub(super) naming: N,
+}
+
+impl<N: Naming> Input for OneInput<N> {
+    fn check(&self, checks: &mut Checks) {
+        self.naming.check(checks);
+    }
+}
 
 /// Refuses a name with characters that IAM does not take.
 pub(super) fn well_formed(member: &str, name: &str) -> Result<()> {

@@ -1,12 +1,12 @@
 //! Managed policies: CreatePolicy, GetPolicy, ListPolicies, DeletePolicy.
 
 use super::account::Everything;
-use super::entity::{Holder, Of, again, attribute};
+use super::entity::{Holder, Of, add, attribute, remove};
 use super::list::{Next, Paging, check_prefix};
-use super::name::{self, Naming, PolicyArn, PolicyName, check_path};
+use super::name::{self, Naming, OneInput, PolicyArn, PolicyName, check_path};
 use super::tags::{self, TagPair};
 use super::users::Everybody;
-use super::{conflict, documents, exceeded, no_such_entity, quota, route};
+use super::{conflict, documents, no_such_entity, route};
 use crate::envelope::access_key::random_id;
 use crate::name::{Arn, Service};
 use crate::ops::authority::last_part;
@@ -305,34 +305,8 @@ impl Operation for CreatePolicy {
         };
         let output = PolicyOutput { policy: PolicyOut::of(&policy, &Usage::default()) };
         call.answering(&output)?;
-        call.commit(move |rows| {
-            if rows.named::<ManagedPolicy>(&policy.account, &policy.name)?.is_some() {
-                let text = format!(
-                    "A policy called {} already exists. Duplicate names are not allowed.",
-                    policy.name
-                );
-                return Err(Error::new(Condition::AlreadyExists, text));
-            }
-            if rows.count_named::<ManagedPolicy>(&policy.account)? >= quota::POLICIES {
-                return Err(exceeded("PoliciesPerAccount", quota::POLICIES));
-            }
-            Ok(rows.put_named(&policy)?)
-        })
-        .await?;
+        call.commit(move |rows| add(rows, &policy)).await?;
         Ok(output)
-    }
-}
-
-/// What operations on one managed policy take that want no more.
-#[derive(Deserialize, JsonSchema)]
-pub struct PolicyInput {
-    #[serde(flatten)]
-    naming: PolicyArn,
-}
-
-impl Input for PolicyInput {
-    fn check(&self, checks: &mut Checks) {
-        self.naming.check(checks);
     }
 }
 
@@ -344,18 +318,18 @@ impl Operation for GetPolicy {
     const NAME: &'static str = "GetPolicy";
     const ACCESS: Access = Access::Read;
     const ROUTE: Route = route("/iam/GetPolicy");
-    type Input = PolicyInput;
+    type Input = OneInput<PolicyArn>;
     type Target = PolicyTarget;
     type Output = PolicyOutput;
 
-    async fn locate(call: &Call, input: &PolicyInput) -> Result<PolicyTarget> {
+    async fn locate(call: &Call, input: &Self::Input) -> Result<PolicyTarget> {
         PolicyTarget::locate(call, given(input.naming.value(), "policyArn")?)
     }
 
     async fn run(
         call: &Call,
         target: Allowed<PolicyTarget>,
-        _: PolicyInput,
+        _: Self::Input,
     ) -> Result<PolicyOutput> {
         let account = call.caller.account.clone();
         let usage = call.records.scan::<_, Error>(move |rows| Usage::read(rows, &account)).await?;
@@ -469,18 +443,16 @@ impl Operation for DeletePolicy {
     const NAME: &'static str = "DeletePolicy";
     const ACCESS: Access = Access::Write;
     const ROUTE: Route = route("/iam/DeletePolicy");
-    type Input = PolicyInput;
+    type Input = OneInput<PolicyArn>;
     type Target = PolicyTarget;
     type Output = Empty;
 
-    async fn locate(call: &Call, input: &PolicyInput) -> Result<PolicyTarget> {
+    async fn locate(call: &Call, input: &Self::Input) -> Result<PolicyTarget> {
         PolicyTarget::locate(call, given(input.naming.value(), "policyArn")?)
     }
 
-    async fn run(call: &Call, target: Allowed<PolicyTarget>, _: PolicyInput) -> Result<Empty> {
-        let known = target.customers()?.there()?.clone();
-        call.commit(move |rows| {
-            let policy = again(rows, &*known)?;
+    async fn run(call: &Call, target: Allowed<PolicyTarget>, _: Self::Input) -> Result<Empty> {
+        remove(call, target.customers()?, |policy, rows| {
             if Usage::read(rows, &policy.account)?.get(&policy.arn()) != (0, 0) {
                 return Err(conflict("Cannot delete a policy attached to entities."));
             }
@@ -490,7 +462,7 @@ impl Operation for DeletePolicy {
                      delete the policy's versions. The default version is deleted with the policy.",
                 ));
             }
-            Ok(rows.delete_named::<ManagedPolicy>(&policy.account, &policy.name)?)
+            Ok(())
         })
         .await?;
         Ok(Empty {})

@@ -2,22 +2,23 @@
 //! DeleteRole.
 
 use super::account::Everything;
-use super::boundary::{self, BoundaryOut, OneInput};
-use super::entity::{Of, again, change};
+use super::boundary::{self, BoundaryOut};
+use super::entity::{Of, add, change, remove, without_policies};
 use super::list::{BelowInput, Next};
-use super::name::{self, Naming, RoleName, check_path};
+use super::name::{self, Naming, OneInput, RoleName, check_path};
 use super::tags::{self, TagPair};
-use super::users::bare;
-use super::{documents, encoded, exceeded, quota, route};
+use super::{documents, encoded, route};
 use crate::envelope::access_key::random_id;
 use crate::name::Service;
 use crate::ops::call::{Allowed, Call};
-use crate::ops::error::{Condition, Error, Result};
+use crate::ops::error::Result;
+use crate::ops::holder::{meant, policy_shown};
 use crate::ops::scene::iso;
 use crate::ops::shape::{Checks, Empty, given};
 use crate::ops::{Access, Input, Operation, Route};
 use crate::policy::Values;
 use crate::policy::document::Kind;
+use crate::store::grants::Holder;
 use crate::store::principals::Role;
 use crate::store::records::Made;
 use schemars::JsonSchema;
@@ -49,29 +50,34 @@ pub struct RoleOut {
 
 impl RoleOut {
     /// Without its boundary and tags, as lists have it.
-    pub(super) fn short(role: &Role) -> Self {
-        Self {
+    pub(super) fn short(call: &Call, role: &Role) -> Result<Self> {
+        Ok(Self {
             path: role.path.clone(),
             role_name: role.name.clone(),
             role_id: role.id.clone(),
             arn: role.arn(),
             create_date: iso(role.created),
-            assume_role_policy_document: encoded(&role.trust),
+            assume_role_policy_document: encoded(&trust_shown(call, role)?),
             description: role.description.clone(),
             max_session_duration: role.max_session,
             permissions_boundary: None,
             tags: None,
-        }
+        })
     }
 
     /// With everything.
-    pub(super) fn of(role: &Role) -> Self {
-        Self {
+    pub(super) fn of(call: &Call, role: &Role) -> Result<Self> {
+        Ok(Self {
             permissions_boundary: BoundaryOut::of(role.boundary.as_deref()),
             tags: tags::shown(&role.tags),
-            ..Self::short(role)
-        }
+            ..Self::short(call, role)?
+        })
     }
+}
+
+/// A role's trust policy as answers show it.
+pub(super) fn trust_shown(call: &Call, role: &Role) -> Result<String> {
+    policy_shown(&call.records, &role.trust, &role.trust_holders)
 }
 
 /// What operations answer with a role.
@@ -95,10 +101,10 @@ fn check_duration(checks: &mut Checks, duration: Option<i64>) {
     checks.range("maxSessionDuration", duration, SHORTEST, LONGEST);
 }
 
-/// A trust policy, if it is one and not too long.
-fn trust(text: &str) -> Result<String> {
-    documents::sound(text, Kind::Trust)?;
-    Ok(text.to_owned())
+/// Whom a trust policy means, if it is one and not too long.
+fn trusted(call: &Call, text: &str) -> Result<Vec<Holder>> {
+    let document = documents::sound(text, Kind::Trust)?;
+    meant(&call.records, &document, |why| documents::refusal(&why, Kind::Trust))
 }
 
 /// CreateRole: <https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateRole.html>.
@@ -165,7 +171,8 @@ impl Operation for CreateRole {
             description: input.description,
             created: call.now,
             max_session: input.max_session_duration.unwrap_or(SHORTEST),
-            trust: trust(document)?,
+            trust: document.clone(),
+            trust_holders: trusted(call, document)?,
             tags,
             inline: Vec::new(),
             attached: Vec::new(),
@@ -173,18 +180,11 @@ impl Operation for CreateRole {
             revision: 1,
             made: Made::default(),
         };
-        let output = RoleOutput { role: RoleOut::of(&role) };
+        let output = RoleOutput { role: RoleOut::of(call, &role)? };
         call.answering(&output)?;
         call.commit(move |rows| {
-            if rows.named::<Role>(&role.account, &role.name)?.is_some() {
-                let text = format!("Role with name {} already exists.", role.name);
-                return Err(Error::new(Condition::AlreadyExists, text));
-            }
-            if rows.count_named::<Role>(&role.account)? >= quota::ROLES {
-                return Err(exceeded("RolesPerAccount", quota::ROLES));
-            }
-            boundary::there(rows, &role.account, role.boundary.as_deref())?;
-            Ok(rows.put_named(&role)?)
+            add(rows, &role)?;
+            boundary::there(rows, &role.account, role.boundary.as_deref())
         })
         .await?;
         Ok(output)
@@ -207,8 +207,8 @@ impl Operation for GetRole {
         Of::named(call, input.naming.name()?)
     }
 
-    async fn run(_: &Call, target: Allowed<Of<Role>>, _: Self::Input) -> Result<RoleOutput> {
-        Ok(RoleOutput { role: RoleOut::of(target.there()?) })
+    async fn run(call: &Call, target: Allowed<Of<Role>>, _: Self::Input) -> Result<RoleOutput> {
+        Ok(RoleOutput { role: RoleOut::of(call, target.there()?)? })
     }
 }
 
@@ -244,7 +244,8 @@ impl Operation for ListRoles {
     ) -> Result<ListRolesOutput> {
         let below = input.path_prefix.as_deref();
         let (roles, next) = input.paging.documents::<Role>(call, below).await?;
-        Ok(ListRolesOutput { roles: roles.iter().map(RoleOut::short).collect(), next })
+        let roles = roles.iter().map(|role| RoleOut::short(call, role)).collect::<Result<_>>()?;
+        Ok(ListRolesOutput { roles, next })
     }
 }
 
@@ -339,12 +340,16 @@ impl Operation for UpdateRoleDescription {
     }
 
     async fn run(call: &Call, target: Allowed<Of<Role>>, input: Self::Input) -> Result<RoleOutput> {
-        let role = change(call, &target, move |role, _| {
-            role.description.clone_from(&input.description);
-            Ok(RoleOut::of(role))
+        let description = input.description;
+        let described = Role { description: description.clone(), ..Role::clone(target.there()?) };
+        let output = RoleOutput { role: RoleOut::of(call, &described)? };
+        call.answering(&output)?;
+        change(call, &target, move |role, _| {
+            role.description.clone_from(&description);
+            Ok(())
         })
         .await?;
-        Ok(RoleOutput { role })
+        Ok(output)
     }
 }
 
@@ -384,9 +389,11 @@ impl Operation for UpdateAssumeRolePolicy {
 
     async fn run(call: &Call, target: Allowed<Of<Role>>, input: Self::Input) -> Result<Empty> {
         target.there()?;
-        let trust = trust(given(&input.policy_document, "policyDocument")?)?;
+        let trust = given(&input.policy_document, "policyDocument")?.clone();
+        let holders = trusted(call, &trust)?;
         change(call, &target, move |role, _| {
             role.trust.clone_from(&trust);
+            role.trust_holders.clone_from(&holders);
             Ok(())
         })
         .await?;
@@ -411,13 +418,7 @@ impl Operation for DeleteRole {
     }
 
     async fn run(call: &Call, target: Allowed<Of<Role>>, _: Self::Input) -> Result<Empty> {
-        let known = target.there()?.clone();
-        call.commit(move |rows| {
-            let role = again(rows, &*known)?;
-            bare(&role.attached, &role.inline)?;
-            Ok(rows.delete_named::<Role>(&role.account, &role.name)?)
-        })
-        .await?;
+        remove(call, &target, |role, _| without_policies(role)).await?;
         Ok(Empty {})
     }
 }

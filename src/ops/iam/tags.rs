@@ -1,21 +1,21 @@
 //! Tags: TagUser, TagRole, TagPolicy, their Untag- and List- operations.
 
 use super::entity::{Entity, Of, change};
-use super::list::{Next, Paging};
+use super::list::{Next, PagedInput};
 use super::name::{Naming, RoleName, UserName};
 use super::policies::PolicyTarget;
 use super::{Called, called, quota};
 use crate::name::Service;
 use crate::ops::call::{Allowed, Call, Target};
 use crate::ops::error::{Condition, Error, Result};
-use crate::ops::shape::{Checks, Empty, given};
+use crate::ops::scene;
+use crate::ops::shape::{Checks, Empty, given, is_tag};
 use crate::ops::{Access, Input, Operation, Route};
 use crate::policy::{Facts, Values};
 use crate::store::keys::Tag;
 use crate::store::principals::{ManagedPolicy, Role, User};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::borrow::Cow;
 use std::marker::PhantomData;
 
 /// A tag, in requests and answers.
@@ -47,31 +47,20 @@ pub(super) fn check(checks: &mut Checks, tags: Option<&[TagPair]>) {
         checks.required(&value, &tag.value);
         checks.length(&value, tag.value.as_deref(), 0, 256);
         let pattern = "[\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]*";
-        checks.pattern(&value, tag.value.as_deref(), pattern, |t| t.chars().all(in_tag));
+        checks.pattern(&value, tag.value.as_deref(), pattern, is_tag);
     }
 }
 
 fn check_key(checks: &mut Checks, member: &str, key: Option<&str>) {
     checks.length(member, key, 1, 128);
     let pattern = "[\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]+";
-    checks.pattern(member, key, pattern, |t| t.chars().all(in_tag));
-}
-
-/// Letters, numbers, spaces and a few signs.
-fn in_tag(c: char) -> bool {
-    c.is_alphanumeric() || c == ' ' || c == '\u{a0}' || "_.:/=+-@".contains(c)
+    checks.pattern(member, key, pattern, is_tag);
 }
 
 /// `aws:RequestTag/KEY` and `aws:TagKeys` of the tags that a request brings.
 pub(super) fn brought<'a>(tags: Option<&'a [TagPair]>, key: &str) -> Option<Values<'a>> {
-    let tags = tags.filter(|tags| !tags.is_empty())?;
-    if let Some(wanted) = key.strip_prefix("aws:requesttag/") {
-        let named =
-            |t: &&TagPair| t.key.as_deref().is_some_and(|key| key.eq_ignore_ascii_case(wanted));
-        return tags.iter().find(named)?.value.as_deref().map(Values::one);
-    }
-    let keys = tags.iter().filter_map(|t| t.key.as_deref());
-    (key == "aws:tagkeys").then(|| Values::Many(keys.map(Cow::Borrowed).collect()))
+    let whole = |tag: &'a TagPair| Some((tag.key.as_deref()?, tag.value.as_deref()?));
+    scene::request_tags(key, tags?.iter().filter_map(whole))
 }
 
 /// The tags of a request, refused if AWS would: their keys differ by more than letter case.
@@ -265,8 +254,7 @@ impl<N: Naming> Input for TakeInput<N> {
         }
     }
     fn fact(&self, key: &str) -> Option<Values<'_>> {
-        let keys = self.tag_keys.as_deref().filter(|_| key == "aws:tagkeys")?;
-        Some(Values::Many(keys.iter().map(|k| Cow::Borrowed(k.as_str())).collect()))
+        scene::tag_keys(key, self.tag_keys.as_deref()?.iter().map(String::as_str))
     }
 }
 
@@ -298,23 +286,6 @@ impl<D: Tagged> Operation for Take<D> {
 /// ListUserTags, ListRoleTags, ListPolicyTags:
 /// <https://docs.aws.amazon.com/IAM/latest/APIReference/API_ListUserTags.html>.
 pub struct List<D>(PhantomData<fn() -> D>);
-
-/// What lists of what hangs on one thing take.
-#[derive(Deserialize, JsonSchema)]
-#[serde(rename_all = "PascalCase", bound = "N: Naming")]
-pub struct PagedInput<N> {
-    #[serde(flatten)]
-    pub(super) naming: N,
-    #[serde(flatten)]
-    pub(super) paging: Paging,
-}
-
-impl<N: Naming> Input for PagedInput<N> {
-    fn check(&self, checks: &mut Checks) {
-        self.naming.check(checks);
-        self.paging.check(checks);
-    }
-}
 
 /// What [`List`] answers.
 #[derive(Serialize, JsonSchema)]
@@ -369,6 +340,12 @@ mod tests {
         let all = merged(&tags, &put).expect("few");
         assert_eq!(all.len(), 2);
         assert_eq!((all[0].key.as_str(), all[0].value.as_str()), ("team", "b"));
+    }
+
+    #[test]
+    fn tags_have_letters_numbers_spaces_and_a_few_signs() {
+        assert!(is_tag("Zoë 7\u{a0}\u{3000}_.:/=+-@"));
+        "\t\n\u{85}*#,;!".chars().for_each(|c| assert!(!is_tag(c.to_string().as_str()), "{c:?}"));
     }
 
     #[test]

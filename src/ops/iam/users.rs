@@ -1,16 +1,16 @@
 //! CreateUser, GetUser, ListUsers, UpdateUser, DeleteUser.
 
 use super::boundary::{self, BoundaryOut};
-use super::entity::{Of, again};
+use super::entity::{Of, add, again, leave, remove, without_policies};
 use super::list::{BelowInput, Next};
-use super::name::{self, Naming, UserName, check_path};
+use super::name::{self, Naming, OneInput, UserName, check_path};
 use super::tags::{self, TagPair};
-use super::{conflict, exceeded, invalid, quota, route};
+use super::{conflict, invalid, route};
 use crate::envelope::access_key::random_id;
 use crate::name::Service;
 use crate::ops::authority::last_part;
 use crate::ops::call::{Allowed, Call, Target};
-use crate::ops::error::{Condition, Error, Result};
+use crate::ops::error::Result;
 use crate::ops::scene::iso;
 use crate::ops::shape::{Checks, Empty};
 use crate::ops::{Access, Input, Operation, Route};
@@ -130,25 +130,12 @@ impl Operation for CreateUser {
         let output = UserOutput { user: UserOut::of(&user) };
         call.answering(&output)?;
         call.commit(move |rows| {
-            free(rows, &user.account, &user.name)?;
-            if rows.count_named::<User>(&user.account)? >= quota::USERS {
-                return Err(exceeded("UsersPerAccount", quota::USERS));
-            }
-            boundary::there(rows, &user.account, user.boundary.as_deref())?;
-            Ok(rows.put_named(&user)?)
+            add(rows, &user)?;
+            boundary::there(rows, &user.account, user.boundary.as_deref())
         })
         .await?;
         Ok(output)
     }
-}
-
-/// Refuses a name that a user has.
-fn free(rows: &mut Rows<'_>, account: &str, name: &str) -> Result<()> {
-    if rows.named::<User>(account, name)?.is_none() {
-        return Ok(());
-    }
-    let text = format!("User with name {name} already exists.");
-    Err(Error::new(Condition::AlreadyExists, text))
 }
 
 /// The user that an operation acts on if none is named: the caller; none for the account's root.
@@ -345,22 +332,13 @@ impl Operation for UpdateUser {
 
     async fn run(call: &Call, target: Allowed<Of<User>>, input: UpdateUserInput) -> Result<Empty> {
         let known = target.there()?.clone();
-        let new_name = input.new_user_name.unwrap_or_else(|| known.name.clone());
-        name::well_formed("newUserName", &new_name)?;
-        let new_path = match &input.new_path {
-            Some(path) => name::path(Some(path))?.to_owned(),
-            None => known.path.clone(),
-        };
-        // Who may give a user another name needs the right on the new name too.
-        call.allow("UpdateUser", target.moved(&new_path, &new_name))?;
+        let new_name = ("newUserName", input.new_user_name.as_deref());
+        let (path, name) = target.moving(call, input.new_path.as_deref(), new_name)?;
         call.commit(move |rows| {
             let mut user = again(rows, &*known)?;
-            if !user.name.eq_ignore_ascii_case(&new_name) {
-                free(rows, &user.account, &new_name)?;
-                rows.delete_named::<User>(&user.account, &user.name)?;
-            }
-            user.name.clone_from(&new_name);
-            user.path.clone_from(&new_path);
+            leave(rows, &user, &name)?;
+            user.name.clone_from(&name);
+            user.path.clone_from(&path);
             user.revision += 1;
             rows.put_named(&user)?;
             for mut key in rows.access_keys_of(&user.account, &user.id)? {
@@ -377,60 +355,33 @@ impl Operation for UpdateUser {
 /// DeleteUser: <https://docs.aws.amazon.com/IAM/latest/APIReference/API_DeleteUser.html>.
 pub struct DeleteUser;
 
-/// What operations on one user take that want no more.
-#[derive(Deserialize, JsonSchema)]
-#[serde(rename_all = "PascalCase")]
-pub struct UserInput {
-    #[serde(flatten)]
-    pub(super) naming: UserName,
-}
-
-impl Input for UserInput {
-    fn check(&self, checks: &mut Checks) {
-        self.naming.check(checks);
-    }
-}
-
 impl Operation for DeleteUser {
     const SERVICE: Service = Service::Iam;
     const NAME: &'static str = "DeleteUser";
     const ACCESS: Access = Access::Write;
     const ROUTE: Route = route("/iam/DeleteUser");
-    type Input = UserInput;
+    type Input = OneInput<UserName>;
     type Target = Of<User>;
     type Output = Empty;
 
-    async fn locate(call: &Call, input: &UserInput) -> Result<Of<User>> {
+    async fn locate(call: &Call, input: &Self::Input) -> Result<Of<User>> {
         Of::named(call, input.naming.name()?)
     }
 
-    async fn run(call: &Call, target: Allowed<Of<User>>, _: UserInput) -> Result<Empty> {
-        let known = target.there()?.clone();
-        call.commit(move |rows| {
-            let user = again(rows, &*known)?;
+    async fn run(call: &Call, target: Allowed<Of<User>>, _: Self::Input) -> Result<Empty> {
+        remove(call, &target, |user, rows| {
             if !rows.access_keys_of(&user.account, &user.id)?.is_empty() {
                 return Err(conflict("Cannot delete entity, must delete access keys first."));
             }
-            bare(&user.attached, &user.inline)?;
+            without_policies(user)?;
             if !user.groups.is_empty() {
                 return Err(conflict("Cannot delete entity, must remove users from group first."));
             }
-            Ok(rows.delete_named::<User>(&user.account, &user.name)?)
+            Ok(())
         })
         .await?;
         Ok(Empty {})
     }
-}
-
-/// Refuses to delete what policies hang on.
-pub(super) fn bare<T, U>(attached: &[T], inline: &[U]) -> Result<()> {
-    if !attached.is_empty() {
-        return Err(conflict("Cannot delete entity, must detach all policies first."));
-    }
-    if !inline.is_empty() {
-        return Err(conflict("Cannot delete entity, must delete policies first."));
-    }
-    Ok(())
 }
 
 /// Everybody in an account.

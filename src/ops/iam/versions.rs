@@ -1,11 +1,10 @@
 //! Versions of managed policies: CreatePolicyVersion, GetPolicyVersion, ListPolicyVersions,
 //! SetDefaultPolicyVersion, DeletePolicyVersion.
 
-use super::entity::change;
-use super::list::Next;
+use super::entity::{Of, change};
+use super::list::{Next, PagedInput};
 use super::name::{Naming, PolicyArn};
 use super::policies::{FIRST_VERSION, PUBLISHED, PolicyTarget, sound};
-use super::tags::PagedInput;
 use super::{conflict, documents, encoded, no_such_entity, quota, route};
 use crate::name::Service;
 use crate::ops::call::{Allowed, Call, Target};
@@ -105,27 +104,51 @@ impl Operation for CreatePolicyVersion {
     ) -> Result<VersionOutput> {
         let target = target.customers()?;
         let document = sound(given(&input.policy_document, "policyDocument")?)?;
-        let (now, set_as_default) = (call.now, input.set_as_default.unwrap_or(false));
-        let policy_version = change(call, target, move |policy, _| {
-            if policy.versions.len() >= quota::VERSIONS {
-                let text = "A managed policy can have up to 5 versions. Before you create a new \
-                            version, you must delete an existing version.";
-                return Err(Error::new(Condition::LimitExceeded, text));
+        let is_default_version = input.set_as_default.unwrap_or(false);
+        let known = target.there()?;
+        let mut next = known.next;
+        // The record, which commits with the version, says which one it is: that is looked up before.
+        loop {
+            let id = format!("v{next}");
+            let version = PolicyVersion { id, document: document.clone(), created: call.now };
+            let policy_version = VersionOut {
+                document: None,
+                version_id: version.id.clone(),
+                is_default_version,
+                create_date: iso(version.created),
+            };
+            let output = VersionOutput { policy_version };
+            call.answering(&output)?;
+            let added = change(call, target, move |policy, _| {
+                if policy.next != next {
+                    return Err(Error::new(Condition::Conflict, "Another version came first."));
+                }
+                add(policy, version.clone(), is_default_version)
+            });
+            match added.await {
+                Err(error) if error.condition == Condition::Conflict => {
+                    next = Of::<ManagedPolicy>::named(call, &known.name)?.there()?.next;
+                }
+                done => return done.map(|()| output),
             }
-            let id = format!("v{}", policy.next);
-            policy.next += 1;
-            if set_as_default {
-                policy.default.clone_from(&id);
-            }
-            policy.updated = now;
-            let version = PolicyVersion { id, document: document.clone(), created: now };
-            let output = VersionOut::short(policy, &version);
-            policy.versions.push(version);
-            Ok(output)
-        })
-        .await?;
-        Ok(VersionOutput { policy_version })
+        }
     }
+}
+
+/// Gives a policy its next version.
+fn add(policy: &mut ManagedPolicy, version: PolicyVersion, is_default: bool) -> Result<()> {
+    if policy.versions.len() >= quota::VERSIONS {
+        let text = "A managed policy can have up to 5 versions. Before you create a new version, you \
+                    must delete an existing version.";
+        return Err(Error::new(Condition::LimitExceeded, text));
+    }
+    policy.next += 1;
+    policy.updated = version.created;
+    if is_default {
+        policy.default.clone_from(&version.id);
+    }
+    policy.versions.push(version);
+    Ok(())
 }
 
 /// What operations on one version take.

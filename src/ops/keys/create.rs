@@ -137,19 +137,21 @@ impl Operation for CreateKey {
         check_kind(&input, call.lane.profile())?;
         let id = random_uuid(&*call.world.random)?;
         let arn = key_arn(&call.region, &call.caller.account, &id);
-        let policy = match &input.policy {
+        let (policy, policy_holders) = match &input.policy {
             Some(text) => {
                 let bypass = input.bypass_policy_lockout_safety_check.unwrap_or(false);
-                policy::acceptable(call, &OwnAccount::of(call), &arn, text, bypass)?;
-                text.clone()
+                let account = OwnAccount::of(call);
+                let holders = policy::acceptable(call, &account, &arn, text, bypass)?;
+                (text.clone(), holders)
             }
-            None => policy::default_policy(&call.caller.account),
+            None => (policy::default_policy(&call.caller.account), Vec::new()),
         };
         let backing = make_backing_key(call, None).await?;
         let made = backing.id;
         let key = Key {
             description: input.description.unwrap_or_default(),
             policy,
+            policy_holders,
             tags,
             ..fresh(id, &call.caller.account, call.now, backing)
         };
@@ -181,6 +183,7 @@ pub(super) fn fresh(id: String, account: &str, now: Time, backing: Backing) -> K
         due: None,
         window_days: None,
         policy: policy::default_policy(account),
+        policy_holders: Vec::new(),
         tags: Vec::new(),
         backing: vec![backing],
         rotation: None,

@@ -48,7 +48,8 @@ impl Target for KeyTarget {
     }
     fn policy(&self) -> Result<OwnPolicy> {
         let Some(key) = &self.key else { return Ok(OwnPolicy::None) };
-        let made = key.made.get_or(|| compile(&key.id, &key.policy, Kind::Key))?;
+        let made =
+            key.made.get_or(|| compile(&key.id, &key.policy, Kind::Key, &key.policy_holders))?;
         Ok(OwnPolicy::Rules(made))
     }
     fn fact<'a>(&'a self, call: &'a Call, key: &str) -> Option<Values<'a>> {

@@ -5,10 +5,12 @@ use super::{KeyTarget, change, check_key_id, facts, locate_own, not_pending};
 use crate::name::Service;
 use crate::ops::call::{Allowed, Call, Target};
 use crate::ops::error::{Condition, Error, Result};
+use crate::ops::holder::{meant, policy_shown};
 use crate::ops::shape::{Checks, Empty, given};
 use crate::ops::{Access, Input, Operation, Route};
-use crate::policy::document::{self, Kind, Malformed};
+use crate::policy::document::{self, Document, Kind, Malformed};
 use crate::policy::{Policy, Request, Values, reach};
+use crate::store::grants::Holder;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -96,8 +98,8 @@ pub(super) fn check_member(checks: &mut Checks, policy: Option<&str>) {
     checks.pattern("policy", policy, pattern, fits);
 }
 
-/// Refuses a text that is no key policy, and one that would lock its writer out of the key `arn`,
-/// unless they `bypass` that check.
+/// Whom a new key policy means. Refuses a text that is no key policy, and one that would lock its
+/// writer out of the key `arn`, unless they `bypass` that check.
 ///
 /// # Errors
 /// [`Condition::MalformedPolicy`], [`Condition::LimitExceeded`]; those of the database.
@@ -107,20 +109,27 @@ pub(super) fn acceptable(
     arn: &str,
     text: &str,
     bypass: bool,
-) -> Result<()> {
+) -> Result<Vec<Holder>> {
     let lets = |policy: &Policy| {
         let of_key =
             |request: &Request<'_>| reach::lets(policy, &Request { resource: arn, ..*request });
         call.foresee("kms:PutKeyPolicy", target, of_key)
     };
-    checked(text, bypass, lets)
+    let holders = |document: &Document| meant(&call.records, document, refusal);
+    checked(text, bypass, holders, lets)
 }
 
 /// The same, where `lets` says whether a policy lets its writer put the next one.
-fn checked(text: &str, bypass: bool, lets: impl FnOnce(&Policy) -> Result<bool>) -> Result<()> {
+fn checked(
+    text: &str,
+    bypass: bool,
+    meant: impl FnOnce(&Document) -> Result<Vec<Holder>>,
+    lets: impl FnOnce(&Policy) -> Result<bool>,
+) -> Result<Vec<Holder>> {
     let document = document::parse(text, Kind::Key).map_err(refusal)?;
+    let meant = meant(&document)?;
     if bypass || lets(&Policy::compile("the new key policy", document))? {
-        return Ok(());
+        return Ok(meant);
     }
     let text = "The new key policy will not allow you to update the key policy in the future.";
     Err(Error::new(Condition::MalformedPolicy, text))
@@ -191,7 +200,7 @@ impl Operation for GetKeyPolicy {
     }
 
     async fn run(
-        _: &Call,
+        call: &Call,
         target: Allowed<KeyTarget>,
         input: GetKeyPolicyInput,
     ) -> Result<GetKeyPolicyOutput> {
@@ -199,7 +208,8 @@ impl Operation for GetKeyPolicy {
         if input.policy_name.is_some_and(|name| name != DEFAULT) {
             return Err(no_such_policy());
         }
-        Ok(GetKeyPolicyOutput { policy: key.policy.clone(), policy_name: DEFAULT })
+        let policy = policy_shown(&call.records, &key.policy, &key.policy_holders)?;
+        Ok(GetKeyPolicyOutput { policy, policy_name: DEFAULT })
     }
 }
 
@@ -253,11 +263,12 @@ impl Operation for PutKeyPolicy {
         }
         let policy = given(&input.policy, "policy")?.clone();
         let bypass = input.bypass_policy_lockout_safety_check.unwrap_or(false);
-        acceptable(call, &*target, &target.arn_of_key(known), &policy, bypass)?;
+        let holders = acceptable(call, &*target, &target.arn_of_key(known), &policy, bypass)?;
         change(call, &target, move |key, arn| {
             not_pending(key, arn)?;
-            let changed = key.policy != policy;
+            let changed = key.policy != policy || key.policy_holders != holders;
             key.policy.clone_from(&policy);
+            key.policy_holders.clone_from(&holders);
             Ok(changed)
         })
         .await?;
@@ -351,7 +362,7 @@ mod tests {
             };
             Ok(reach::lets(policy, &request))
         };
-        checked(text, bypass, lets)
+        checked(text, bypass, |_| Ok(Vec::new()), lets).map(drop)
     }
 
     fn answer(text: &str) -> Result<()> {

@@ -136,6 +136,7 @@ pub(super) mod tests {
             due: None,
             window_days: None,
             policy: String::new(),
+            policy_holders: Vec::new(),
             tags: vec![],
             backing: (0..materials).map(backing).collect(),
             rotation: None,

@@ -225,6 +225,7 @@ fn document(
         due: None,
         tags: new.tags.clone(),
         policy: None,
+        policy_holders: Vec::new(),
         stages,
         versions: u32::from(version.is_some()),
         prune_after: Time(0),

@@ -243,6 +243,7 @@ mod tests {
             due: None,
             tags: None,
             policy: None,
+            policy_holders: Vec::new(),
             stages,
             versions: 0,
             prune_after: Time(0),

@@ -53,7 +53,9 @@ impl Target for SecretTarget {
     fn policy(&self) -> Result<OwnPolicy> {
         let Some(secret) = &self.secret else { return Ok(OwnPolicy::Adds(None)) };
         let Some(text) = &secret.policy else { return Ok(OwnPolicy::Adds(None)) };
-        let made = secret.made.get_or(|| compile(&self.arn, text, Kind::Resource))?;
+        let made = secret
+            .made
+            .get_or(|| compile(&self.arn, text, Kind::Resource, &secret.policy_holders))?;
         Ok(OwnPolicy::Adds(Some(made)))
     }
     fn fact<'a>(&'a self, call: &'a Call, key: &str) -> Option<Values<'a>> {

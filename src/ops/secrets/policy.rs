@@ -4,32 +4,39 @@ use super::{Named, SecretTarget, change, check_secret_id, facts, locate, not_pen
 use crate::name::Service;
 use crate::ops::call::{Allowed, Call, OwnAccount, OwnPolicy, Target};
 use crate::ops::error::{Condition, Error, Result};
+use crate::ops::holder::{meant, policy_shown};
 use crate::ops::shape::{Checks, given};
 use crate::ops::{Access, Input, Operation, Route};
 use crate::policy::Policy;
 use crate::policy::Values;
 use crate::policy::document::{self, Document, Kind, Malformed};
 use crate::policy::reach::{self, Finding};
+use crate::store::grants::Holder;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 const PUT: &str = "PutResourcePolicy";
 const ROUTE: &str = "/secrets/{SecretId}/policy";
 
-/// Reads a secret's policy; AWS's texts tell three faults apart.
-fn parse(text: &str) -> Result<Document> {
-    document::parse(text, Kind::Resource).map_err(|error| {
-        let text = match error {
-            Malformed::Principal(_) => "This resource policy contains an unsupported principal.",
-            Malformed::ServicePrincipal(_) => {
-                "This resource policy contains an invalid service principal."
-            }
-            Malformed::TooLong(_) | Malformed::Syntax(_) | Malformed::NoPrincipal => {
-                "This resource policy contains a syntax error."
-            }
-        };
-        Error::new(Condition::MalformedPolicy, text)
-    })
+/// Reads a secret's policy, and whom it means.
+fn parse(call: &Call, text: &str) -> Result<(Document, Vec<Holder>)> {
+    let document = document::parse(text, Kind::Resource).map_err(refusal)?;
+    let holders = meant(&call.records, &document, refusal)?;
+    Ok((document, holders))
+}
+
+/// AWS's texts tell three faults apart.
+fn refusal(why: Malformed) -> Error {
+    let text = match why {
+        Malformed::Principal(_) => "This resource policy contains an unsupported principal.",
+        Malformed::ServicePrincipal(_) => {
+            "This resource policy contains an invalid service principal."
+        }
+        Malformed::TooLong(_) | Malformed::Syntax(_) | Malformed::NoPrincipal => {
+            "This resource policy contains a syntax error."
+        }
+    };
+    Error::new(Condition::MalformedPolicy, text)
 }
 
 fn check_policy(checks: &mut Checks, policy: &Option<String>) {
@@ -97,7 +104,7 @@ impl Operation for PutResourcePolicy {
         let policy = given(&input.resource_policy, "resourcePolicy")?.clone();
         default_policy(input.policy_name.as_deref())?;
         target.live()?;
-        let parsed = parse(&policy)?;
+        let (parsed, holders) = parse(call, &policy)?;
         if input.block_public_policy == Some(true) && reach::grants_to_everybody(&parsed) {
             let text = "You can't attach a resource-based policy that allows broad access to the \
                         secret.";
@@ -107,8 +114,10 @@ impl Operation for PutResourcePolicy {
         call.answering(&output)?;
         change(call, &target, move |secret| {
             not_pending(secret)?;
-            let changed = secret.policy.as_ref() != Some(&policy);
+            let changed =
+                secret.policy.as_ref() != Some(&policy) || secret.policy_holders != holders;
             secret.policy = Some(policy.clone());
+            secret.policy_holders.clone_from(&holders);
             Ok(changed)
         })
         .await?;
@@ -163,14 +172,16 @@ impl Operation for GetResourcePolicy {
     }
 
     async fn run(
-        _: &Call,
+        call: &Call,
         target: Allowed<SecretTarget>,
         input: GetResourcePolicyInput,
     ) -> Result<GetResourcePolicyOutput> {
         default_policy(input.policy_name.as_deref())?;
         let secret = target.live()?;
         let Named { arn, name } = Named::of(&target)?;
-        Ok(GetResourcePolicyOutput { arn, name, resource_policy: secret.policy.clone() })
+        let shown = |text: &String| policy_shown(&call.records, text, &secret.policy_holders);
+        let resource_policy = secret.policy.as_ref().map(shown).transpose()?;
+        Ok(GetResourcePolicyOutput { arn, name, resource_policy })
     }
 }
 
@@ -219,6 +230,7 @@ impl Operation for DeleteResourcePolicy {
         call.answering(&output)?;
         change(call, &target, |secret| {
             not_pending(secret)?;
+            secret.policy_holders.clear();
             Ok(secret.policy.take().is_some())
         })
         .await?;
@@ -326,7 +338,7 @@ impl Operation for ValidateResourcePolicy {
         if let Validated::Secret(target) = &*target {
             target.secret()?;
         }
-        let policy = parse(given(&input.resource_policy, "resourcePolicy")?)?;
+        let (policy, _) = parse(call, given(&input.resource_policy, "resourcePolicy")?)?;
         let policy = Policy::compile(target.arn(), policy);
         let action = ["secretsmanager:", PUT].concat();
         let found = call.foresee(&action, &*target, |request| reach::findings(&policy, request))?;

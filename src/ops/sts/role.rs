@@ -62,7 +62,8 @@ impl Target for RoleTarget {
 
     fn policy(&self) -> Result<OwnPolicy> {
         let Some(role) = &self.role else { return Ok(OwnPolicy::None) };
-        let trust = role.made.get_or(|| compile("trust policy", &role.trust, Kind::Trust))?;
+        let compile = || compile("trust policy", &role.trust, Kind::Trust, &role.trust_holders);
+        let trust = role.made.get_or(compile)?;
         Ok(OwnPolicy::Rules(trust))
     }
 

@@ -4,7 +4,7 @@ use super::too_long;
 use crate::ops::authority::last_part;
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::scene;
-use crate::ops::shape::{Checks, given};
+use crate::ops::shape::{Checks, given, is_tag};
 use crate::policy::document::{self, Kind};
 use crate::policy::{Session, Values, Vouched, managed};
 use crate::store::principals::ManagedPolicy;
@@ -100,12 +100,6 @@ pub(super) fn check(checks: &mut Checks, asked: &Asked<'_>) {
 /// What a tag may be made of, as the service model writes it.
 const TAG: &str = "[\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]*";
 
-/// Letters, numbers, spaces of any kind and a few signs.
-fn is_tag(text: &str) -> bool {
-    let space = |c: char| c.is_whitespace() && !c.is_control();
-    text.chars().all(|c| c.is_alphanumeric() || space(c) || "_.:/=+-@".contains(c))
-}
-
 /// `aws:RequestTag/...`, `aws:TagKeys` and `sts:TransitiveTagKeys`.
 pub(super) fn fact<'a>(
     tags: &'a [TagInput],
@@ -199,7 +193,7 @@ fn policies(
 }
 
 fn malformed(error: document::Malformed) -> Error {
-    Error::new(Condition::MalformedPolicy, error.to_string())
+    Error::new(Condition::MalformedPolicy, error.aws_text(Kind::Session))
 }
 
 /// The document of a managed policy of the account's or of ours.

@@ -8,7 +8,7 @@ use super::explanation::Decided;
 use super::proposal::Proposal;
 use super::recorded::Recorded;
 use crate::name::{Arn, Service};
-use crate::ops::authority::{Standing, last_part, standing, standing_with};
+use crate::ops::authority::{Standing, compile, last_part, standing, standing_with};
 use crate::ops::call::{Call, NO_RESOURCE, OwnPolicy, Services, Target};
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::scene::{Scene, tag};
@@ -287,7 +287,7 @@ impl Target for Trusted {
     }
     fn policy(&self) -> Result<OwnPolicy> {
         let Self(RoleTarget { arn, role }) = self;
-        let compile = || crate::ops::authority::compile(arn, &role.trust, Kind::Trust);
+        let compile = || compile(arn, &role.trust, Kind::Trust, &role.trust_holders);
         Ok(OwnPolicy::Rules(role.made.get_or(compile)?))
     }
     fn fact<'a>(&'a self, _: &'a Call, key: &str) -> Option<Values<'a>> {

@@ -1,12 +1,12 @@
 //! CreateGrant.
 
-use super::holder::find;
 use super::terms::{ConstraintsShape, OPERATIONS, at_least_as_strict, check_operations};
 use super::{check_principal, check_service, held, no_service, token};
 use crate::clock::random_bytes;
 use crate::name::Service;
 use crate::ops::call::{Allowed, Call, OwnPolicy, Target};
 use crate::ops::error::{Condition, Error, Result};
+use crate::ops::holder::find;
 use crate::ops::keys::terms::unless_dry;
 use crate::ops::keys::{KeyTarget, check_grant_tokens, check_key_id, locate_key, usable};
 use crate::ops::shape::{Checks, given};

@@ -1,11 +1,11 @@
 //! RetireGrant and RevokeGrant: two ways to end a grant, which differ in who may.
 
-use super::holder::identities;
 use super::terms::RETIRE;
 use super::{check_grant_id, held, no_such_grant, token};
 use crate::name::{Service, key_arn};
 use crate::ops::call::{Allowed, Call, Target};
 use crate::ops::error::{Condition, Error, Result};
+use crate::ops::holder::identities;
 use crate::ops::keys::terms::unless_dry;
 use crate::ops::keys::{KeyTarget, check_key_id, facts, locate_key};
 use crate::ops::shape::{Checks, Empty, given};

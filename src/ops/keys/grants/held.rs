@@ -9,11 +9,11 @@
 //! caller's own account made: the same page has it that one trusts a key of another account if "a
 //! grant or IAM policy in your account" allows its use.
 
-use super::holder::{account_arn, identities, is_of_account};
 use super::terms::{OPERATIONS, hold};
 use crate::ops::authority::{Standing, compile, standing};
 use crate::ops::call::Call;
 use crate::ops::error::{Error, Result};
+use crate::ops::holder::{account_arn, identities, is_of_account};
 use crate::policy::document::Kind;
 use crate::policy::{self, Decision, OfResource, Policies, Policy, Request};
 use crate::store::grants::{GRANTS, Grant};
@@ -96,7 +96,7 @@ pub(super) fn as_key_policy(arn: &str) -> Result<Policy> {
             "Resource": "*",
         }],
     });
-    compile("grant", &document.to_string(), Kind::Key)
+    compile("grant", &document.to_string(), Kind::Key, &[])
 }
 
 /// What the engine says with `policy` in the place of the key policy.
@@ -189,7 +189,7 @@ mod tests {
     fn identity(action: &str) -> Arc<Policy> {
         let statement = format!(r#"{{"Effect":"Allow","Action":"{action}","Resource":"*"}}"#);
         let text = format!(r#"{{"Version":"2012-10-17","Statement":[{statement}]}}"#);
-        Arc::new(compile("p", &text, Kind::Identity).expect("a policy"))
+        Arc::new(compile("p", &text, Kind::Identity, &[]).expect("a policy"))
     }
 
     /// Whether a grant to `arn` counts for a Decrypt of `caller` with a key of `owner`.

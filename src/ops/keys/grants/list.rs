@@ -1,11 +1,11 @@
 //! ListGrants and ListRetirableGrants.
 
-use super::holder::{account_arn, find, shown};
 use super::terms::ConstraintsShape;
 use super::{check_grant_id, check_principal, check_service, no_service};
 use crate::name::{Arn, Service, key_arn};
 use crate::ops::call::{Allowed, Call, OwnAccount};
 use crate::ops::error::{Condition, Error, Result};
+use crate::ops::holder::{account_arn, find, shown};
 use crate::ops::keys::list::{Next, Paging, one_more};
 use crate::ops::keys::{KeyTarget, check_key_id, locate_key};
 use crate::ops::shape::{Checks, Epoch, given};
@@ -41,8 +41,11 @@ impl GrantListEntry {
             grant_id: grant.id,
             name: grant.name,
             creation_date: Epoch(grant.created),
-            grantee_principal: shown(call, grant.grantee)?,
-            retiring_principal: grant.retiring.map(|holder| shown(call, holder)).transpose()?,
+            grantee_principal: shown(&call.records, &grant.grantee)?,
+            retiring_principal: grant
+                .retiring
+                .map(|holder| shown(&call.records, &holder))
+                .transpose()?,
             issuing_account: account_arn(&grant.issuer),
             operations: grant.operations,
             constraints: ConstraintsShape::of(grant.constraints),

@@ -4,7 +4,6 @@
 pub mod create;
 pub mod end;
 pub(super) mod held;
-mod holder;
 pub mod list;
 mod terms;
 pub(super) mod token;

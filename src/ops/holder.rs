@@ -1,16 +1,18 @@
-//! The principals that grants name.
+//! The principals that grants and the policies of secrets, keys and roles name.
 //!
-//! A grant is the principal's that had the name when the grant was made: it is kept by its unique id,
-//! so that a user who is deleted and made again holds nothing of the old one's.
+//! Who is meant is who had the ARN when it was written down: it is kept by its unique id, so that a
+//! user who is deleted and made again holds nothing of the old one's
+//! (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_principal.html>).
 
 use crate::name::{Arn, is_account};
 use crate::ops::authority::last_part;
-use crate::ops::call::Call;
 use crate::ops::error::{Condition, Error, Result};
+use crate::policy::document::{Document, Malformed};
 use crate::policy::{Caller, PrincipalKind};
 use crate::store::grants::Holder;
 use crate::store::principals::{Role, User};
 use crate::store::records::Records;
+use serde_json::Value;
 
 /// A principal's ARN, taken apart:
 /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html#identifiers-arns>.
@@ -46,20 +48,48 @@ fn parse(arn: &str) -> Option<(&str, Form<'_>)> {
     Some((parts.account, form))
 }
 
-/// The principal that an ARN names now. A principal of an account of this appliance must be there;
-/// others are taken by their form, and nobody who calls here is one of them.
+/// The principal that an ARN names now, for a grant.
 ///
 /// # Errors
 /// [`Condition::InvalidArn`]; those of the database.
 pub(super) fn find(records: &Records, arn: &str) -> Result<Holder> {
-    let invalid = || {
+    look_up(records, arn)?.ok_or_else(|| {
         let text = format!("ARN does not refer to a valid principal: {arn}");
         Error::new(Condition::InvalidArn, text)
-    };
-    let (account, form) = parse(arn).ok_or_else(invalid)?;
+    })
+}
+
+/// The principal that an ARN names now. A principal of an account of this appliance must be there;
+/// others are taken by their form, and nobody who calls here is one of them.
+fn look_up(records: &Records, arn: &str) -> Result<Option<Holder>> {
+    let Some((account, form)) = parse(arn) else { return Ok(None) };
     let ours = records.read(|rows| rows.account(account))?.is_some();
     let id = if ours { unique_id(records, arn, account, &form)? } else { Some(arn.to_owned()) };
-    Ok(Holder { arn: arn.to_owned(), id: id.ok_or_else(invalid)? })
+    Ok(id.map(|id| Holder { arn: arn.to_owned(), id }))
+}
+
+/// Whom a policy means by the users, roles and sessions that it names. Those of accounts that are not
+/// of this appliance are left out: their ARNs are all that is known of them.
+///
+/// # Errors
+/// What `refusal` makes of a principal that is not there; those of the database.
+pub(super) fn meant(
+    records: &Records,
+    document: &Document,
+    refusal: impl FnOnce(Malformed) -> Error,
+) -> Result<Vec<Holder>> {
+    let mut meant: Vec<Holder> = Vec::new();
+    for arn in document.named() {
+        if meant.iter().any(|known| known.arn == arn) {
+            continue;
+        }
+        match look_up(records, arn)? {
+            Some(elsewhere) if elsewhere.id == elsewhere.arn => {}
+            Some(holder) => meant.push(holder),
+            None => return Err(refusal(Malformed::Principal(arn.to_owned()))),
+        }
+    }
+    Ok(meant)
 }
 
 fn unique_id(
@@ -86,13 +116,50 @@ fn unique_id(
     })
 }
 
-/// What a grant shows of a principal: its ARN, or its unique id once another or nobody has that ARN,
-/// as AWS does it.
-pub(super) fn shown(call: &Call, holder: Holder) -> Result<String> {
-    match find(&call.records, &holder.arn) {
-        Ok(now) if now.id == holder.id => Ok(holder.arn),
-        Err(error) if error.condition != Condition::InvalidArn => Err(error),
-        Ok(_) | Err(_) => Ok(holder.id),
+/// What is shown of a principal: its ARN, or its unique id once it is gone, as AWS does it.
+pub(super) fn shown(records: &Records, holder: &Holder) -> Result<String> {
+    if look_up(records, &holder.arn)?.is_some_and(|now| now.id == holder.id) {
+        return Ok(holder.arn.clone());
+    }
+    // A user may have another name by now.
+    let account = Arn::parse(&holder.arn).map_or("", |arn| arn.account);
+    let user = records.read(|rows| rows.user_with_id(account, &holder.id))?;
+    Ok(user.map_or_else(|| holder.id.clone(), |user| user.arn()))
+}
+
+/// A policy as it is shown: as it was written, but for those who have another ARN now or none. They
+/// stand there by what they have, as in AWS; its members are in order then.
+pub(super) fn policy_shown(records: &Records, text: &str, meant: &[Holder]) -> Result<String> {
+    let mut changed = Vec::new();
+    for holder in meant {
+        let now = shown(records, holder)?;
+        if now != holder.arn {
+            changed.push((holder.arn.as_str(), now));
+        }
+    }
+    if changed.is_empty() {
+        return Ok(text.to_owned());
+    }
+    let mut policy: Value = serde_json::from_str(text)
+        .map_err(|why| Error::internal(format!("a stored policy is not JSON: {why}")))?;
+    for statement in policy.get_mut("Statement").into_iter().flat_map(each) {
+        for member in ["Principal", "NotPrincipal"] {
+            let named = statement.get_mut(member).and_then(|named| named.get_mut("AWS"));
+            for principal in named.into_iter().flat_map(each) {
+                if let Some((_, now)) = changed.iter().find(|(arn, _)| *principal == *arn) {
+                    *principal = now.as_str().into();
+                }
+            }
+        }
+    }
+    Ok(policy.to_string())
+}
+
+/// The items of a list, or the one that stands there without brackets.
+fn each(value: &mut Value) -> &mut [Value] {
+    match value {
+        Value::Array(all) => all,
+        one => std::slice::from_mut(one),
     }
 }
 
@@ -106,7 +173,7 @@ pub(super) fn account_arn(account: &str) -> String {
 pub(super) fn identities(caller: &Caller) -> Vec<(&str, &str)> {
     let session = caller.session.as_deref();
     match caller.kind {
-        PrincipalKind::User => vec![(own_id(caller), caller.principal_arn())],
+        PrincipalKind::User => vec![(caller.unique_id(), caller.principal_arn())],
         PrincipalKind::AssumedRole => {
             let of_role = session.map(|s| (s.issuer_id.as_str(), s.issuer_arn.as_str()));
             let of_session = (caller.principal_id.as_str(), caller.arn.as_str());
@@ -117,11 +184,6 @@ pub(super) fn identities(caller: &Caller) -> Vec<(&str, &str)> {
         | PrincipalKind::Certificate
         | PrincipalKind::System => Vec::new(),
     }
-}
-
-/// A user's unique id, whatever credentials it uses.
-fn own_id(caller: &Caller) -> &str {
-    caller.session.as_ref().map_or(&caller.principal_id, |session| &session.issuer_id)
 }
 
 /// Whether a caller belongs to an account, for grants that name the account.
