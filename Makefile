@@ -3,6 +3,8 @@
 CARGO := scripts/cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON := .venv/bin/python
+# The tests build it by themselves.
+SHIM := --manifest-path tests/shim/Cargo.toml
 
 .DEFAULT_GOAL := help
 .PHONY: help run test setup setup-test lint shell-lint fmt deny unit clients client-python client-rust \
@@ -31,6 +33,8 @@ setup-test: ## Install what `make test` needs
 lint: shell-lint ## Formatting and lints, warnings are errors
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) fmt --check $(SHIM)
+	$(CARGO) clippy --locked $(SHIM) --target-dir $(TARGET)/tmp/shim -- -D warnings
 
 shell-lint: ## shellcheck over the scripts, if it is installed
 	@if command -v shellcheck >/dev/null; then shellcheck scripts/* .ci/run; \
@@ -38,6 +42,7 @@ shell-lint: ## shellcheck over the scripts, if it is installed
 
 fmt: ## Format the code
 	$(CARGO) fmt
+	$(CARGO) fmt $(SHIM)
 
 deny: ## Dependencies: licences, sources, duplicates, advisories
 	scripts/deny

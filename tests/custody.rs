@@ -12,6 +12,11 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "custody/faulty.rs"]
+mod faulty;
+#[path = "custody/shim.rs"]
+mod shim;
+
 use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, UnparsedPublicKey};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};

@@ -185,7 +185,11 @@ impl From<custody::Error> for Error {
                 Condition::InvalidState,
                 "the key's material in the hardware is missing or not to be trusted",
             ),
-            E::Unsupported { ref why, .. } => Self::new(Condition::Unsupported, why.clone()),
+            // What a caller may not ask for is refused before: this is the hardware's matter.
+            E::Unsupported { .. } => Self::new(
+                Condition::KeyUnavailable,
+                "the hardware that holds the key refuses to use it",
+            ),
             E::BadRequest(_) => Self::internal(""),
         }
         .logged(log)

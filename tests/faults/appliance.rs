@@ -160,6 +160,13 @@ impl Appliance {
         assert!(status.success(), "{status}\n{}", self.log());
     }
 
+    /// Waits for its end by SIGABRT, which nobody sent.
+    pub(crate) fn died(&mut self) {
+        use std::os::unix::process::ExitStatusExt;
+        let status = end(self.child.take().expect("running"));
+        assert_eq!(status.signal(), Some(6), "{status}\n{}", self.log());
+    }
+
     /// SIGKILL.
     pub(crate) fn kill(&mut self) {
         let mut child = self.child.take().expect("running");

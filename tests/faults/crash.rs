@@ -45,7 +45,7 @@ fn killed_sixty_times_under_load_it_loses_and_halves_nothing() {
     assert!(changes > KILLS * WORKERS, "the load was none: {changes}");
     trail.read(&appliance);
     assert!(trail.torn <= KILLS, "{} torn lines", trail.torn);
-    keys_are_whole(&mut appliance, &workers);
+    keys_are_whole(&mut appliance, workers.iter().flat_map(|w| &w.keys));
 }
 
 /// The audit log, as far as it has been read.
@@ -76,9 +76,12 @@ impl Trail {
 
 /// Every acknowledged key works; the token holds no key besides those of rows, the store's own and
 /// those that a standing intent will clear away.
-fn keys_are_whole(appliance: &mut Appliance, workers: &[Worker]) {
+pub(crate) fn keys_are_whole<'a>(
+    appliance: &mut Appliance,
+    keys: impl IntoIterator<Item = &'a String>,
+) {
     let mut client = appliance.client();
-    for id in workers.iter().flat_map(|w| &w.keys) {
+    for id in keys {
         let input = json!({"KeyId": id, "Plaintext": "AAAA"});
         let sealed = client.ask("kms:Encrypt", &input).member("CiphertextBlob");
         assert!(!sealed.is_empty());

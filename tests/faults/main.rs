@@ -20,4 +20,8 @@ mod leaks;
 mod load;
 mod outage;
 mod refusals;
+#[expect(dead_code, reason = "custody's tests use more of it")]
+#[path = "../custody/shim.rs"]
+mod shim;
+mod storm;
 mod tamper;

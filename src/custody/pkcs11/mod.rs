@@ -7,7 +7,8 @@
 //! finalising takes the write guard, so that no call is in flight then. Read guards don't exclude
 //! each other: in the normal path no call waits for another in our code. Besides healing, only
 //! destroying a key takes the write guard, so that no thread can be using its handle when the token
-//! may give the same number to another key.
+//! may give the same number to another key. Neither waits for ever: a call that hangs must not stop
+//! those that could go on.
 //!
 //! **Healing.** One thread at a time heals, at most every `BACKOFF`; meanwhile all others fail at
 //! once. What is done about which return value stands in `errors`.
@@ -32,13 +33,22 @@ use cryptoki::object::ObjectHandle;
 use cryptoki::session::{Session, UserType};
 use cryptoki::slot::Slot;
 use library::Library;
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, TryLockError};
 use std::time::{Duration, Instant};
 
 /// The shortest time between two attempts to reach a token that is gone.
 const BACKOFF: Duration = Duration::from_millis(200);
+
+/// How long healing waits for calls in flight, and how long it then leaves alone a token with one
+/// that does not end. Longer than an ordinary call of a slow token takes, or nothing would heal it
+/// under load.
+const HEALING_WAITS: Duration = Duration::from_secs(3);
+
+/// How long destroying a key waits for them: all other requests wait with it, so not as long.
+const DESTROYING_WAITS: Duration = Duration::from_secs(2);
 
 const REACHING: &str = "it is being reached for again";
 
@@ -91,8 +101,8 @@ struct Epoch {
 
 impl Epoch {
     fn forget(&self, id: BackingKeyId) {
-        self.keys.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
-        self.signers.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        self.keys.write().remove(&id);
+        self.signers.write().remove(&id);
     }
 }
 
@@ -124,7 +134,7 @@ pub(crate) struct Driver {
     info: TokenInfo,
     pin: Secret,
     gate: RwLock<State>,
-    /// Held by the one thread that heals; when the last attempt ended.
+    /// Held by the one thread that heals; the earliest time of the next attempt.
     healing: Mutex<Option<Instant>>,
     /// Epochs so far.
     epochs: AtomicU64,
@@ -160,14 +170,12 @@ impl Driver {
     /// The read guard that every call into the module is made under.
     fn enter(&self) -> Result<RwLockReadGuard<'_, State>> {
         match self.gate.try_read() {
-            Ok(guard) => Ok(guard),
-            Err(TryLockError::Poisoned(guard)) => Ok(guard.into_inner()),
-            Err(TryLockError::WouldBlock) if self.away.load(Ordering::Acquire) => {
-                Err(self.unavailable(REACHING))
-            }
-            // A key is being destroyed: one short call.
-            Err(TryLockError::WouldBlock) => {
-                Ok(self.gate.read().unwrap_or_else(PoisonError::into_inner))
+            Some(guard) => Ok(guard),
+            None if self.away.load(Ordering::Acquire) => Err(self.unavailable(REACHING)),
+            // A key is being destroyed: one short call, after those in flight.
+            None => {
+                let guard = self.gate.try_read_for(HEALING_WAITS);
+                guard.ok_or_else(|| self.unavailable("a key's destruction does not end"))
             }
         }
     }
@@ -175,24 +183,24 @@ impl Driver {
     /// Makes a new epoch in the place of epoch `seen` (0: of none), unless somebody has done so
     /// since, or is doing so, or did so a moment ago.
     fn heal(&self, seen: u64, why: &str) -> Result<()> {
-        let mut healing = match self.healing.try_lock() {
-            Ok(guard) => guard,
-            Err(TryLockError::Poisoned(guard)) => guard.into_inner(),
-            Err(TryLockError::WouldBlock) => return Err(self.unavailable(why)),
-        };
-        match &*self.gate.read().unwrap_or_else(PoisonError::into_inner) {
+        let Some(mut next) = self.healing.try_lock() else { return Err(self.unavailable(why)) };
+        match &*self.enter()? {
             State::Up(epoch) if epoch.number != seen => return Ok(()),
             State::Locked { why } => return Err(self.locked(why)),
             State::Up(_) | State::Down { .. } => {}
         }
-        if healing.is_some_and(|last| last.elapsed() < BACKOFF) {
+        if next.is_some_and(|next| Instant::now() < next) {
             return Err(self.unavailable(why));
         }
         tracing::warn!(token = self.info.label, why, "reaching for the token again");
         self.away.store(true, Ordering::Release);
-        let outcome = self.begin_again();
+        let state = self.gate.try_write_for(HEALING_WAITS);
+        let (outcome, pause) = match state {
+            Some(mut state) => (self.begin_again(&mut state), BACKOFF),
+            None => (Err(self.unavailable("a call to it does not end")), HEALING_WAITS),
+        };
         self.away.store(false, Ordering::Release);
-        *healing = Some(Instant::now());
+        *next = Instant::now().checked_add(pause);
         if outcome.is_ok() {
             tracing::info!(token = self.info.label, "the token is back");
         }
@@ -200,8 +208,7 @@ impl Driver {
     }
 
     /// Behind the barrier: ends the epoch, and begins the next if the token is there.
-    fn begin_again(&self) -> Result<()> {
-        let mut state = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+    fn begin_again(&self, state: &mut State) -> Result<()> {
         *state = State::Down { why: REACHING.to_owned() };
         let number = self.epochs.load(Ordering::Acquire).saturating_add(1);
         self.library.finalize();
@@ -303,9 +310,9 @@ impl Token for Driver {
 
     fn health(&self) -> Health {
         let why = match self.gate.try_read().as_deref() {
-            Ok(State::Up(_)) => None,
-            Ok(State::Down { why } | State::Locked { why }) => Some(why.clone()),
-            Err(_) => self.away.load(Ordering::Acquire).then(|| REACHING.to_owned()),
+            Some(State::Up(_)) => None,
+            Some(State::Down { why } | State::Locked { why }) => Some(why.clone()),
+            None => self.away.load(Ordering::Acquire).then(|| REACHING.to_owned()),
         };
         let epoch = self.epochs.load(Ordering::Acquire);
         Health { up: why.is_none(), why, epoch, waiting: 0 }

@@ -1,7 +1,7 @@
 //! One thread at the token: its session, one attempt at a request, and what is done after a fault.
 
 use super::errors::{self, Action};
-use super::{Driver, Epoch, Fault, State, Verified, keys, signer};
+use super::{DESTROYING_WAITS, Driver, Epoch, Fault, State, Verified, keys, signer};
 use crate::custody::{
     BackingKeyId, Error, Evidence, KeyCheck, Request, Response, Result, Scheme, SigningScheme,
     Worker,
@@ -9,7 +9,7 @@ use crate::custody::{
 use crate::secret::{Key, Secret};
 use cryptoki::object::ObjectHandle;
 use cryptoki::session::Session;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 /// How often one request is tried: a new session, then a new login, then no more.
 const ATTEMPTS: usize = 3;
@@ -86,7 +86,11 @@ impl Seat {
         id: BackingKeyId,
         key: ObjectHandle,
     ) -> std::result::Result<Response, Fault> {
-        let state = driver.gate.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(state) = driver.gate.try_write_for(DESTROYING_WAITS) else {
+            return Err(driver
+                .unavailable("a call to it does not end; no key was destroyed")
+                .into());
+        };
         match &*state {
             State::Up(epoch) if epoch.number == seen => {
                 let session = self.session(driver, epoch)?;
@@ -197,8 +201,7 @@ impl Call<'_> {
         check: KeyCheck,
         input: &[u8],
     ) -> std::result::Result<Key, Fault> {
-        let known =
-            self.epoch.keys.read().unwrap_or_else(PoisonError::into_inner).get(&id).copied();
+        let known = self.epoch.keys.read().get(&id).copied();
         let key = match known {
             Some(key) => key,
             None => {
@@ -276,13 +279,13 @@ impl Call<'_> {
         message: &[u8],
     ) -> std::result::Result<Vec<u8>, Fault> {
         let signers = &self.epoch.signers;
-        let known = signers.read().unwrap_or_else(PoisonError::into_inner).get(&id).copied();
+        let known = signers.read().get(&id).copied();
         let key = match known {
             Some(key) => key,
             None => {
                 let key = self.find(id)?;
                 signer::verify(self.session, id, key, scheme, &self.driver.profile.quirks)?;
-                signers.write().unwrap_or_else(PoisonError::into_inner).insert(id, key);
+                signers.write().insert(id, key);
                 key
             }
         };
@@ -306,7 +309,7 @@ impl Call<'_> {
     ) -> std::result::Result<Evidence, Fault> {
         let evidence = keys::verify(self.session, id, handle, &self.driver.profile.quirks)?;
         let verified = Verified { handle, check: evidence.check };
-        self.epoch.keys.write().unwrap_or_else(PoisonError::into_inner).insert(id, verified);
+        self.epoch.keys.write().insert(id, verified);
         Ok(evidence)
     }
 
