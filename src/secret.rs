@@ -86,26 +86,35 @@ fn wipe(bytes: &mut Vec<u8>) {
 }
 
 /// A 256-bit key or keying secret. Wiped when dropped.
-pub struct Key([u8; 32]);
+///
+/// The bytes have a place of their own: a key that is handed on is a pointer that is copied. Bytes
+/// that moved with it would leave a copy on the stack at every step, which nobody wipes.
+pub struct Key(Box<[u8; 32]>);
 
 impl Key {
     /// Takes 32 bytes; the source is wiped.
     pub fn take(bytes: &mut [u8; 32]) -> Self {
-        let key = Self(*bytes);
+        let key = Self::copy_of(bytes);
         bytes.zeroize();
         key
     }
 
     /// Takes exactly 32 bytes out of a secret, or `None` if it has another length.
     pub fn from_secret(secret: &Secret) -> Option<Self> {
-        secret.expose().try_into().ok().map(Self)
+        secret.expose().try_into().ok().map(Self::copy_of)
     }
 
     /// A key that `fill` writes in place.
     pub fn fill<E>(fill: impl FnOnce(&mut [u8; 32]) -> Result<(), E>) -> Result<Self, E> {
-        let mut key = Self([0; 32]);
+        let mut key = Self(Box::new([0; 32]));
         fill(&mut key.0)?;
         Ok(key)
+    }
+
+    fn copy_of(bytes: &[u8; 32]) -> Self {
+        let mut key = Self(Box::new([0; 32]));
+        key.0.copy_from_slice(bytes);
+        key
     }
 
     /// The bytes themselves. The one way to read a key.
