@@ -1,8 +1,9 @@
 //! Bodies: a request's is gathered into one buffer that is wiped, an answer's is wiped when sent.
 //!
 //! What the network layers buffer themselves (the kernel, TLS records, hyper's read buffer) is out
-//! of reach and is not wiped; it is overwritten as the connection goes on and freed with it. The
-//! answer's bytes are not copied by hyper: it keeps our buffer and hands it to a vectored write.
+//! of reach; it is overwritten as the connection goes on and freed with it, and the allocator wipes
+//! what the program frees. The answer's bytes are not copied by hyper: it keeps our buffer and hands
+//! it to a vectored write.
 
 use super::message::Refusal;
 use crate::secret::Secret;
