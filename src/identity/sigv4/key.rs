@@ -1,7 +1,7 @@
 //! Signing keys: derived from a secret access key for one day, region and service.
 
 use super::Checked;
-use crate::secret::Secret;
+use crate::secret::{Key, Secret};
 use aws_lc_rs::hmac;
 use quick_cache::Equivalent;
 use quick_cache::sync::Cache;
@@ -29,10 +29,10 @@ impl SigningKey {
         first.extend_from_slice(b"AWS4");
         first.extend_from_slice(secret.expose());
         let day = step(&first, date)?;
-        let region = step(day.as_ref(), region)?;
-        let service = step(region.as_ref(), service)?;
-        let last = step(service.as_ref(), "aws4_request")?;
-        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, last.as_ref())))
+        let region = step(day.expose(), region)?;
+        let service = step(region.expose(), service)?;
+        let last = step(service.expose(), "aws4_request")?;
+        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, last.expose())))
     }
 
     /// Whether `tag` is the HMAC of `message`, in constant time.
@@ -46,11 +46,10 @@ impl SigningKey {
     }
 }
 
-fn step(key: &[u8], message: &str) -> Result<Zeroizing<[u8; 32]>, DerivationFailed> {
+fn step(key: &[u8], message: &str) -> Result<Key, DerivationFailed> {
     let key = hmac::Key::new(hmac::HMAC_SHA256, key);
-    let mut out = Zeroizing::new([0; 32]);
-    hmac::sign_to_buffer(&key, message.as_bytes(), out.as_mut()).map_err(|_| DerivationFailed)?;
-    Ok(out)
+    Key::fill(|out| hmac::sign_to_buffer(&key, message.as_bytes(), out).map(drop))
+        .map_err(|_| DerivationFailed)
 }
 
 /// A bounded cache of signing keys, so that a hot request costs one HMAC and not five.
