@@ -113,7 +113,8 @@ impl Client {
 
     /// The same with any body.
     pub(crate) fn send(&mut self, operation: &str, body: &[u8]) -> io::Result<Reply> {
-        self.post(sign(&self.credentials, &self.address, operation, body), body)
+        let fields = sign(&self.credentials, &self.address, operation, body);
+        self.put(("POST", "/"), fields, body)
     }
 
     /// A signed form of the Query protocol: the service (`iam`, `sts`), the operation, its members.
@@ -121,12 +122,28 @@ impl Client {
         let body = form(service, name, members);
         let kind = ("content-type", "application/x-www-form-urlencoded".to_owned());
         let fields = vec![kind, ("host", self.address.clone())];
-        let fields = sign_fields(&self.credentials, service, fields, body.as_bytes());
-        self.post(fields, body.as_bytes()).unwrap_or_else(|e| panic!("{service}:{name}: {e}"))
+        let fields =
+            sign_fields(&self.credentials, service, ("POST", "/"), fields, body.as_bytes());
+        self.put(("POST", "/"), fields, body.as_bytes())
+            .unwrap_or_else(|e| panic!("{service}:{name}: {e}"))
     }
 
-    fn post(&mut self, fields: Vec<(&'static str, String)>, body: &[u8]) -> io::Result<Reply> {
-        let mut request = format!("POST / HTTP/1.1\r\nuser-agent: {}\r\n", self.agent);
+    /// A signed request of the REST routes, `("GET", "/v1/secrets")`.
+    pub(crate) fn rest(&mut self, service: &str, line: (&str, &str), input: &Value) -> Reply {
+        let body = if input.is_null() { String::new() } else { input.to_string() };
+        let fields =
+            vec![("content-type", "application/json".to_owned()), ("host", self.address.clone())];
+        let fields = sign_fields(&self.credentials, service, line, fields, body.as_bytes());
+        self.put(line, fields, body.as_bytes()).unwrap_or_else(|e| panic!("{line:?}: {e}"))
+    }
+
+    fn put(
+        &mut self,
+        (method, path): (&str, &str),
+        fields: Vec<(&'static str, String)>,
+        body: &[u8],
+    ) -> io::Result<Reply> {
+        let mut request = format!("{method} {path} HTTP/1.1\r\nuser-agent: {}\r\n", self.agent);
         for (name, value) in fields {
             request += &format!("{name}: {value}\r\n");
             if name == "authorization" {
@@ -232,13 +249,15 @@ pub(crate) fn sign(
         ("host", host.to_owned()),
         ("x-amz-target", format!("{prefix}.{name}")),
     ];
-    sign_fields(credentials, service, fields, body)
+    sign_fields(credentials, service, ("POST", "/"), fields, body)
 }
 
-/// The header fields of a signed `POST /` that has these, all of which the signature covers.
+/// The header fields of a signed request (method, path) that has these, all of which the signature
+/// covers.
 fn sign_fields(
     credentials: &Credentials,
     service: &str,
+    (method, path): (&str, &str),
     mut fields: Vec<(&'static str, String)>,
     body: &[u8],
 ) -> Vec<(&'static str, String)> {
@@ -251,7 +270,7 @@ fn sign_fields(
     let names: Vec<_> = fields.iter().map(|(name, _)| *name).collect();
     let names = names.join(";");
     let headers: String = fields.iter().map(|(n, v)| format!("{n}:{v}\n")).collect();
-    let canonical = format!("POST\n/\n\n{headers}\n{names}\n{}", hex(&sha256(body)));
+    let canonical = format!("{method}\n{path}\n\n{headers}\n{names}\n{}", hex(&sha256(body)));
     let (scope, signature) = signature(credentials, service, &now, &canonical);
     let id = &credentials.id;
     fields.push((
@@ -291,6 +310,18 @@ fn now() -> String {
 
 fn scope(credentials: &Credentials, service: &str, now: &str) -> String {
     format!("{}/{}/{service}/aws4_request", &now[..8], credentials.region)
+}
+
+/// What signs today's requests, and what it is derived through: the keys of the day, the region, the
+/// service.
+pub(crate) fn signing_keys(credentials: &Credentials, service: &str) -> Vec<Vec<u8>> {
+    let mut key = format!("AWS4{}", credentials.secret).into_bytes();
+    let scope = scope(credentials, service, &now());
+    let parts = scope.split('/').map(|part| {
+        key = hmac(&key, part.as_bytes());
+        key.clone()
+    });
+    parts.collect()
 }
 
 /// The scope, and the signature of a canonical request.

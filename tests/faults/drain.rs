@@ -2,7 +2,7 @@
 //! service over TLS, as `strongroom serve` gives it.
 
 use crate::appliance::{Appliance, Lots, PROGRAM, chmod};
-use crate::client::{Client, Credentials, sign};
+use crate::client::{Client, Credentials, Stream, sign};
 use crate::crash::Trail;
 use crate::load::Worker;
 use http_body_util::{BodyExt, Full};
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -59,12 +60,38 @@ fn told_to_end_under_load_it_answers_what_it_has_begun() {
 }
 
 /// `strongroom serve` with TLS, and what a client needs.
-struct Served {
+pub(crate) struct Served {
     folder: tempfile::TempDir,
-    child: Child,
+    pub(crate) child: Child,
     address: String,
-    credentials: Credentials,
+    pub(crate) credentials: Credentials,
     tls: ClientConfig,
+}
+
+impl Served {
+    /// A file or folder of the appliance's.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join("site").join(name)
+    }
+
+    /// A new TLS connection.
+    pub(crate) fn connect(&self) -> Box<dyn Stream> {
+        let host = ServerName::try_from("localhost").expect("a name");
+        let tcp = TcpStream::connect(&self.address).expect("connected");
+        let session = ClientConnection::new(Arc::new(self.tls.clone()), host).expect("TLS");
+        Box::new(StreamOwned::new(session, tcp))
+    }
+
+    /// The output of a request over HTTP/2, on a connection of its own.
+    pub(crate) fn over_http_2(&self, operation: &str, input: &Value) -> Value {
+        let reactor = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        reactor.expect("a reactor").block_on(over_http_2(self, operation, input))
+    }
+
+    /// A client on a new TLS connection.
+    pub(crate) fn client(&self, credentials: &Credentials) -> Client {
+        Client::over(self.connect(), &self.address, credentials)
+    }
 }
 
 impl Drop for Served {
@@ -74,7 +101,8 @@ impl Drop for Served {
     }
 }
 
-fn serve_tls() -> Served {
+/// A new one, some of whose configuration is replaced.
+pub(crate) fn serve_tls(settings: &[(&str, &str)]) -> Served {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path().join("site");
     let made = Command::new(PROGRAM)
@@ -104,6 +132,7 @@ fn serve_tls() -> Served {
         "listen_plain = [\"127.0.0.1:8200\"]",
         "listen = [\"127.0.0.1:0\"]\ntls = { certificate = \"chain.pem\", key = \"key.pem\" }",
     );
+    let text = settings.iter().fold(text, |text, (from, to)| text.replace(from, to));
     fs::write(&path, text).expect("written");
     let mut child = Command::new(PROGRAM)
         .args(["serve", "--config"])
@@ -132,43 +161,37 @@ fn serve_tls() -> Served {
 
 #[test]
 fn serve_speaks_http_1_and_2_over_tls() {
-    let mut served = serve_tls();
-    let host = ServerName::try_from("localhost").expect("a name");
-    let tcp = TcpStream::connect(&served.address).expect("connected");
-    let session = ClientConnection::new(Arc::new(served.tls.clone()), host.clone()).expect("TLS");
-    let stream = Box::new(StreamOwned::new(session, tcp));
-    let mut client = Client::over(stream, &served.address, &served.credentials);
+    let mut served = serve_tls(&[]);
+    let mut client = served.client(&served.credentials);
     let input = json!({"Name": "over TLS", "SecretString": "hunter2"});
     let refused = client.ask("secretsmanager:CreateSecret", &input);
     assert_eq!(refused.code(), "ValidationException", "spaces are not for names");
     let input = json!({"Name": "over-tls", "SecretString": "hunter2"});
     client.ask("secretsmanager:CreateSecret", &input).output();
 
-    served.tls.alpn_protocols = vec![b"h2".to_vec()];
-    let value = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a reactor")
-        .block_on(over_http_2(&served, host));
+    let input = json!({"SecretId": "over-tls"});
+    let value = served.over_http_2("secretsmanager:GetSecretValue", &input);
     assert_eq!(value["SecretString"], "hunter2");
 
     let pid = served.child.id().to_string();
     assert!(Command::new("kill").arg(&pid).status().expect("kill").success());
     assert!(served.child.wait().expect("ended").success());
-    assert!(served.folder.path().join("site/audit.jsonl").exists());
+    assert!(served.path("audit.jsonl").exists());
 }
 
-async fn over_http_2(served: &Served, host: ServerName<'static>) -> Value {
+async fn over_http_2(served: &Served, operation: &str, input: &Value) -> Value {
+    let host = ServerName::try_from("localhost").expect("a name");
     let tcp = tokio::net::TcpStream::connect(&served.address).await.expect("connected");
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(served.tls.clone()));
+    let mut tls = served.tls.clone();
+    tls.alpn_protocols = vec![b"h2".to_vec()];
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(tls));
     let stream = connector.connect(host, tcp).await.expect("TLS");
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(b"h2".as_slice()));
     let io = TokioIo::new(stream);
     let (mut send, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.expect("HTTP/2");
     tokio::spawn(connection);
-    let body = json!({"SecretId": "over-tls"}).to_string();
-    let operation = "secretsmanager:GetSecretValue";
+    let body = input.to_string();
     let uri = format!("https://{}/", served.address);
     let mut request = http::Request::post(uri);
     for (name, value) in sign(&served.credentials, &served.address, operation, body.as_bytes()) {

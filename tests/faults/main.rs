@@ -18,6 +18,7 @@ mod crash;
 mod drain;
 mod leaks;
 mod load;
+mod memory;
 mod outage;
 mod refusals;
 #[expect(dead_code, reason = "custody's tests use more of it")]
