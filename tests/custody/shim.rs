@@ -32,8 +32,8 @@ pub(crate) fn module() -> &'static Path {
 
 /// The table of return values: each action, and the values that lead to it.
 pub(crate) fn rows() -> Vec<(&'static str, Vec<&'static str>)> {
-    let rows =
-        DOCUMENTATION.lines().filter(|line| line.starts_with('|') && line.contains(" | `CKR_"));
+    let table = DOCUMENTATION.lines().skip_while(|line| !line.starts_with("| action |"));
+    let rows = table.skip(2).take_while(|line| line.starts_with('|'));
     let rows: Vec<_> = rows
         .map(|line| {
             let cells: Vec<_> = line.trim_matches(['|', ' ']).split(" | ").collect();
