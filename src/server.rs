@@ -143,16 +143,16 @@ pub fn open_lane(config: &Config, pin: Secret) -> Result<Lane, Error> {
 }
 
 /// Opens the database of a configuration.
-pub fn open_store(config: &Config) -> Result<Store, Error> {
+pub fn open_store(config: &Config) -> Result<Arc<Sqlite>, Error> {
     let mut options = store::sqlite::Options::new(&config.store.dir);
     options.max_bytes = config.store.max_bytes;
-    Ok(Store::new(Arc::new(Sqlite::open(options)?)))
+    Ok(Arc::new(Sqlite::open(options)?))
 }
 
 impl Appliance {
     /// Builds everything: token, database, store key, audit log. Refuses an unsafe set-up.
     pub async fn open(config: Config, pin: Secret) -> Result<Self, Error> {
-        let store = open_store(&config)?;
+        let store = Store::new(open_store(&config)?);
         let site = site(&store, &config)?;
         let (config, lane) = on_thread(move || {
             let lane = open_lane(&config, pin)?;

@@ -94,9 +94,10 @@ impl Dev {
         Ok(Profile::built_in(&there)?)
     }
 
-    /// On a reactor of its own, whose end lets go of the token and the database.
+    /// On a reactor of its own, whose end lets go of the token.
     fn found(&self, plan: &Plan) -> Result<(), Error> {
-        let administrator = runtime()?.block_on(plan.found())?;
+        let (administrator, database) = runtime()?.block_on(plan.found())?;
+        database.close();
         let mut text = format!("{}\n", administrator.access_key_id).into_bytes();
         text.extend_from_slice(administrator.secret_access_key.expose());
         write_private(&credentials(&self.dir), Secret::new(text).expose())

@@ -51,7 +51,7 @@ impl Init {
         let file = plan.module_configuration();
         let file = std::path::absolute(&file).map_err(|e| Error::io(&file, e))?;
         with_module_configuration(&plan.profile, &file)?;
-        let administrator = runtime()?.block_on(plan.found())?;
+        let (administrator, _) = runtime()?.block_on(plan.found())?;
         report(&plan, &administrator);
         Ok(())
     }

@@ -12,11 +12,13 @@ use crate::name::{BackingKeyId, Scheme, is_account, is_region};
 use crate::ops::iam::administrators::{self, NewKey, Who};
 use crate::secret::Secret;
 use crate::store::meta::{Site, put_site};
+use crate::store::sqlite::Sqlite;
 use crate::store::{self, Store};
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The template of the configuration.
 const CONFIGURATION: &str = include_str!("../../firmware-config/strongroom.toml.in");
@@ -91,8 +93,10 @@ impl Plan {
         Ok(())
     }
 
-    /// Makes the rest. The module's configuration is in the environment by now.
-    pub async fn found(&self) -> Result<NewKey, Error> {
+    /// Makes the rest; answers the administrator's access key, and the database. Who serves in the
+    /// same process closes that first, once this reactor has ended: what a task of it left to be
+    /// written keeps the database open on a thread of its own until it is.
+    pub async fn found(&self) -> Result<(NewKey, Arc<Sqlite>), Error> {
         let world = World::system();
         let pin = self.pin("hsm-pin", &world)?;
         let so_pin = self.pin("hsm-so-pin", &world)?;
@@ -108,7 +112,8 @@ impl Plan {
         let unfinished = self.dir.join("strongroom.toml.new");
         write_private(&unfinished, text.as_bytes())?;
         let config = Config::read(&unfinished)?;
-        let store = open_store(&config)?;
+        let database = open_store(&config)?;
+        let store = Store::new(database.clone());
         let (config, lane) = on_thread(move || {
             let lane = open_lane(&config, pin)?;
             Ok((config, lane))
@@ -118,7 +123,7 @@ impl Plan {
         std::fs::rename(&unfinished, self.configuration())
             .map_err(|e| Error::io(&unfinished, e))?;
         sync_folder(&self.dir)?;
-        Ok(administrator)
+        Ok((administrator, database))
     }
 
     /// What it says.
