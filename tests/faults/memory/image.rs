@@ -58,6 +58,8 @@ pub(super) struct Found {
     pub(super) what: String,
     /// Its forms, the mappings that it is in, and how many pieces there are.
     pub(super) told: String,
+    /// How many pieces there are in all.
+    pub(super) pieces: usize,
 }
 
 impl Image {
@@ -111,8 +113,11 @@ impl Image {
                 *told.entry(format!("{form} in {name}")).or_default() += 1;
             });
         }
-        let of =
-            |(what, told): (&str, _)| Found { what: what.to_owned(), told: format!("{told:?}") };
+        let of = |(what, told): (&str, BTreeMap<String, usize>)| Found {
+            what: what.to_owned(),
+            told: format!("{told:?}"),
+            pieces: told.values().sum(),
+        };
         found.into_iter().map(of).collect()
     }
 
@@ -121,6 +126,11 @@ impl Image {
         let unlocked = self.mappings.iter().filter(|mapping| !mapping.locked);
         unlocked.map(|mapping| &*mapping.name).collect()
     }
+}
+
+/// The pieces of one copy of so many bytes.
+pub(super) fn pieces(length: usize) -> usize {
+    (length - PIECE) / STEP + 1
 }
 
 /// The range and the name of a mapping, if this line of smaps is the head of a writable one.
