@@ -55,11 +55,11 @@ mod tests {
 
     #[test]
     fn a_note_holds_for_its_statement_and_its_key_alone() {
-        let (pair, key) = key();
+        let ((pair, key), (_, other)) = (key(), key());
         let note = signed(&pair, &key, &text(NAME, "{}"));
         assert_eq!(check(&key, "{}", &note), Signed::Good(None));
         assert_eq!(check(&key, "{} ", &note), Signed::Bad);
-        assert_eq!(check(&super::tests::key().1, "{}", &note), Signed::Absent);
+        assert_eq!(check(&other, "{}", &note), Signed::Absent);
         assert_eq!(check(&key, "{}", &note.replace(" v1", " v2")), Signed::Bad);
         assert_eq!(check(&key, "{}", "{}"), Signed::Bad);
     }

@@ -73,14 +73,14 @@ fn print(report: &Report, fresh: bool) {
         println!("{}", Plain(statement));
     }
     for finding in &report.findings {
-        println!("WRONG: {finding}");
+        println!("WRONG: {}", shown(finding));
     }
     for doubt in &report.doubts {
-        println!("{doubt}");
+        println!("{}", shown(doubt));
     }
     let software = report.statement.as_ref().map(|s| &s.profile).filter(|p| p.software);
     if let Some(profile) = software {
-        println!("{}", profile.statement.escape_debug());
+        println!("{}", shown(&profile.statement));
     }
     if report.verdict() != Verdict::Good {
         return;
@@ -91,6 +91,11 @@ fn print(report: &Report, fresh: bool) {
     }
 }
 
+/// A text without what could steer a terminal: what a token calls itself is its own choice.
+fn shown(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
 /// A statement for people.
 pub(super) struct Plain<'a>(pub(super) &'a Statement);
 
@@ -98,8 +103,6 @@ impl Display for Plain<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Statement { token, profile, .. } = self.0;
         let kind = if profile.software { "software" } else { "hardware" };
-        // What a token calls itself is its own choice: no control characters of it.
-        let shown = |text: &str| text.escape_debug().to_string();
         writeln!(f, "Key      {}", shown(&self.0.key_arn))?;
         writeln!(f, "Time     {}", shown(&self.0.time))?;
         if let Some(nonce) = &self.0.nonce {
@@ -137,6 +140,6 @@ fn backing(f: &mut Formatter<'_>, key: &BackingKey) -> fmt::Result {
     ] {
         writeln!(f, "  {name:<18} {}", if value { "yes" } else { "no" })?;
     }
-    writeln!(f, "  mechanisms         {}", mechanisms.join(", ").escape_debug())?;
-    writeln!(f, "  key-check value    {}", key_check_value.escape_debug())
+    writeln!(f, "  mechanisms         {}", shown(&mechanisms.join(", ")))?;
+    writeln!(f, "  key-check value    {}", shown(key_check_value))
 }

@@ -205,6 +205,22 @@ def test_what_can_not_be_read_is_told_with_its_own_exit_code(appliance, attested
         assert (ran.returncode, ran.stdout) == (2, "") and ran.stderr.startswith("strongroom: `")
 
 
+def test_a_key_that_the_token_has_lost_is_bad_evidence(own_appliance, tmp_path):
+    appliance = own_appliance()
+    before = set(appliance.directory.rglob("*.object"))
+    made = appliance.client("kms").create_key()["KeyMetadata"]["Arn"]
+    (gone,) = set(appliance.directory.rglob("*.object")) - before
+    gone.unlink()
+    file = tmp_path / "lost.json"
+    file.write_bytes(rest(appliance, made).body)
+    code, report = verify(file, public_key(appliance))
+    (backing,) = report["statement"]["BackingKeys"]
+    assert backing["Fault"] == "Missing" and "Attributes" not in backing
+    assert code == 1 and report["findings"] == [
+        f"backing key {backing['Id']}: the token does not have it"
+    ]
+
+
 def test_a_seed_s_material_was_brought_in_from_outside(own_appliance, tmp_path):
     key_id, seed = str(uuid.uuid4()), tmp_path / "seed.yaml"
     seed.write_text(json.dumps({"Keys": [{"KeyId": key_id, "KeyMaterial": "5c" * 32}]}))

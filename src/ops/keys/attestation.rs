@@ -169,21 +169,18 @@ impl Report {
             return report;
         };
         match statement::check(key, &statement, &note) {
-            Signed::Good(_) => {}
-            Signed::Bad => {
-                report.find("the signature does not hold: it was altered");
-                return report;
-            }
-            Signed::Absent => {
-                report.find("this key has not signed it");
-                return report;
-            }
-        }
-        match serde_json::from_str::<Statement>(&statement) {
-            Ok(statement) if statement.version == VERSION => report.judge(statement, nonce),
-            _ => report.doubt("it is of a version that this program does not read"),
+            Signed::Good(_) => report.read(&statement, nonce),
+            Signed::Bad => report.find("the signature does not hold: it was altered"),
+            Signed::Absent => report.find("this key has not signed it"),
         }
         report
+    }
+
+    fn read(&mut self, statement: &str, nonce: Option<&str>) {
+        match serde_json::from_str::<Statement>(statement) {
+            Ok(statement) if statement.version == VERSION => self.judge(statement, nonce),
+            _ => self.doubt("it is of a version that this program does not read"),
+        }
     }
 
     /// The outcome.
@@ -215,7 +212,7 @@ impl Report {
     }
 
     fn judge_key(&mut self, key: &BackingKey) {
-        let id = key.id.escape_debug();
+        let id = &key.id;
         let (Some(told), None) = (&key.attributes, key.fault) else {
             let what = match key.fault {
                 Some(Fault::Missing) => "the token does not have it",
@@ -236,7 +233,6 @@ impl Report {
             self.find(format!("backing key {id}: it can be taken out (extractable)"));
         }
         if let Some(name) = foreign {
-            let name = name.escape_debug();
             self.find(format!("backing key {id}: it may be used otherwise ({name})"));
         }
         if key.imported {
@@ -391,6 +387,23 @@ mod tests {
             for bytes in [bytes, made] {
                 prop_assert_eq!(Report::of(&bytes, &key, None).verdict(), Verdict::Bad);
             }
+        }
+
+        /// A signed statement with some of its text replaced: it is read, or it is not; nothing
+        /// that is not read is good.
+        #[test]
+        fn whatever_was_signed_is_read_without_a_panic(
+            at in any::<prop::sample::Index>(),
+            len in 0_usize..40,
+            with in ".{0,20}",
+        ) {
+            let whole = serde_json::to_string(&statement(backing(attributes()))).expect("JSON");
+            let at = at.index(whole.len());
+            let end = whole.len().min(at + len);
+            let text = [&whole[..at], &with, &whole[end..]].concat();
+            let mut report = Report::default();
+            report.read(&text, Some(&"ab".repeat(16)));
+            prop_assert!(report.statement.is_some() || report.verdict() == Verdict::Unproven);
         }
     }
 }
