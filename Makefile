@@ -8,7 +8,7 @@ SHIM := --manifest-path tests/shim/Cargo.toml
 
 .DEFAULT_GOAL := help
 .PHONY: help run test setup setup-test lint shell-lint fmt deny unit clients client-python client-rust \
-	kryoptic requirements bench fuzz-check docs-check build install clean
+	kryoptic requirements bench fuzz fuzz-check docs-check build install clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -70,6 +70,9 @@ requirements: ## Pin anew what the client tests need (wants pip-compile)
 
 bench: ## Benchmarks
 	$(CARGO) bench --locked
+
+fuzz: ## Fuzz each parser of untrusted bytes for a minute; the first build takes some
+	scripts/fuzz
 
 fuzz-check: ## Whether the fuzz targets still compile
 	$(CARGO) check --locked --manifest-path fuzz/Cargo.toml
