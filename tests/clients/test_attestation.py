@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from conftest import ROOT, Appliance
 from test_authorization import Person, statement
+from test_tokens import TOKENS
 from test_trail import records, soon, strongroom
 
 NONCE = "00112233445566778899aabbccddeeff"
@@ -95,6 +96,18 @@ def test_a_software_token_s_attestation_says_that_it_proves_nothing(appliance, k
             "NeverExtractable": True,
             "AlwaysSensitive": True,
         }
+
+
+def test_another_token_and_another_scheme_of_signing_say_the_same(own_appliance, tmp_path):
+    """Kryoptic signs by ECDSA."""
+    appliance, file = own_appliance(*map(str, TOKENS["kryoptic"])), tmp_path / "key.json"
+    key = appliance.client("kms").create_key()["KeyMetadata"]["Arn"]
+    ran = strongroom(appliance, "hsm", "attest", key, "--nonce", NONCE, "--out", file)
+    assert ran.returncode == 0, ran.stderr
+    code, report = verify(file, public_key(appliance), "--nonce", NONCE)
+    assert (code, report["findings"]) == (2, [])
+    assert report["doubts"] == ["software token, proves nothing"]
+    assert report["statement"]["Profile"]["Name"] == "kryoptic"
 
 
 def test_people_are_told_plainly(appliance, attested):
