@@ -398,9 +398,9 @@ mod tests {
             with in ".{0,20}",
         ) {
             let whole = serde_json::to_string(&statement(backing(attributes()))).expect("JSON");
-            let at = at.index(whole.len());
-            let end = whole.len().min(at + len);
-            let text = [&whole[..at], &with, &whole[end..]].concat();
+            let (head, rest) = whole.split_at(at.index(whole.len()));
+            let (_, tail) = rest.split_at(rest.len().min(len));
+            let text = [head, &with, tail].concat();
             let mut report = Report::default();
             report.read(&text, Some(&"ab".repeat(16)));
             prop_assert!(report.statement.is_some() || report.verdict() == Verdict::Unproven);
