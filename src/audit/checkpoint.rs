@@ -21,6 +21,7 @@ use super::signer::Signer;
 use super::tiles;
 use super::tree::{Head, Tree};
 use crate::clock::Clock;
+use crate::custody;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::path::Path;
@@ -123,6 +124,14 @@ impl Notary {
     /// How many records are signed for.
     pub(super) fn signed(&self) -> u64 {
         *self.signed.borrow()
+    }
+
+    /// The note of a statement.
+    ///
+    /// # Errors
+    /// The token's.
+    pub(super) async fn state(&self, statement: &str) -> Result<String, custody::Error> {
+        self.signer.state(statement).await
     }
 
     /// Signs for what is in the tree, if that is more than before.

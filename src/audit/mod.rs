@@ -25,6 +25,7 @@ mod record;
 mod recorder;
 mod signer;
 pub mod sink;
+pub mod statement;
 mod strangers;
 pub mod tiles;
 pub mod tree;

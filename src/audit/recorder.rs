@@ -9,7 +9,7 @@ use super::strangers::Strangers;
 use super::tree::{self, Tree};
 use super::{Error, Record, fit, outbox};
 use crate::clock::World;
-use crate::custody::lane::Lane;
+use crate::custody::{self, lane::Lane};
 use crate::store::records::Records;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -128,6 +128,18 @@ impl Recorder {
             }
         }
         Ok(())
+    }
+
+    /// Signs a statement with the key that signs checkpoints: the note that
+    /// [`statement::check`](super::statement::check) takes. Nothing if the token can't sign.
+    ///
+    /// # Errors
+    /// The token's.
+    pub async fn state(&self, statement: &str) -> Result<Option<String>, custody::Error> {
+        match &self.notary {
+            Some(notary) => notary.state(statement).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// The log, to be read.

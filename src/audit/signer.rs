@@ -7,6 +7,7 @@ use super::Error;
 use super::checkpoint::PUBLIC_KEY;
 use super::delegate::Delegate;
 use super::note::Verifier;
+use super::statement;
 use super::tiles;
 use super::tree::{Head, Tree};
 use crate::clock::{Random, random_bytes};
@@ -91,7 +92,14 @@ impl Signer {
         if self.lane.signs_slowly() {
             return self.delegated(&text, now).await;
         }
-        let signature = self.sign(text.as_bytes()).await?;
+        let signature = self.sign(&text).await.map_err(|e| token(&e))?;
+        Ok(format!("{text}\n{}", self.key.line(&signature)))
+    }
+
+    /// The note of a statement, always by the token itself.
+    pub(super) async fn state(&self, statement: &str) -> Result<String, custody::Error> {
+        let text = statement::text(self.key.name(), statement);
+        let signature = self.sign(&text).await?;
         Ok(format!("{text}\n{}", self.key.line(&signature)))
     }
 
@@ -101,7 +109,7 @@ impl Signer {
         let mut current = self.delegate.lock().await;
         if current.as_ref().is_none_or(|delegate| delegate.is_old(now)) {
             let sign = |text: String| async move {
-                let made = self.sign(text.as_bytes()).await?;
+                let made = self.sign(&text).await.map_err(|e| token(&e))?;
                 Ok(self.key.signature(&made))
             };
             match Delegate::certified(self.key.name(), &*self.random, now, sign).await {
@@ -119,10 +127,9 @@ impl Signer {
     }
 
     /// A signature of 64 bytes.
-    async fn sign(&self, text: &[u8]) -> Result<Vec<u8>, Error> {
+    async fn sign(&self, text: &str) -> Result<Vec<u8>, custody::Error> {
         let Seal { key, scheme, .. } = self.seal;
-        let signed = self.lane.sign(key, scheme, self.public.clone(), text.to_vec()).await;
-        signed.map_err(|e| token(&e))
+        self.lane.sign(key, scheme, self.public.clone(), text.as_bytes().to_vec()).await
     }
 }
 

@@ -143,7 +143,8 @@ fn places(dir: &Path, log: Option<&Path>) -> (PathBuf, Option<PathBuf>) {
     (tree, log)
 }
 
-fn verifier(file: &Path) -> Result<Verifier, Error> {
+/// The verifier key in a file.
+pub(super) fn verifier(file: &Path) -> Result<Verifier, Error> {
     let text = std::fs::read_to_string(file).map_err(|e| Error::Unknown(text(file, &e)))?;
     let key = Verifier::parse(&text);
     key.ok_or_else(|| unknown(&format!("`{}` is no verifier key", file.display())))

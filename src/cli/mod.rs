@@ -3,6 +3,8 @@
 pub mod account;
 pub mod audit;
 pub mod dev;
+mod hsm;
+mod hsm_verify;
 mod iam;
 pub mod init;
 mod policies;
@@ -41,6 +43,8 @@ enum Command {
     Dev(dev::Dev),
     /// Verify an audit log offline, or prove that a record is in it.
     Audit(audit::Audit),
+    /// Ask for evidence of what holds a key; check such evidence offline.
+    Hsm(hsm::Hsm),
     /// Keep managed policies; ask which statement decided a request, and what another would decide.
     Policy(policy::Policy),
     /// Keep users.
@@ -64,6 +68,7 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
         Command::Serve(serve) => serve.run(),
         Command::Dev(dev) => dev.run(),
         Command::Audit(audit) => audit.run(),
+        Command::Hsm(hsm) => hsm.run(),
         Command::Policy(policy) => policy.run(),
         Command::User(user) => user.run(),
         Command::Role(role) => role.run(),

@@ -56,7 +56,8 @@ struct Credentials {
 }
 
 impl Remote {
-    /// Sends a request for an operation of `service`; `path` is below `/v1` and percent-encoded.
+    /// Sends a request for an operation of `service`; `path` is below `/v1` and percent-encoded;
+    /// it may end in a query of one parameter.
     ///
     /// # Errors
     /// [`Error::Remote`], in one sentence.
@@ -118,7 +119,8 @@ impl Remote {
         let mut headers = vec![("host", host), ("x-amz-date", stamp.as_str())];
         headers.extend(token.map(|token| ("x-amz-security-token", token)));
         let names = headers.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(";");
-        let mut canonical = format!("{method}\n{}\n\n", utf8_percent_encode(&path, PATH));
+        let (bare, query) = path.split_once('?').unwrap_or((&path, ""));
+        let mut canonical = format!("{method}\n{}\n{query}\n", utf8_percent_encode(bare, PATH));
         for (name, value) in &headers {
             canonical.push_str(&format!("{name}:{value}\n"));
         }

@@ -46,9 +46,7 @@ impl Default for Options {
 
 /// Options that were checked against a profile.
 pub(crate) struct Settings {
-    profile: Arc<str>,
-    signing: Arc<[SigningScheme]>,
-    signs_slowly: bool,
+    profile: Arc<Profile>,
     workers: usize,
     queue: usize,
     deadline: Duration,
@@ -69,9 +67,8 @@ impl Options {
             return Err(Error::BadRequest("a deadline is from 1 to 120000 milliseconds"));
         }
         let deadline = Duration::from_millis(self.deadline_ms);
-        let (signing, signs_slowly) = (profile.signing.as_slice().into(), profile.signs_slowly);
-        let profile = profile.name.as_str().into();
-        Ok(Settings { profile, signing, signs_slowly, workers, queue: self.queue, deadline })
+        let profile = Arc::new(profile.clone());
+        Ok(Settings { profile, workers, queue: self.queue, deadline })
     }
 }
 
@@ -84,9 +81,7 @@ impl Options {
 pub struct Lane {
     queue: Sender<Job>,
     token: Arc<dyn Token>,
-    profile: Arc<str>,
-    signing: Arc<[SigningScheme]>,
-    signs_slowly: bool,
+    profile: Arc<Profile>,
     deadline: Duration,
     /// Held by whoever makes a key. Modules are good at using keys on several sessions at once, not
     /// at making them: SoftHSM 2.6.1 mixes up the templates.
@@ -134,14 +129,12 @@ impl Lane {
                     why: format!("no thread: {e}"),
                 })?;
         }
-        let Settings { profile, signing, signs_slowly, deadline, .. } = settings;
+        let Settings { profile, deadline, .. } = settings;
         let threads = Threads { ended, token: Some(Arc::clone(&token)), patience: deadline };
         Ok(Self {
             queue,
             token,
             profile,
-            signing,
-            signs_slowly,
             deadline,
             making: Arc::default(),
             _threads: Arc::new(threads),
@@ -276,12 +269,12 @@ impl Lane {
 
     /// The signing schemes that this token can do, the preferred one first.
     pub fn signing(&self) -> &[SigningScheme] {
-        &self.signing
+        &self.profile.signing
     }
 
     /// Whether it is too slow to sign often.
     pub fn signs_slowly(&self) -> bool {
-        self.signs_slowly
+        self.profile.signs_slowly
     }
 
     /// Which token this is.
@@ -291,6 +284,11 @@ impl Lane {
 
     /// The name of the profile that describes this token.
     pub fn profile(&self) -> &str {
+        &self.profile.name
+    }
+
+    /// The profile that describes this token.
+    pub fn described(&self) -> &Profile {
         &self.profile
     }
 

@@ -211,6 +211,7 @@ pub static TABLE: &[Row] = &[
     row::<keys::random::GenerateRandom>(),
     row::<keys::create::CreateKey>(),
     row::<keys::describe::DescribeKey>(),
+    row::<keys::attest::GetKeyAttestation>(),
     row::<keys::list::ListKeys>(),
     row::<keys::alias::CreateAlias>(),
     row::<keys::alias::UpdateAlias>(),

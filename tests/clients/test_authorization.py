@@ -85,7 +85,11 @@ def actions(service, operation):
     return ACTIONS.get((service, operation), [f"{service}:{operation}"])
 
 
-@pytest.mark.parametrize("service, operation", OPERATIONS, ids=lambda value: value)
+# Strongroom's own operations on a resource, which no model has.
+OWN = [("kms", "GetKeyAttestation")]
+
+
+@pytest.mark.parametrize("service, operation", [*OPERATIONS, *OWN], ids=lambda value: value)
 def test_what_one_action_allows_is_one_operation_and_its_denial_stops_it(
     appliance, iam, service, operation
 ):
@@ -95,7 +99,8 @@ def test_what_one_action_allows_is_one_operation_and_its_denial_stops_it(
     for first in FIRST.get(operation, []):
         answer = appliance.raw(target_of(service, first), good_input(service, first, given))
         assert answer.status == 200, answer
-    body = good_input(service, operation, given)
+    own = (service, operation) in OWN
+    body = {"KeyId": given["KeyId"]} if own else good_input(service, operation, given)
     wanted = actions(service, operation)
 
     answer = person.raw(service, operation, body)
@@ -113,7 +118,7 @@ def test_what_one_action_allows_is_one_operation_and_its_denial_stops_it(
     assert "explicit" in text, text
 
     person.may(statement(action=wanted))
-    answer = person.raw(service, operation, body)
+    answer = person.raw(service, operation, body, check=not own)
     assert answer.status == 200, (wanted, answer)
 
 

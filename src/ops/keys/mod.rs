@@ -1,6 +1,8 @@
 //! KMS.
 
 pub mod alias;
+pub mod attest;
+pub mod attestation;
 pub mod cipher;
 pub mod create;
 pub mod datakey;

@@ -1,0 +1,86 @@
+//! `strongroom hsm`.
+
+use super::hsm_verify::{Plain, Verify};
+use super::remote::Remote;
+use super::runtime;
+use crate::name::Service;
+use crate::ops::keys::attest::is_nonce;
+use crate::ops::keys::attestation::{Attestation, Statement};
+use crate::server::Error;
+use clap::{Args, Subcommand};
+use http::Method;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use std::path::PathBuf;
+
+/// Evidence of what holds a key.
+#[derive(Args)]
+pub(super) struct Hsm {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Ask the token what it says of a key's material, signed by a key in the same token.
+    Attest(Attest),
+    /// Check such an attestation offline: exit 0 if every key was made in the token and can't leave
+    /// it, by the token's word; 1 if it is forged or a key is not as it must be; 2 if it proves
+    /// nothing, as with a software token, or that can't be told.
+    Verify(Verify),
+}
+
+#[derive(Args)]
+struct Attest {
+    /// The key: its id, ARN or alias.
+    key: String,
+    /// 16 to 64 bytes in hexadecimal, of the auditor's choice, which the statement repeats.
+    #[arg(long, value_name = "HEX")]
+    nonce: Option<String>,
+    /// Write the attestation to this file, for `strongroom hsm verify`.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Print the attestation.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+impl Hsm {
+    pub(super) fn run(self) -> Result<(), Error> {
+        match self.command {
+            Command::Attest(attest) => attest.run(),
+            Command::Verify(verify) => verify.run(),
+        }
+    }
+}
+
+impl Attest {
+    #[expect(clippy::print_stdout, reason = "what the command is for")]
+    fn run(self) -> Result<(), Error> {
+        let mut path =
+            format!("/keys/{}/attestation", utf8_percent_encode(&self.key, NON_ALPHANUMERIC));
+        if let Some(nonce) = &self.nonce {
+            if !is_nonce(nonce) {
+                let text = format!("`{nonce}` is no nonce: 16 to 64 bytes in hexadecimal");
+                return Err(Error::Remote(text));
+            }
+            path = format!("{path}?Nonce={nonce}");
+        }
+        let asking = self.remote.ask::<Attestation>(Service::Kms, Method::GET, &path, None);
+        let attestation = runtime()?.block_on(asking)?;
+        let text = serde_json::to_string_pretty(&attestation).unwrap_or_default();
+        if let Some(file) = &self.out {
+            std::fs::write(file, format!("{text}\n")).map_err(|e| Error::io(file, e))?;
+        }
+        if self.json {
+            println!("{text}");
+            return Ok(());
+        }
+        let statement: Statement = serde_json::from_str(&attestation.statement)
+            .map_err(|error| Error::Remote(format!("a statement that can't be read: {error}")))?;
+        print!("{}", Plain(&statement));
+        println!("\nThe signature was not checked: see `strongroom hsm verify`.");
+        Ok(())
+    }
+}

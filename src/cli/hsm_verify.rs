@@ -1,0 +1,145 @@
+//! `strongroom hsm verify`: works on an attestation's file, without a server, a token or a PIN.
+
+use super::audit::verifier;
+use crate::ops::keys::attestation::{Attributes, BackingKey, LONGEST, Report, Statement, Verdict};
+use crate::server::Error;
+use clap::Args;
+use std::fmt::{self, Display, Formatter};
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+/// What an attestation of a PKCS#11 token is worth at best.
+const WORTH: &str = "This is the token's word, as the appliance passed it on and signed it with a \
+key in the same token: no vendor has certified it.";
+
+/// Check an attestation offline.
+#[derive(Args)]
+pub(super) struct Verify {
+    /// The attestation, as `strongroom hsm attest --out` or the REST call gave it.
+    file: PathBuf,
+    /// The key: `audit/checkpoint.pub` as it was when the appliance was made, kept elsewhere.
+    #[arg(long)]
+    key: PathBuf,
+    /// The nonce that it was asked for with.
+    #[arg(long, value_name = "HEX")]
+    nonce: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Verify {
+    pub(super) fn run(self) -> Result<(), Error> {
+        let key = verifier(&self.key)?;
+        let report = Report::of(&read(&self.file)?, &key, self.nonce.as_deref());
+        if self.json {
+            print_json(&report);
+        } else {
+            print(&report, self.nonce.is_some());
+        }
+        match report.verdict() {
+            Verdict::Good => Ok(()),
+            Verdict::Bad => Err(Error::Tampered("this is no good evidence for the key".into())),
+            Verdict::Unproven => Err(Error::Unknown("this proves nothing about the key".into())),
+        }
+    }
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, Error> {
+    let unread = |why: &dyn Display| Error::Unknown(format!("`{}`: {why}", file.display()));
+    let mut bytes = Vec::new();
+    let open = File::open(file).map_err(|e| unread(&e))?;
+    open.take(LONGEST as u64 + 1).read_to_end(&mut bytes).map_err(|e| unread(&e))?;
+    if bytes.len() > LONGEST {
+        return Err(unread(&"too long for an attestation"));
+    }
+    Ok(bytes)
+}
+
+#[expect(clippy::print_stdout, reason = "what the command is for")]
+fn print_json(report: &Report) {
+    let mut told = serde_json::to_value(report).unwrap_or_default();
+    if let Some(members) = told.as_object_mut() {
+        let verdict = serde_json::to_value(report.verdict()).unwrap_or_default();
+        members.insert("verdict".into(), verdict);
+    }
+    println!("{told}");
+}
+
+#[expect(clippy::print_stdout, reason = "what the command is for")]
+fn print(report: &Report, fresh: bool) {
+    if let Some(statement) = &report.statement {
+        println!("{}", Plain(statement));
+    }
+    for finding in &report.findings {
+        println!("WRONG: {}", shown(finding));
+    }
+    for doubt in &report.doubts {
+        println!("{}", shown(doubt));
+    }
+    let software = report.statement.as_ref().map(|s| &s.profile).filter(|p| p.software);
+    if let Some(profile) = software {
+        println!("{}", shown(&profile.statement));
+    }
+    if report.verdict() != Verdict::Good {
+        return;
+    }
+    println!("Every backing key was made in the token and can't leave it. {WORTH}");
+    if !fresh {
+        println!("No nonce was given: it may be as old as it says, or older.");
+    }
+}
+
+/// A text without what could steer a terminal: what a token calls itself is its own choice.
+fn shown(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// A statement for people.
+pub(super) struct Plain<'a>(pub(super) &'a Statement);
+
+impl Display for Plain<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Statement { token, profile, .. } = self.0;
+        let kind = if profile.software { "software" } else { "hardware" };
+        writeln!(f, "Key      {}", shown(&self.0.key_arn))?;
+        writeln!(f, "Time     {}", shown(&self.0.time))?;
+        if let Some(nonce) = &self.0.nonce {
+            writeln!(f, "Nonce    {}", shown(nonce))?;
+        }
+        let (label, serial) = (shown(&token.label), shown(&token.serial));
+        writeln!(f, "Token    {label}, serial {serial}")?;
+        writeln!(f, "         {}, {}", shown(&token.manufacturer), shown(&token.model))?;
+        writeln!(f, "Profile  {} ({kind})", shown(&profile.name))?;
+        let last = self.0.backing_keys.len();
+        for (at, key) in (1..).zip(&self.0.backing_keys) {
+            let which = if at == last { "current" } else { "older" };
+            writeln!(f, "\nBacking key {} ({which})", shown(&key.id))?;
+            backing(f, key)?;
+        }
+        Ok(())
+    }
+}
+
+fn backing(f: &mut Formatter<'_>, key: &BackingKey) -> fmt::Result {
+    if let Some(fault) = key.fault {
+        writeln!(f, "  FAULT              {fault:?}")?;
+    }
+    if key.imported {
+        writeln!(f, "  brought in from outside")?;
+    }
+    let Some(told) = &key.attributes else { return Ok(()) };
+    let Attributes { mechanisms, key_check_value, .. } = told;
+    for (name, value) in [
+        ("local", told.local),
+        ("sensitive", told.sensitive),
+        ("extractable", told.extractable),
+        ("never extractable", told.never_extractable),
+        ("always sensitive", told.always_sensitive),
+    ] {
+        writeln!(f, "  {name:<18} {}", if value { "yes" } else { "no" })?;
+    }
+    writeln!(f, "  mechanisms         {}", shown(&mechanisms.join(", ")))?;
+    writeln!(f, "  key-check value    {}", shown(key_check_value))
+}

@@ -1,0 +1,135 @@
+//! GetKeyAttestation: what the token says of a KMS key's material, now and signed. Strongroom's own
+//! operation.
+
+use super::attestation::{
+    Attestation, Attributes, BackingKey, Described, Fault, Statement, Token, VERSION,
+};
+use super::{KeyTarget, check_key_id, locate};
+use crate::custody::{self, lane::Lane};
+use crate::name::Service;
+use crate::ops::call::{Allowed, Call};
+use crate::ops::error::{Condition, Error, Result};
+use crate::ops::shape::{Checks, given};
+use crate::ops::{Access, Input, Operation, Route};
+use crate::store::keys::Backing;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// GetKeyAttestation.
+pub struct GetKeyAttestation;
+
+/// What [`GetKeyAttestation`] takes.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct GetKeyAttestationInput {
+    /// The key, by id, ARN or alias.
+    key_id: Option<String>,
+    /// 16 to 64 bytes in hexadecimal, which the statement repeats.
+    nonce: Option<String>,
+}
+
+impl Input for GetKeyAttestationInput {
+    fn check(&self, checks: &mut Checks) {
+        check_key_id(checks, &self.key_id);
+        checks.pattern("nonce", self.nonce.as_deref(), "([0-9a-fA-F]{2}){16,64}", is_nonce);
+    }
+}
+
+/// Whether this is a nonce: 16 to 64 bytes in hexadecimal.
+pub fn is_nonce(text: &str) -> bool {
+    (32..=128).contains(&text.len())
+        && text.len().is_multiple_of(2)
+        && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+impl Operation for GetKeyAttestation {
+    const SERVICE: Service = Service::Kms;
+    const NAME: &'static str = "GetKeyAttestation";
+    const ACCESS: Access = Access::Read;
+    const ROUTE: Route = Route { method: "GET", path: "/keys/{KeyId}/attestation" };
+    const CRYPTOGRAPHIC: bool = true;
+    type Input = GetKeyAttestationInput;
+    type Target = KeyTarget;
+    type Output = Attestation;
+
+    async fn locate(call: &Call, input: &GetKeyAttestationInput) -> Result<KeyTarget> {
+        locate(call, given(&input.key_id, "keyId")?)
+    }
+
+    async fn run(
+        call: &Call,
+        target: Allowed<KeyTarget>,
+        input: GetKeyAttestationInput,
+    ) -> Result<Attestation> {
+        let key = target.key()?;
+        let mut backing_keys = Vec::with_capacity(key.backing.len());
+        for backing in &key.backing {
+            backing_keys.push(ask(&call.lane, backing).await?);
+        }
+        let (info, profile) = (call.lane.info(), call.lane.described());
+        let now = jiff::Timestamp::from_second(call.services.world.clock.now().seconds());
+        let statement = Statement {
+            version: VERSION,
+            key_arn: target.arn_of_key(key),
+            time: now.unwrap_or(jiff::Timestamp::MAX).to_string(),
+            nonce: input.nonce,
+            token: Token {
+                label: info.label.clone(),
+                serial: info.serial.clone(),
+                manufacturer: info.manufacturer.clone(),
+                model: info.model.clone(),
+            },
+            profile: Described {
+                name: profile.name.clone(),
+                software: profile.software,
+                statement: profile.statement.clone(),
+            },
+            backing_keys,
+        };
+        let statement = serde_json::to_string(&statement)
+            .map_err(|e| Error::internal(format!("a statement that can't be written: {e}")))?;
+        let note = call.recorder.state(&statement).await?.ok_or_else(|| {
+            let text = format!("a token of profile `{}` can't sign", profile.name);
+            Error::new(Condition::Unsupported, text)
+        })?;
+        Ok(Attestation { statement, note })
+    }
+}
+
+/// What the token says of a backing key. That it is not the one that was made is said too; a token
+/// that does not answer is an error.
+async fn ask(lane: &Lane, backing: &Backing) -> Result<BackingKey> {
+    let (attributes, fault) = match lane.inspect(backing.id).await {
+        Ok(evidence) if evidence.check == backing.check => (Some(evidence.into()), None),
+        Ok(evidence) => (Some(Attributes::from(evidence)), Some(Fault::Substituted)),
+        Err(custody::Error::KeyNotFound(_)) => (None, Some(Fault::Missing)),
+        Err(custody::Error::KeyRejected { .. }) => (None, Some(Fault::Altered)),
+        Err(error) => return Err(error.into()),
+    };
+    if let Some(fault) = fault {
+        tracing::error!(?fault, "backing key {} is not as it was made", backing.id);
+    }
+    Ok(BackingKey {
+        id: backing.id.to_string(),
+        key_material_id: backing.material_id.clone(),
+        scheme: backing.scheme,
+        imported: backing.imported,
+        attributes,
+        fault,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nonce_has_16_to_64_bytes() {
+        for good in ["0a".repeat(16), "Ff".repeat(64)] {
+            assert!(is_nonce(&good));
+        }
+        for bad in ["", &"0".repeat(31), &"0".repeat(33), &"g0".repeat(16), &"00".repeat(65)] {
+            assert!(!is_nonce(bad), "{bad}");
+        }
+    }
+}
