@@ -1,6 +1,6 @@
 //! The log file: appended by many, synced by one.
 //!
-//! An append is one write(2), of one record or of those that came together ([`gather`]). A short or
+//! An append is one write(2), of one record or of those that came together (`gather.rs`). A short or
 //! failed one (a full disk) is cut off again, so the log holds whole lines only and none of a request
 //! that failed. The lock around it keeps the length known; it is held for a copy into the page cache,
 //! never for the disk.

@@ -141,7 +141,7 @@ impl Operation for CreateUser {
 /// The user that an operation acts on if none is named: the caller; none for the account's root.
 ///
 /// # Errors
-/// [`Condition::Validation`] for callers that are neither.
+/// [`Validation`](crate::ops::error::Condition::Validation) for callers that are neither.
 pub(super) fn named_or_caller<'a>(call: &'a Call, named: &'a UserName) -> Result<Option<&'a str>> {
     if named.value().is_some() {
         return named.name().map(Some);
