@@ -50,8 +50,17 @@ def attested(appliance, key, tmp_path_factory):
 
 
 def public_key(appliance):
-    (file,) = appliance.directory.rglob("checkpoint.pub")
-    return file
+    return audit(appliance) / "checkpoint.pub"
+
+
+def audit(appliance):
+    """The folder of the audit log's tree. It is not searched: files come and go in it."""
+    return appliance.directory / "appliance" / "audit"
+
+
+def objects(appliance):
+    """SoftHSM's files, one for each object."""
+    return set((appliance.directory / "appliance" / "tokens").rglob("*.object"))
 
 
 def verify(file, key, *arguments):
@@ -183,7 +192,8 @@ def test_an_altered_attestation_is_found_out(appliance, attested, tmp_path):
     assert judged({"Note": "x"}) == forged
     assert judged({"Note": None}) == (1, "bad", ["this is no attestation"])
     # The newest checkpoint is signed by the same key, and no attestation.
-    (checkpoint,) = appliance.directory.rglob("checkpoint")
+    checkpoint = audit(appliance) / "checkpoint"
+    assert soon(checkpoint.exists), "the first one takes a second"
     assert judged({"Note": checkpoint.read_text()}) == forged
 
 
@@ -220,9 +230,9 @@ def test_what_can_not_be_read_is_told_with_its_own_exit_code(appliance, attested
 
 def test_a_key_that_the_token_has_lost_is_bad_evidence(own_appliance, tmp_path):
     appliance = own_appliance()
-    before = set(appliance.directory.rglob("*.object"))
+    before = objects(appliance)
     made = appliance.client("kms").create_key()["KeyMetadata"]["Arn"]
-    (gone,) = set(appliance.directory.rglob("*.object")) - before
+    (gone,) = objects(appliance) - before
     gone.unlink()
     file = tmp_path / "lost.json"
     file.write_bytes(rest(appliance, made).body)
