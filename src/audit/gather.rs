@@ -2,8 +2,8 @@
 //!
 //! The first record of a batch lets the tasks that are ready take their turn; then it writes what
 //! has gathered, for all of them. Nobody is answered before that write, and a write that fails fails
-//! for the whole batch. A turn costs as much as some writes where nobody else is at work, so that it
-//! is left out while batches stay empty but for now and then.
+//! for the whole batch. Where nobody else is at work such a turn costs more than the write, so it is
+//! left out while nobody joins.
 
 use super::Error;
 use super::log::{Log, leaf};
@@ -14,9 +14,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::Notify;
 
-/// After so many records that nobody joined ...
+/// Batches of one record in a row after which none is expected to be joined.
 const LONELY: u32 = 4;
-/// ... only every so manieth is waited with.
+/// Of those after that, one in so many waits all the same, to see whether others come again.
 const PROBE: u32 = 16;
 
 /// The batch that records join.
@@ -28,13 +28,14 @@ pub(super) struct Gather {
 }
 
 impl Gather {
-    /// Whether others can be expected to come.
+    /// Whether others may be expected to join.
     fn is_busy(&self) -> bool {
         let alone = self.alone.load(Ordering::Relaxed);
         alone < LONELY || alone.is_multiple_of(PROBE)
     }
 
-    fn was(&self, records: u64) {
+    /// Notes how many records a batch had.
+    fn note(&self, records: u64) {
         let alone = match records {
             1 => self.alone.load(Ordering::Relaxed).wrapping_add(1),
             _ => 0,
@@ -81,7 +82,7 @@ impl Drop for Leader<'_> {
         let open = self.0.gather().open.lock().take();
         let Some(Open { lines, leaves, batch }) = open else { return };
         let count = leaves.len() as u64;
-        self.0.gather().was(count);
+        self.0.gather().note(count);
         let written = self.0.append_hashed(&lines, leaves).map(|number| number - count);
         // Nobody else sets it.
         drop(batch.outcome.set(written));
