@@ -1,10 +1,12 @@
 //! `strongroom audit`: works on a copied log, without a server, a token or a PIN.
 
+use super::print_report;
 use crate::audit::note::Verifier;
 use crate::audit::proof;
 use crate::audit::verify::{Question, Report, Verdict, read_note};
 use crate::server::Error;
 use clap::{Args, Subcommand};
+use serde_json::json;
 use std::path::{Path, PathBuf};
 
 /// Verify an audit log, or prove that a record is in it.
@@ -91,7 +93,9 @@ impl Verify {
         };
         let report = question.answer().map_err(|error| unknown(&error.to_string()))?;
         if self.json {
-            print_json(&report);
+            let unvouched = report.records.saturating_sub(report.vouched);
+            let more = [("verdict", json!(report.verdict())), ("unvouched", json!(unvouched))];
+            print_report(&report, more);
         } else {
             print(&report);
         }
@@ -182,18 +186,6 @@ fn verdict(report: &Report) -> Result<(), Error> {
         Verdict::Tampered => Err(Error::Tampered("the audit log was tampered with".into())),
         Verdict::Unknown => Err(unknown("whether the audit log is good can't be told")),
     }
-}
-
-#[expect(clippy::print_stdout, reason = "what the command is for")]
-fn print_json(report: &Report) {
-    let mut told = serde_json::to_value(report).unwrap_or_default();
-    if let Some(members) = told.as_object_mut() {
-        let verdict = serde_json::to_value(report.verdict()).unwrap_or_default();
-        members.insert("verdict".into(), verdict);
-        let unvouched = report.records.saturating_sub(report.vouched);
-        members.insert("unvouched".into(), unvouched.into());
-    }
-    println!("{told}");
 }
 
 #[expect(clippy::print_stdout, reason = "what the command is for")]

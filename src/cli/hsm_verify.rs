@@ -1,9 +1,11 @@
 //! `strongroom hsm verify`: works on an attestation's file, without a server, a token or a PIN.
 
 use super::audit::verifier;
+use super::print_report;
 use crate::ops::keys::attestation::{Attributes, BackingKey, LONGEST, Report, Statement, Verdict};
 use crate::server::Error;
 use clap::Args;
+use serde_json::json;
 use std::fmt::{self, Display, Formatter};
 use std::fs::File;
 use std::io::Read as _;
@@ -34,7 +36,7 @@ impl Verify {
         let key = verifier(&self.key)?;
         let report = Report::of(&read(&self.file)?, &key, self.nonce.as_deref());
         if self.json {
-            print_json(&report);
+            print_report(&report, [("verdict", json!(report.verdict()))]);
         } else {
             print(&report, self.nonce.is_some());
         }
@@ -55,16 +57,6 @@ fn read(file: &Path) -> Result<Vec<u8>, Error> {
         return Err(unread(&"too long for an attestation"));
     }
     Ok(bytes)
-}
-
-#[expect(clippy::print_stdout, reason = "what the command is for")]
-fn print_json(report: &Report) {
-    let mut told = serde_json::to_value(report).unwrap_or_default();
-    if let Some(members) = told.as_object_mut() {
-        let verdict = serde_json::to_value(report.verdict()).unwrap_or_default();
-        members.insert("verdict".into(), verdict);
-    }
-    println!("{told}");
 }
 
 #[expect(clippy::print_stdout, reason = "what the command is for")]

@@ -21,6 +21,8 @@ mod user;
 use crate::custody::profile::Profile;
 use crate::server::{Error, harden};
 use clap::{Parser, Subcommand};
+use serde::Serialize;
+use serde_json::Value;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use tracing_subscriber::EnvFilter;
@@ -106,4 +108,14 @@ fn shutdown() -> Result<impl Future<Output = ()>, Error> {
     Ok(async move {
         tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
     })
+}
+
+/// Prints a report as JSON, with members that it does not hold itself.
+#[expect(clippy::print_stdout, reason = "what the verifying commands are for")]
+fn print_report<const N: usize>(report: &impl Serialize, more: [(&str, Value); N]) {
+    let mut told = serde_json::to_value(report).unwrap_or_default();
+    if let Some(members) = told.as_object_mut() {
+        members.extend(more.map(|(name, value)| (name.to_owned(), value)));
+    }
+    println!("{told}");
 }
