@@ -1,5 +1,6 @@
 """An appliance with a second token: SoftHSM is the default one, Kryoptic the other."""
 
+import shutil
 import tomllib
 
 from conftest import Appliance
@@ -14,6 +15,10 @@ def with_two_tokens(directory):
     code, _, err = run("init", "--dir", spare, "--profile", "kryoptic", "--token-module", KRYOPTIC)
     assert code == 0, err
     made = tomllib.loads((spare / "strongroom.toml").read_text())["token"]
+    # Of that appliance nothing but the token is wanted.
+    (spare / "audit.jsonl").unlink()
+    for rest in ("audit", "store"):
+        shutil.rmtree(spare / rest)
     configuration = directory / "appliance" / "strongroom.toml"
     text = configuration.read_text().replace("\n[token]\n", "\n[[token]]\n")
     settings = {
