@@ -2,8 +2,11 @@
 
 use super::hsm_holder::Holders;
 use super::hsm_verify::{Plain, Verify};
+use super::iam::print;
 use super::remote::Remote;
 use super::runtime;
+use crate::config::Config;
+use crate::custody::tokens::cluster_id;
 use crate::name::Service;
 use crate::ops::keys::attest::is_nonce;
 use crate::ops::keys::attestation::{Attestation, Statement};
@@ -30,6 +33,10 @@ enum Command {
     Verify(Verify),
     /// Keep which tokens hold which keys, on a data directory that nobody serves.
     Holder(Holders),
+    /// List the configuration's tokens: name, serial number, profile, and what a custom key store names
+    /// each by (`CloudHsmClusterId`). The first is the default one, which can't be a custom key
+    /// store's.
+    Tokens(Tokens),
 }
 
 #[derive(Args)]
@@ -49,12 +56,31 @@ struct Attest {
     remote: Remote,
 }
 
+#[derive(Args)]
+struct Tokens {
+    /// The configuration that `strongroom init` wrote.
+    #[arg(long)]
+    config: PathBuf,
+}
+
+impl Tokens {
+    /// What the configuration says; no token is asked.
+    fn run(self) -> Result<(), Error> {
+        for token in Config::read(&self.config)?.token {
+            let cluster = cluster_id(&token.serial);
+            print(&[token.name, token.serial, token.profile, cluster].join("\t"));
+        }
+        Ok(())
+    }
+}
+
 impl Hsm {
     pub(super) fn run(self) -> Result<(), Error> {
         match self.command {
             Command::Attest(attest) => attest.run(),
             Command::Verify(verify) => verify.run(),
             Command::Holder(holders) => holders.run(),
+            Command::Tokens(tokens) => tokens.run(),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use super::lane::Lane;
 use super::{Error, Result};
+use aws_lc_rs::digest::{SHA256, digest};
 use parking_lot::Mutex;
 use std::sync::{Arc, OnceLock};
 
@@ -23,14 +24,15 @@ pub struct Member {
     /// How it is reached, and what came of the last attempt. Held during an attempt.
     reach: Mutex<(Reach, Option<Error>)>,
     /// The same, for those who don't wait.
-    why: Mutex<String>,
+    why: Mutex<Error>,
 }
 
 impl Member {
     /// A token that nobody has reached for yet.
     pub fn new(name: &str, serial: &str, reach: Reach) -> Self {
         let (name, serial) = (name.to_owned(), serial.to_owned());
-        let why = Mutex::new("it has not been reached yet".to_owned());
+        let why = "it has not been reached yet".to_owned();
+        let why = Mutex::new(Error::Unavailable { token: name.clone(), why });
         Self {
             name,
             holds_new_keys: false,
@@ -59,17 +61,19 @@ impl Member {
     /// The way to it.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] while it has not been reached.
+    /// [`Error::Unavailable`] while it has not been reached, [`Error::Pin`] if it refused its PIN.
     pub fn lane(&self) -> Result<&Lane> {
-        self.lane.get().ok_or_else(|| Error::Unavailable {
-            token: self.name.clone(),
-            why: self.why.lock().clone(),
-        })
+        self.lane.get().ok_or_else(|| self.why.lock().clone())
     }
 
     /// Its serial number.
     pub fn serial(&self) -> &str {
         &self.serial
+    }
+
+    /// What AWS's API calls it: see [`cluster_id`].
+    pub fn cluster_id(&self) -> String {
+        cluster_id(&self.serial)
     }
 
     /// Reaches for it, unless it has been reached or has refused its PIN. Blocks.
@@ -88,7 +92,12 @@ impl Member {
         match (attempt.0)() {
             Ok(lane) => Ok(self.lane.get_or_init(|| lane)),
             Err(error) => {
-                *self.why.lock() = error.to_string();
+                *self.why.lock() = match &error {
+                    Error::Pin { .. } => error.clone(),
+                    other => {
+                        Error::Unavailable { token: self.name.clone(), why: other.to_string() }
+                    }
+                };
                 attempt.1 = Some(error.clone());
                 Err(error)
             }
@@ -167,7 +176,34 @@ impl Tokens {
     }
 }
 
+/// What AWS's API calls the token of a serial number, where a custom key store's token is AWS's
+/// CloudHSM cluster: `cluster-` and the first 11 characters (55 bits) of
+/// `base32(SHA-256(serial number))` in small letters (RFC 4648, section 6).
+pub fn cluster_id(serial: &str) -> String {
+    const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+    let digest = digest(&SHA256, serial.as_bytes());
+    let head =
+        digest.as_ref().iter().take(8).fold(0, |head: u64, byte| head << 8 | u64::from(*byte));
+    let letters = (0..11).filter_map(|n| {
+        let five_bits = usize::try_from(head >> (59 - 5 * n) & 31).ok()?;
+        BASE32.get(five_bits).map(|letter| char::from(*letter))
+    });
+    "cluster-".chars().chain(letters).collect()
+}
+
 fn unknown(serial: &str) -> Error {
     let why = "the configuration names no token of this serial number".into();
     Error::Unavailable { token: serial.to_owned(), why }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The expected value comes from another implementation (Python's `base64` and `hashlib`).
+    #[test]
+    fn a_cluster_id_is_that_of_the_serial_number() {
+        assert_eq!(cluster_id("0123456789abcdef"), "cluster-t6pvcepxwj5");
+        assert_ne!(cluster_id("0123456789abcdef"), cluster_id("0123456789abcdee"));
+    }
 }

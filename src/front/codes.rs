@@ -47,6 +47,14 @@ fn secrets_manager(condition: Condition) -> (&'static str, StatusCode) {
         C::PreconditionNotMet => ("PreconditionNotMetException", BAD),
         C::InvalidCiphertext | C::IncorrectKey | C::DecryptionFailure => ("DecryptionFailure", BAD),
         C::InvalidKeyUsage | C::EncryptionFailure => ("EncryptionFailure", BAD),
+        C::KeyStoreNameInUse
+        | C::KeyStoreHasKeys
+        | C::KeyStoreState
+        | C::ClusterNotFound
+        | C::ClusterInUse
+        | C::ClusterUnfit
+        | C::ClusterUnrelated
+        | C::ClusterNotActive => ("InvalidRequestException", BAD),
         C::Unsupported | C::DryRun => ("InvalidRequestException", BAD),
         C::Disabled | C::InvalidState | C::Conflict => ("InvalidRequestException", BAD),
         C::InvalidGrantId | C::InvalidGrantToken => ("InvalidParameterException", BAD),
@@ -90,6 +98,14 @@ fn kms(row: &Row, condition: Condition) -> (&'static str, StatusCode) {
         C::IncorrectKey => ("IncorrectKeyException", BAD),
         C::InvalidKeyUsage => ("InvalidKeyUsageException", BAD),
         C::KeyStoreNotFound => ("CustomKeyStoreNotFoundException", BAD),
+        C::KeyStoreNameInUse => ("CustomKeyStoreNameInUseException", BAD),
+        C::KeyStoreHasKeys => ("CustomKeyStoreHasCMKsException", BAD),
+        C::KeyStoreState => ("CustomKeyStoreInvalidStateException", BAD),
+        C::ClusterNotFound => ("CloudHsmClusterNotFoundException", BAD),
+        C::ClusterInUse => ("CloudHsmClusterInUseException", BAD),
+        C::ClusterUnfit => ("CloudHsmClusterInvalidConfigurationException", BAD),
+        C::ClusterUnrelated => ("CloudHsmClusterNotRelatedException", BAD),
+        C::ClusterNotActive => ("CloudHsmClusterNotActiveException", BAD),
         C::Unsupported => ("UnsupportedOperationException", BAD),
         C::DryRun => ("DryRunOperationException", BAD),
         C::InvalidGrantId => ("InvalidGrantIdException", BAD),
@@ -149,6 +165,14 @@ fn identity(service: Service, condition: Condition) -> (&'static str, StatusCode
         | C::IncorrectKey
         | C::InvalidKeyUsage
         | C::KeyStoreNotFound
+        | C::KeyStoreNameInUse
+        | C::KeyStoreHasKeys
+        | C::KeyStoreState
+        | C::ClusterNotFound
+        | C::ClusterInUse
+        | C::ClusterUnfit
+        | C::ClusterUnrelated
+        | C::ClusterNotActive
         | C::DryRun
         | C::InvalidGrantId
         | C::InvalidGrantToken
@@ -218,6 +242,14 @@ fn of_few(condition: Condition, broken: &'static str) -> (&'static str, StatusCo
         | C::IncorrectKey
         | C::InvalidKeyUsage
         | C::KeyStoreNotFound
+        | C::KeyStoreNameInUse
+        | C::KeyStoreHasKeys
+        | C::KeyStoreState
+        | C::ClusterNotFound
+        | C::ClusterInUse
+        | C::ClusterUnfit
+        | C::ClusterUnrelated
+        | C::ClusterNotActive
         | C::DryRun
         | C::InvalidGrantId
         | C::InvalidGrantToken

@@ -256,8 +256,13 @@ pub(super) fn status(row: &Row, condition: Condition) -> StatusCode {
     use Condition as C;
     match condition {
         C::AccessDenied | C::NotAuthorized | C::PublicPolicy => StatusCode::FORBIDDEN,
-        C::NotFound | C::KeyStoreNotFound | C::InvalidGrantId => StatusCode::NOT_FOUND,
+        C::NotFound | C::KeyStoreNotFound | C::ClusterNotFound | C::InvalidGrantId => {
+            StatusCode::NOT_FOUND
+        }
         C::AlreadyExists | C::Conflict | C::Disabled | C::InvalidState => StatusCode::CONFLICT,
+        C::KeyStoreNameInUse | C::KeyStoreHasKeys | C::KeyStoreState | C::ClusterInUse => {
+            StatusCode::CONFLICT
+        }
         C::Throttled => StatusCode::TOO_MANY_REQUESTS,
         C::KeyUnavailable | C::DependencyTimeout | C::Unavailable => {
             StatusCode::SERVICE_UNAVAILABLE

@@ -50,6 +50,18 @@ pub enum Condition {
     InvalidKeyUsage,
     /// No such custom key store.
     KeyStoreNotFound,
+    /// A custom key store of that name is there already.
+    KeyStoreNameInUse,
+    /// A custom key store that still has keys.
+    KeyStoreHasKeys,
+    /// No such token for a custom key store.
+    ClusterNotFound,
+    /// A token that a custom key store has already.
+    ClusterInUse,
+    /// A token that can't be a custom key store's.
+    ClusterUnfit,
+    /// Another token than the one that a custom key store's keys are in.
+    ClusterUnrelated,
     /// This hardware, or this appliance, can't do it.
     Unsupported,
     /// DryRun: it would have been done.
@@ -83,6 +95,8 @@ pub enum Condition {
     Disabled,
     /// The key's state, or that of its record, forbids it.
     InvalidState,
+    /// The custom key store's connection forbids it.
+    KeyStoreState,
     /// Another change of the same kind is under way.
     Conflict,
     /// A stored value can't be opened: altered, or its key is gone or disabled.
@@ -94,6 +108,8 @@ pub enum Condition {
     Throttled,
     /// The token can't be reached.
     KeyUnavailable,
+    /// A custom key store's token can't be reached.
+    ClusterNotActive,
     /// An identity provider can't be reached.
     ProviderUnreachable,
     /// The token, the database or the audit log did not answer in time.
@@ -249,6 +265,12 @@ impl Condition {
         Self::IncorrectKey,
         Self::InvalidKeyUsage,
         Self::KeyStoreNotFound,
+        Self::KeyStoreNameInUse,
+        Self::KeyStoreHasKeys,
+        Self::ClusterNotFound,
+        Self::ClusterInUse,
+        Self::ClusterUnfit,
+        Self::ClusterUnrelated,
         Self::Unsupported,
         Self::DryRun,
         Self::InvalidGrantId,
@@ -265,11 +287,13 @@ impl Condition {
         Self::InvalidEventCategory,
         Self::Disabled,
         Self::InvalidState,
+        Self::KeyStoreState,
         Self::Conflict,
         Self::DecryptionFailure,
         Self::EncryptionFailure,
         Self::Throttled,
         Self::KeyUnavailable,
+        Self::ClusterNotActive,
         Self::ProviderUnreachable,
         Self::DependencyTimeout,
         Self::Unavailable,

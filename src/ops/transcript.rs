@@ -321,12 +321,14 @@ mod tests {
             "CiphertextBlob",
             "GrantToken",
             "GrantTokens",
+            "KeyStorePassword",
             "Plaintext",
             "Recipient",
             "RotationToken",
             "SecretBinary",
             "SecretString",
             "WebIdentityToken",
+            "XksProxyAuthenticationCredential",
         ];
         assert_eq!(left_out.into_iter().collect::<Vec<_>>(), known);
     }

@@ -40,6 +40,9 @@ pub struct Key {
     pub backing: Vec<Backing>,
     /// Automatic rotation.
     pub rotation: Option<Rotation>,
+    /// The id of the custom key store that it is in, if it is in one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
     /// Whether there may be data keys in the store for holders of before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub resealing: bool,
@@ -59,6 +62,8 @@ pub enum KeyState {
     Disabled,
     /// Waits for its deletion.
     PendingDeletion,
+    /// Its custom key store is not connected. No row says so: it follows from the store's.
+    Unavailable,
 }
 
 /// Who manages a key.
@@ -291,10 +296,16 @@ impl Rows<'_> {
     pub fn put_key(&mut self, key: &Key) -> Result<()> {
         self.save(
             key,
-            "INSERT INTO kms_key (doc, mac, id, account, due, rotates)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+            "INSERT INTO kms_key (doc, mac, id, account, due, rotates, store)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
              ON CONFLICT (id) DO UPDATE SET doc = ?1, mac = ?2, due = ?5, rotates = ?6",
-            &[(&key.id).into(), (&key.account).into(), due(key.due), due(key.rotates())],
+            &[
+                (&key.id).into(),
+                (&key.account).into(),
+                due(key.due),
+                due(key.rotates()),
+                key.store.as_deref().into(),
+            ],
         )?;
         Ok(())
     }

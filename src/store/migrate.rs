@@ -10,8 +10,11 @@ use super::{Error, Result};
 pub type Migration = (i64, &'static str);
 
 /// Every step since the empty database, in ascending order of version, from 1 without a gap.
-pub const MIGRATIONS: &[Migration] =
-    &[(1, include_str!("schema/001.sql")), (2, include_str!("schema/002.sql"))];
+pub const MIGRATIONS: &[Migration] = &[
+    (1, include_str!("schema/001.sql")),
+    (2, include_str!("schema/002.sql")),
+    (3, include_str!("schema/003.sql")),
+];
 
 /// The version that this program reads and writes.
 pub fn latest() -> i64 {

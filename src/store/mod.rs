@@ -9,6 +9,7 @@
 pub mod audit;
 pub mod grants;
 pub mod identity;
+pub mod key_stores;
 pub mod keys;
 pub mod listing;
 pub mod meta;

@@ -76,6 +76,7 @@ class Appliance:
     def __init__(self, directory, *arguments):
         self.directory = Path(directory)
         self.arguments = arguments
+        self.environment = {}
         self.start()
 
     def start(self):
@@ -86,7 +87,11 @@ class Appliance:
         self.log = self.directory / f"log-{uuid.uuid4()}.txt"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=os.environ | self.environment,
             )
         line = self._first_line()
         if not line:

@@ -21,7 +21,8 @@ KEY_POLICY = {
 
 
 def meaningful(appliance):
-    """Values of members that mean something there: fresh keys, a secret, a ciphertext."""
+    """Values of members that mean something there: fresh keys, a secret, a ciphertext; a custom key
+    store if there is a second token."""
     key = appliance.raw("TrentService.CreateKey", {}).json["KeyMetadata"]["KeyId"]
     other = appliance.raw("TrentService.CreateKey", {}).json["KeyMetadata"]["KeyId"]
     name = f"bad-input-{uuid.uuid4()}"
@@ -32,7 +33,10 @@ def meaningful(appliance):
     grant = {"KeyId": key, "GranteePrincipal": root, "Operations": ["Decrypt"]}
     granted = appliance.raw("TrentService.CreateGrant", grant).json
     policy = json.dumps(KEY_POLICY).replace("{account}", appliance.account_id)
+    cluster = getattr(appliance, "cluster", None)
+    store = custom_key_store(appliance, name, cluster) if cluster else {}
     return {
+        **store,
         "KeyId": key,
         "TargetKeyId": key,
         "SourceKeyId": key,
@@ -61,12 +65,25 @@ def meaningful(appliance):
     }
 
 
+def custom_key_store(appliance, name, cluster):
+    """A fresh custom key store over the token: there is one at a time."""
+    kms = appliance.client("kms")
+    for known in kms.describe_custom_key_stores()["CustomKeyStores"]:
+        store = known["CustomKeyStoreId"]
+        if known["ConnectionState"] != "DISCONNECTED":
+            kms.disconnect_custom_key_store(CustomKeyStoreId=store)
+        kms.delete_custom_key_store(CustomKeyStoreId=store)
+    given = {"CustomKeyStoreName": name, "CloudHsmClusterId": cluster}
+    return {**given, **kms.create_custom_key_store(**given)}
+
+
 def good_input(service, name, given):
     """An input with the required members and those without which an operation makes no sense."""
     shape = MODELS[service].operation(name).input_shape
     given = dict(given)
     more = {
         "BatchGetSecretValue": ["SecretIdList"],
+        "CreateCustomKeyStore": ["CloudHsmClusterId"],
         "CreateGrant": ["GranteePrincipal"],
         "CreateSecret": ["ClientRequestToken"],
         "Decrypt": ["CiphertextBlob", "KeyId"],

@@ -8,12 +8,13 @@ SECRETS_MANAGER = """
 """.split()
 
 KMS = """
-    CancelKeyDeletion CreateAlias CreateGrant CreateKey Decrypt DeleteAlias DescribeKey DisableKey
-    DisableKeyRotation EnableKey EnableKeyRotation Encrypt GenerateDataKey
+    CancelKeyDeletion ConnectCustomKeyStore CreateAlias CreateCustomKeyStore CreateGrant CreateKey
+    Decrypt DeleteAlias DeleteCustomKeyStore DescribeCustomKeyStores DescribeKey DisableKey
+    DisableKeyRotation DisconnectCustomKeyStore EnableKey EnableKeyRotation Encrypt GenerateDataKey
     GenerateDataKeyWithoutPlaintext GenerateRandom GetKeyPolicy GetKeyRotationStatus ListAliases
     ListGrants ListKeyPolicies ListKeyRotations ListKeys ListResourceTags ListRetirableGrants
     PutKeyPolicy ReEncrypt RetireGrant RevokeGrant RotateKeyOnDemand ScheduleKeyDeletion
-    TagResource UntagResource UpdateAlias UpdateKeyDescription
+    TagResource UntagResource UpdateAlias UpdateCustomKeyStore UpdateKeyDescription
 """.split()
 
 CLOUDTRAIL = """

@@ -9,11 +9,11 @@ import pytest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
-from conftest import Appliance
 from inputs import good_input, meaningful
 from operations import OPERATIONS, target_of
 from test_iam_commands import done, told
 from test_operations import FIRST, records
+from two_tokens import with_two_tokens
 
 # Operations whose IAM action has another name, and what they need besides.
 ACTIONS = {
@@ -32,7 +32,7 @@ ACTIONS = {
 @pytest.fixture(scope="module")
 def appliance(tmp_path_factory):
     """An appliance of this file's own: it makes many users."""
-    running = Appliance(tmp_path_factory.mktemp("authorization"))
+    running = with_two_tokens(tmp_path_factory.mktemp("authorization"))
     yield running
     running.stop()
 

@@ -24,7 +24,7 @@ LEFT_OUT = {
     ("secretsmanager", "CreateSecret"): {"ForceOverwriteReplicaSecret"},
 }
 # Members that are refused as soon as they are there, whatever stands in them.
-REFUSED_WHOLE = {"Recipient", "AddReplicaRegions"}
+REFUSED_WHOLE = {"Recipient", "AddReplicaRegions", "XksProxyAuthenticationCredential"}
 
 # Names that lead nowhere, in every way that a name can.
 BAD_IDS = [

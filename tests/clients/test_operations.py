@@ -7,9 +7,10 @@ import time
 import pytest
 from botocore.credentials import Credentials
 
-from conftest import MODELS, Appliance
+from conftest import MODELS
 from inputs import good_input, meaningful
 from operations import OPERATIONS, OWN_OPERATIONS, QUERY_OPERATIONS, target_of
+from two_tokens import with_two_tokens
 
 # How long a change's record may take from the database to the log.
 SETTLE_SECONDS = 10
@@ -29,6 +30,9 @@ READS += ("Lookup", "Validate")
 
 # What must have happened before.
 FIRST = {
+    # The token is in another custom key store.
+    "CreateCustomKeyStore": ["DeleteCustomKeyStore"],
+    "DisconnectCustomKeyStore": ["ConnectCustomKeyStore"],
     "UpdateAlias": ["CreateAlias"],
     "DeleteAlias": ["CreateAlias"],
     "CancelKeyDeletion": ["ScheduleKeyDeletion"],
@@ -40,7 +44,7 @@ FIRST = {
 @pytest.fixture(scope="module")
 def appliance(tmp_path_factory):
     """An appliance of this file's own, so that its audit log is short."""
-    running = Appliance(tmp_path_factory.mktemp("operations"))
+    running = with_two_tokens(tmp_path_factory.mktemp("operations"))
     yield running
     running.stop()
 

@@ -162,6 +162,7 @@ fn kms_key(scheme: Scheme, holders: Vec<KeyHolder>, envelopes: &Envelopes) -> Km
         tags: vec![],
         backing: vec![backing],
         rotation: None,
+        store: None,
         resealing: false,
         revision: 0,
         made: Default::default(),

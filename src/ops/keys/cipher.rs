@@ -78,7 +78,7 @@ impl Operation for Encrypt {
         target: Allowed<KeyTarget>,
         input: EncryptInput,
     ) -> Result<EncryptOutput> {
-        let key = target.usable()?;
+        let key = target.usable(call)?;
         symmetric(input.encryption_algorithm.as_deref())?;
         let context = EncryptionContext::pairs(input.encryption_context.as_ref())?;
         let plaintext = given(&input.plaintext, "plaintext")?;
@@ -163,7 +163,7 @@ impl Operation for Decrypt {
         source: Allowed<Source>,
         input: DecryptInput,
     ) -> Result<DecryptOutput> {
-        source.check(input.need().ciphertext())?;
+        source.check(call, input.need().ciphertext())?;
         symmetric(input.encryption_algorithm.as_deref())?;
         unless_dry(input.dry_run)?;
         let context = EncryptionContext::pairs(input.encryption_context.as_ref())?;
@@ -267,9 +267,9 @@ impl Operation for ReEncrypt {
         let context = EncryptionContext::pairs(input.destination_encryption_context.as_ref())?;
         let asked = Destination { context, same: destination.arn() == source.arn() };
         let destination = call.allow_with("ReEncryptTo", destination, &asked)?;
-        source.check(input.need().ciphertext())?;
+        source.check(call, input.need().ciphertext())?;
         symmetric(input.source_encryption_algorithm.as_deref())?;
-        let key = destination.usable()?;
+        let key = destination.usable(call)?;
         symmetric(input.destination_encryption_algorithm.as_deref())?;
         unless_dry(input.dry_run)?;
         let context = EncryptionContext::pairs(input.source_encryption_context.as_ref())?;

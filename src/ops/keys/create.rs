@@ -3,7 +3,7 @@
 use super::describe::KeyMetadata;
 use super::material::{Place, adopt, discard, event, make_backing_key};
 use super::tags::{Brought, TagInput, TagResource, check_tags};
-use super::{facts, policy};
+use super::{facts, policy, stores};
 use crate::clock::{Time, random_uuid};
 use crate::name::{DEFAULT_SECRETS_ALIAS, Service, key_arn};
 use crate::ops::call::{Allowed, Call, OwnAccount, Services};
@@ -11,10 +11,12 @@ use crate::ops::error::{Condition, Error, Result};
 use crate::ops::shape::Checks;
 use crate::ops::{Access, Input, Operation, Route};
 use crate::policy::Values;
+use crate::store::key_stores::KeyStore;
 use crate::store::keys::{Alias, Backing, Key, KeyManager, KeyState, Rotation};
 use crate::store::records::Made;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 const KEY_USAGES: &[&str] =
     &["SIGN_VERIFY", "ENCRYPT_DECRYPT", "GENERATE_VERIFY_MAC", "KEY_AGREEMENT"];
@@ -36,6 +38,7 @@ const OLD_SPECS: &[&str] = &[
 ];
 const NEW_SPECS: &[&str] = &["ML_DSA_44", "ML_DSA_65", "ML_DSA_87", "ECC_NIST_EDWARDS25519"];
 const ORIGINS: &[&str] = &["AWS_KMS", "EXTERNAL", "AWS_CLOUDHSM", "EXTERNAL_KEY_STORE"];
+const OURS: &str = "AWS_KMS";
 const SYMMETRIC: &str = "SYMMETRIC_DEFAULT";
 const ENCRYPT: &str = "ENCRYPT_DECRYPT";
 
@@ -96,7 +99,7 @@ impl Input for CreateKeyInput {
         match key {
             "kms:keyspec" => named(SYMMETRIC, self.spec()),
             "kms:keyusage" => named(ENCRYPT, &self.key_usage),
-            "kms:keyorigin" => named("AWS_KMS", &self.origin),
+            "kms:keyorigin" => named(OURS, &self.origin),
             "kms:multiregion" => Some(Values::truth(self.multi_region.unwrap_or(false))),
             _ => facts::of_bypass(self.bypass_policy_lockout_safety_check, key)
                 .or_else(|| TagInput::fact(self.tags.as_deref()?, key)),
@@ -134,7 +137,7 @@ impl Operation for CreateKey {
             call.allow_with(TagResource::NAME, OwnAccount::of(call), &Brought(tags))?;
         }
         let tags = check_tags(tags)?;
-        check_kind(&input, call.tokens.main()?.profile())?;
+        let (place, store) = place(call, &input)?;
         let id = random_uuid(&*call.world.random)?;
         let arn = key_arn(&call.region, &call.caller.account, &id);
         let (policy, policy_holders) = match &input.policy {
@@ -146,21 +149,23 @@ impl Operation for CreateKey {
             }
             None => (policy::default_policy(&call.caller.account), Vec::new()),
         };
-        let place = Place::standard(&call.tokens)?;
         let backing = make_backing_key(call, &place, None).await?;
         let made = backing.holders.clone();
         let key = Key {
+            store: store.as_ref().map(|store| store.id.clone()),
             description: input.description.unwrap_or_default(),
             policy,
             policy_holders,
             tags,
             ..fresh(id, &call.caller.account, call.now, backing)
         };
-        let output = CreateKeyOutput { key_metadata: KeyMetadata::of(&call.region, &key) };
+        let output =
+            CreateKeyOutput { key_metadata: KeyMetadata::of(&call.region, &key, store.as_deref()) };
         call.acted_on(&arn);
         call.answering(&output)?;
         let committed = call
             .commit(move |rows| {
+                key.store.as_deref().map_or(Ok(()), |id| stores::recheck(rows, id))?;
                 adopt(rows, key.holders().map(|(_, holder)| holder))?;
                 Ok(rows.put_key(&key)?)
             })
@@ -170,6 +175,20 @@ impl Operation for CreateKey {
         }
         committed.map(|()| output)
     }
+}
+
+/// Where the key is made, and the custom key store that says so. Refuses a kind of key that can't be
+/// made there.
+fn place(call: &Call, input: &CreateKeyInput) -> Result<(Place, Option<Arc<KeyStore>>)> {
+    let store = input.custom_key_store_id.as_deref().map(|id| stores::connected(call, id));
+    let store = store.transpose()?;
+    let lane = match &store {
+        Some(store) => call.tokens.of(&store.token)?,
+        None => call.tokens.main()?,
+    };
+    check_kind(input, lane.profile())?;
+    let place = if store.is_some() { Place::on(lane)? } else { Place::standard(&call.tokens)? };
+    Ok((place, store))
 }
 
 /// An enabled key of the customer's, nothing written on it yet.
@@ -188,6 +207,7 @@ pub(super) fn fresh(id: String, account: &str, now: Time, backing: Backing) -> K
         tags: Vec::new(),
         backing: vec![backing],
         rotation: None,
+        store: None,
         resealing: false,
         revision: 1,
         made: Made::default(),
@@ -208,17 +228,23 @@ fn check_kind(input: &CreateKeyInput, profile: &str) -> Result<()> {
     if spec != SYMMETRIC {
         return unsupported(format!("KeySpec {spec} with KeyUsage {usage}"));
     }
-    match input.origin.as_deref() {
-        None | Some("AWS_KMS") => {}
-        Some(origin) => return unsupported(format!("Origin {origin}")),
-    }
     if input.multi_region == Some(true) {
         return unsupported("a multi-Region key".to_owned());
     }
-    if input.custom_key_store_id.is_some() || input.xks_key_id.is_some() {
-        return unsupported("a key in a custom key store".to_owned());
+    if input.xks_key_id.is_some() {
+        return unsupported("a key in an external key store".to_owned());
     }
-    Ok(())
+    let refuse = |text| Err(Error::new(Condition::Validation, text));
+    match (input.origin.as_deref(), &input.custom_key_store_id) {
+        (None | Some(OURS), None) | (Some(stores::ORIGIN), Some(_)) => Ok(()),
+        (Some(stores::ORIGIN), None) => {
+            refuse("You must specify a CustomKeyStoreId for a key with Origin AWS_CLOUDHSM.")
+        }
+        (None | Some(OURS), Some(_)) => {
+            refuse("A key in a custom key store has Origin AWS_CLOUDHSM; you must specify it.")
+        }
+        (Some(origin), _) => unsupported(format!("Origin {origin}")),
+    }
 }
 
 /// Which spec and usage are asked for; refuses those that don't go together.
@@ -341,12 +367,25 @@ mod tests {
             r#"{"KeySpec": "RSA_2048", "KeyUsage": "SIGN_VERIFY"}"#,
             r#"{"KeySpec": "HMAC_256", "KeyUsage": "GENERATE_VERIFY_MAC"}"#,
             r#"{"Origin": "EXTERNAL"}"#,
-            r#"{"Origin": "AWS_CLOUDHSM"}"#,
+            r#"{"Origin": "EXTERNAL_KEY_STORE", "CustomKeyStoreId": "cks-1", "XksKeyId": "a"}"#,
+            r#"{"Origin": "AWS_CLOUDHSM", "CustomKeyStoreId": "cks-1", "MultiRegion": true}"#,
             r#"{"MultiRegion": true}"#,
         ] {
             let error = asked(json).expect_err(json);
             assert_eq!(error.condition, Condition::Unsupported, "{json}");
             assert!(error.message.contains("`softhsm2`"), "{json}");
+        }
+    }
+
+    #[test]
+    fn origin_and_custom_key_store_must_go_together() {
+        assert!(asked(r#"{"Origin": "AWS_CLOUDHSM", "CustomKeyStoreId": "cks-1"}"#).is_ok());
+        for json in [
+            r#"{"Origin": "AWS_CLOUDHSM"}"#,
+            r#"{"CustomKeyStoreId": "cks-1"}"#,
+            r#"{"Origin": "AWS_KMS", "CustomKeyStoreId": "cks-1"}"#,
+        ] {
+            assert_eq!(condition(json), Condition::Validation, "{json}");
         }
     }
 

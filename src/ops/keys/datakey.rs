@@ -66,7 +66,7 @@ impl DataKeyInput {
 
     /// Makes a data key from the operating system's generator and seals it.
     async fn make(&self, call: &Call, target: &KeyTarget) -> Result<DataKey> {
-        let key = target.usable()?;
+        let key = target.usable(call)?;
         unless_dry(self.dry_run)?;
         let mut plaintext = Secret::new(vec![0; self.length()?]);
         call.world.random.fill(plaintext.expose_mut())?;

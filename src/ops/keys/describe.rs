@@ -1,11 +1,15 @@
 //! DescribeKey and UpdateKeyDescription.
 
+use super::facts::origin;
+use super::stores::state_in;
 use super::{KeyTarget, change, check_grant_tokens, check_key_id, locate, locate_own, not_pending};
+use crate::custody::tokens::cluster_id;
 use crate::name::{Service, key_arn};
 use crate::ops::call::{Allowed, Call};
 use crate::ops::error::Result;
 use crate::ops::shape::{Checks, Empty, Epoch, given};
 use crate::ops::{Access, Input, Operation, Route};
+use crate::store::key_stores::KeyStore;
 use crate::store::keys::{Key, KeyManager, KeyState};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -27,6 +31,10 @@ pub struct KeyMetadata {
     #[serde(skip_serializing_if = "Option::is_none")]
     deletion_date: Option<Epoch>,
     origin: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    custom_key_store_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cloud_hsm_cluster_id: Option<String>,
     key_manager: KeyManager,
     customer_master_key_spec: &'static str,
     key_spec: &'static str,
@@ -37,25 +45,30 @@ pub struct KeyMetadata {
 }
 
 impl KeyMetadata {
-    /// Of this key, in the appliance's region.
-    pub(super) fn of(region: &str, key: &Key) -> Self {
+    /// Of this key, in the appliance's region; `store` is the custom key store that it is in.
+    pub(super) fn of(region: &str, key: &Key, store: Option<&KeyStore>) -> Self {
+        let state = state_in(key, store);
+        // Only of keys whose material can be another one some day.
+        let material = key.current().filter(|_| key.store.is_none());
         Self {
             account: key.account.clone(),
             key_id: key.id.clone(),
             arn: key_arn(region, &key.account, &key.id),
             creation_date: Epoch(key.created),
-            enabled: key.state == KeyState::Enabled,
+            enabled: state == KeyState::Enabled,
             description: key.description.clone(),
             key_usage: "ENCRYPT_DECRYPT",
-            key_state: key.state,
+            key_state: state,
             deletion_date: key.due.map(Epoch),
-            origin: "AWS_KMS",
+            origin: origin(key),
+            custom_key_store_id: key.store.clone(),
+            cloud_hsm_cluster_id: store.map(|store| cluster_id(&store.token)),
             key_manager: key.manager,
             customer_master_key_spec: "SYMMETRIC_DEFAULT",
             key_spec: "SYMMETRIC_DEFAULT",
             encryption_algorithms: ["SYMMETRIC_DEFAULT"],
             multi_region: false,
-            current_key_material_id: key.current().map(|backing| backing.material_id.clone()),
+            current_key_material_id: material.map(|backing| backing.material_id.clone()),
         }
     }
 }
@@ -103,7 +116,13 @@ impl Operation for DescribeKey {
         target: Allowed<KeyTarget>,
         _: DescribeKeyInput,
     ) -> Result<DescribeKeyOutput> {
-        Ok(DescribeKeyOutput { key_metadata: KeyMetadata::of(&call.region, target.key()?) })
+        let key = target.key()?;
+        let store = match &key.store {
+            Some(id) => call.records.key_store(id)?,
+            None => None,
+        };
+        let key_metadata = KeyMetadata::of(&call.region, key, store.as_deref());
+        Ok(DescribeKeyOutput { key_metadata })
     }
 }
 

@@ -1,6 +1,7 @@
 //! The condition keys of KMS:
 //! <https://docs.aws.amazon.com/kms/latest/developerguide/policy-conditions.html>.
 
+use super::stores;
 use super::terms::SYMMETRIC_DEFAULT;
 use crate::envelope::context::Context;
 use crate::ops::call::Call;
@@ -46,12 +47,17 @@ pub(super) fn number(key: &str, of: &str, value: Option<i64>) -> Option<Values<'
     value.filter(|_| key == of).map(|value| Values::made(value.to_string()))
 }
 
+/// Where a key's material came from, as AWS has it.
+pub(super) fn origin(key: &Key) -> &'static str {
+    if key.store.is_some() { stores::ORIGIN } else { "AWS_KMS" }
+}
+
 /// What the key itself answers.
 pub(super) fn of_key<'a>(call: &Call, key: &'a Key, asked: &str) -> Option<Values<'a>> {
     match asked {
         "kms:keyspec" => Some(Values::one(SYMMETRIC_DEFAULT)),
         "kms:keyusage" => Some(Values::one("ENCRYPT_DECRYPT")),
-        "kms:keyorigin" => Some(Values::one("AWS_KMS")),
+        "kms:keyorigin" => Some(Values::one(origin(key))),
         "kms:multiregion" => Some(Values::truth(false)),
         "kms:resourcealiases" => aliases(call, key),
         _ => tag(&key.tags, asked.strip_prefix("aws:resourcetag/")?),

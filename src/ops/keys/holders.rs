@@ -22,6 +22,10 @@ use crate::store::records::Rows;
 /// nothing is changed.
 pub async fn add(services: &Services, id: &str, token: &str) -> Result<usize> {
     let key = known(services, id)?;
+    if key.store.is_some() {
+        let text = "a key in a custom key store is held by that one's token alone";
+        return Err(Error::new(Condition::Unsupported, text));
+    }
     let mut made = Vec::new();
     let added = async {
         let mut changed = Vec::with_capacity(key.backing.len());

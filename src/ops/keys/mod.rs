@@ -20,6 +20,7 @@ pub mod rotations;
 pub mod seed;
 mod source;
 pub mod state;
+pub mod stores;
 pub mod tags;
 mod terms;
 
@@ -82,9 +83,9 @@ impl KeyTarget {
     }
 
     /// The key, if it may be used for cryptography now.
-    pub fn usable(&self) -> Result<&Arc<Key>> {
+    pub fn usable(&self, call: &Call) -> Result<&Arc<Key>> {
         let key = self.key()?;
-        usable(key, &self.arn_of_key(key))?;
+        usable(stores::state(&call.records, key)?, &self.arn_of_key(key))?;
         Ok(key)
     }
 
@@ -125,21 +126,22 @@ fn alias_not_found(arn: &str) -> String {
     format!("Alias {arn} is not found.")
 }
 
-/// Refuses a key that may not be used for cryptography now.
-pub fn usable(key: &Key, arn: &str) -> Result<()> {
-    match key.state {
+/// Refuses a key in a state in which it may not be used for cryptography.
+fn usable(state: KeyState, arn: &str) -> Result<()> {
+    let invalid = |what| Err(Error::new(Condition::InvalidState, format!("{arn} is {what}.")));
+    match state {
+        KeyState::Enabled => Ok(()),
         KeyState::Disabled => Err(Error::new(Condition::Disabled, format!("{arn} is disabled."))),
-        KeyState::Enabled | KeyState::PendingDeletion => not_pending(key, arn),
+        KeyState::PendingDeletion => invalid("pending deletion"),
+        KeyState::Unavailable => invalid("unavailable"),
     }
 }
 
 /// Refuses a key that waits for its deletion.
 fn not_pending(key: &Key, arn: &str) -> Result<()> {
     match key.state {
-        KeyState::Enabled | KeyState::Disabled => Ok(()),
-        KeyState::PendingDeletion => {
-            Err(Error::new(Condition::InvalidState, format!("{arn} is pending deletion.")))
-        }
+        KeyState::PendingDeletion => usable(key.state, arn),
+        KeyState::Enabled | KeyState::Disabled | KeyState::Unavailable => Ok(()),
     }
 }
 

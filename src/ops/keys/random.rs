@@ -1,5 +1,6 @@
 //! GenerateRandom.
 
+use super::stores::connected;
 use super::terms::{Recipient, no_recipient};
 use crate::name::Service;
 use crate::ops::call::{Allowed, Call, OwnAccount};
@@ -67,12 +68,12 @@ impl Operation for GenerateRandom {
         _: Allowed<OwnAccount>,
         input: GenerateRandomInput,
     ) -> Result<GenerateRandomOutput> {
-        if let Some(id) = input.custom_key_store_id {
-            let text = format!("Custom key store '{id}' does not exist.");
-            return Err(Error::new(Condition::KeyStoreNotFound, text));
-        }
         let length = input.length()?;
-        let tokens = call.tokens.main()?.random(length).await?;
+        let lane = match &input.custom_key_store_id {
+            Some(id) => call.tokens.of(&connected(call, id)?.token)?,
+            None => call.tokens.main()?,
+        };
+        let tokens = lane.random(length).await?;
         let mut mixed = Secret::new(vec![0; length]);
         call.world.random.fill(mixed.expose_mut())?;
         mix(&mut mixed, &tokens)?;

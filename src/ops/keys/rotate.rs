@@ -6,6 +6,7 @@
 
 use super::material::{Place, adopt, discard, event, make_backing_key};
 use super::state::KeyIdInput;
+use super::stores::refuse_in_store;
 use super::{KeyTarget, change, check_key_id, facts, locate_key, locate_own, usable};
 use crate::clock::Time;
 use crate::name::{Service, key_arn};
@@ -75,12 +76,18 @@ impl Operation for EnableKeyRotation {
     ) -> Result<Empty> {
         let (days, now) = (input.rotation_period_in_days.unwrap_or(PERIOD.2), call.now);
         change(call, &target, move |key, arn| {
-            usable(key, arn)?;
+            rotatable(key, arn)?;
             Ok(turn_on(key, days, now))
         })
         .await?;
         Ok(Empty {})
     }
+}
+
+/// Refuses a key that is not enabled, and one whose material AWS does not rotate.
+fn rotatable(key: &Key, arn: &str) -> Result<()> {
+    refuse_in_store(key, arn)?;
+    usable(key.state, arn)
 }
 
 /// Turns automatic rotation on, or gives it another period; answers whether that changed anything.
@@ -112,7 +119,7 @@ impl Operation for DisableKeyRotation {
 
     async fn run(call: &Call, target: Allowed<KeyTarget>, _: KeyIdInput) -> Result<Empty> {
         change(call, &target, |key, arn| {
-            usable(key, arn)?;
+            rotatable(key, arn)?;
             Ok(key.rotation.take().is_some())
         })
         .await?;
@@ -156,6 +163,7 @@ impl Operation for GetKeyRotationStatus {
         _: KeyIdInput,
     ) -> Result<GetKeyRotationStatusOutput> {
         let key = target.key()?;
+        refuse_in_store(key, &target.arn_of_key(key))?;
         // A key that waits for its deletion shows as not rotated; if it is kept after all, its
         // rotation is as it was.
         let rotation = key.rotation.filter(|_| key.state != KeyState::PendingDeletion);
@@ -219,7 +227,7 @@ impl Operation for RotateKeyOnDemand {
 
 /// Refuses a rotation on demand that the key's state, its history or its schedule forbids.
 fn may_rotate(key: &Key, arn: &str, now: Time) -> Result<()> {
-    usable(key, arn)?;
+    rotatable(key, arn)?;
     let on_demand = |backing: &&Backing| backing.rotation == Some(RotationType::OnDemand);
     if key.backing.iter().filter(on_demand).count() >= ON_DEMAND_LIMIT {
         let text = format!(

@@ -1,6 +1,7 @@
 //! ListKeyRotations.
 
 use super::list::{Next, Paging};
+use super::stores::refuse_in_store;
 use super::{KeyTarget, check_key_id, locate_own};
 use crate::name::Service;
 use crate::ops::call::{Allowed, Call};
@@ -78,6 +79,7 @@ impl Operation for ListKeyRotations {
         input: ListKeyRotationsInput,
     ) -> Result<ListKeyRotationsOutput> {
         let key = target.key()?;
+        refuse_in_store(key, &target.arn_of_key(key))?;
         let all = input.include_key_material.as_deref() == Some(ALL_KEY_MATERIAL);
         let scope = [key.id.as_str(), if all { "/all" } else { "" }].concat();
         let (after, limit) = input.paging.start(call, &scope, 100, 1000)?;
@@ -141,6 +143,7 @@ pub(super) mod tests {
             tags: vec![],
             backing: (0..materials).map(backing).collect(),
             rotation: None,
+            store: None,
             resealing: false,
             revision: 0,
             made: Default::default(),

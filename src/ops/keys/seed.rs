@@ -143,6 +143,7 @@ impl KeySeed {
             KeyState::PendingDeletion => note(true, "waits for its deletion"),
             KeyState::Enabled => note(!self.enabled, "is enabled"),
             KeyState::Disabled => note(self.enabled, "is disabled"),
+            KeyState::Unavailable => note(true, "is unavailable"),
         }
         note(there.description != self.description, "has another description");
         note(!same_tags(&there.tags, &self.tags()?), "has other tags");

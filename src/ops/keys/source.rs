@@ -1,6 +1,6 @@
 //! The KMS key that a ciphertext belongs to, and what has to be so before it is opened.
 
-use super::{KeyTarget, locate, usable};
+use super::{KeyTarget, locate};
 use crate::envelope::Envelope;
 use crate::envelope::context::Context;
 use crate::ops::call::{Call, NO_RESOURCE, OwnPolicy, Target};
@@ -76,7 +76,7 @@ impl Source {
     }
 
     /// Refuses a key that can't be used now, and a ciphertext of another key than the one named.
-    pub(super) fn check(&self, ciphertext_matters: bool) -> Result<&Arc<Key>> {
+    pub(super) fn check(&self, call: &Call, ciphertext_matters: bool) -> Result<&Arc<Key>> {
         let key = self.target.key()?;
         if ciphertext_matters {
             let envelope = self.envelope.as_ref().ok_or_else(invalid)?;
@@ -88,8 +88,7 @@ impl Source {
                 ));
             }
         }
-        usable(key, &self.target.arn_of_key(key))?;
-        Ok(key)
+        self.target.usable(call)
     }
 
     /// Opens the ciphertext.

@@ -12,6 +12,7 @@ use crate::envelope::{self, Envelope};
 use crate::name::{Arn, DEFAULT_SECRETS_ALIAS};
 use crate::ops::call::{Call, Target};
 use crate::ops::error::{Condition, Error, Result};
+use crate::ops::keys::stores::state;
 use crate::ops::keys::{self, KeyTarget};
 use crate::ops::shape::{Checks, SecretBlob, SecretText};
 use crate::secret::{Key, Secret};
@@ -212,8 +213,8 @@ pub(super) async fn seal_data_key(
     id: &str,
     data_key: &Key,
 ) -> Result<Vec<u8>> {
-    if key.state != KeyState::Enabled {
-        return Err(unsealable("the KMS key is disabled or pending deletion"));
+    if state(&call.records, key)? != KeyState::Enabled {
+        return Err(unsealable("the KMS key is disabled, unavailable or pending deletion"));
     }
     Ok(call.envelopes.seal(key, &version_context(arn, id), data_key.expose()).await?)
 }
@@ -241,8 +242,8 @@ pub(super) async fn data_key(call: &Call, arn: &str, version: &Version) -> Resul
     let envelope = Envelope::parse(&version.data_key).map_err(unopenable)?;
     let key = call.records.key(&envelope.key_id)?.ok_or_else(|| unopenable("no such KMS key"))?;
     allow_key(call, &key, (arn, &version.id), &["Decrypt"])?;
-    if key.state != KeyState::Enabled {
-        return Err(unopenable("the KMS key is disabled or pending deletion"));
+    if state(&call.records, &key)? != KeyState::Enabled {
+        return Err(unopenable("the KMS key is disabled, unavailable or pending deletion"));
     }
     let opened = async {
         let context = version_context(arn, &version.id);

@@ -211,7 +211,7 @@ fn answer(call: &Call, grant: &Grant) -> Result<CreateGrantOutput> {
 /// The grant as it will stand, its principals found and its key fit for use.
 fn drafted(call: &Call, target: Proposed, input: &CreateGrantInput) -> Result<Grant> {
     let key = target.key.customers(call)?;
-    usable(key, target.key.arn())?;
+    usable(key.state, target.key.arn())?;
     let grantee = find(&call.records, given(&input.grantee_principal, "granteePrincipal")?)?;
     let retiring = input.retiring_principal.as_ref();
     let id: [u8; 32] = random_bytes(&*call.world.random)?;
@@ -240,7 +240,7 @@ fn same(rows: &mut Rows<'_>, new: &Grant) -> Result<Option<Grant>> {
 fn make(rows: &mut Rows<'_>, region: &str, new: &Grant) -> Result<()> {
     let arn = crate::name::key_arn(region, &new.account, &new.key);
     let gone = || Error::new(Condition::NotFound, format!("Key '{arn}' does not exist"));
-    usable(&rows.key(&new.key)?.ok_or_else(gone)?, &arn)?;
+    usable(rows.key(&new.key)?.ok_or_else(gone)?.state, &arn)?;
     if same(rows, new)?.is_some() {
         // The record names another grant already; the same request again finds this one.
         return Err(Error::new(Condition::Throttled, "Rate exceeded")
