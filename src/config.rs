@@ -4,6 +4,7 @@
 //! default. Relative paths count from the folder of the configuration file.
 
 use crate::audit;
+use crate::custody::child::Isolation;
 use crate::custody::lane;
 use crate::envelope::cache;
 use crate::front::options;
@@ -52,6 +53,9 @@ pub struct Token {
     /// A file of mode 0600 or 0400 with the user PIN. A systemd credential `hsm-pin` comes before it;
     /// without both the PIN comes from the environment variable `STRONGROOM_PIN`.
     pub pin_file: Option<PathBuf>,
+    /// Whether the driver runs in a process of its own.
+    #[serde(default)]
+    pub isolation: Isolation,
     /// Threads, queue, deadline.
     #[serde(default)]
     pub lane: lane::Options,

@@ -8,6 +8,7 @@ use crate::audit::index::{self, Index};
 use crate::audit::{self, Recorder};
 use crate::clock::World;
 use crate::config::Config;
+use crate::custody::child::{self, Isolation, Program};
 use crate::custody::{self, Locator, lane::Lane, profile::Profile};
 use crate::envelope::access_key::{self, Mint};
 use crate::envelope::store_key::{StoreKey, WrappedStoreKey};
@@ -139,7 +140,15 @@ pub fn open_lane(config: &Config, pin: Secret) -> Result<Lane, Error> {
         pin,
         module: token.module.clone(),
     };
-    Ok(custody::open(Profile::built_in(&token.profile)?, access, &token.lane)?)
+    let profile = Profile::built_in(&token.profile)?;
+    Ok(match token.isolation {
+        Isolation::Process => {
+            let file = token.configuration.as_deref();
+            let environment = file.map(|file| profile.environment(file)).unwrap_or_default();
+            child::open(profile, access, &token.lane, Program::this(environment))?
+        }
+        Isolation::None => custody::open(profile, access, &token.lane)?,
+    })
 }
 
 /// Opens the database of a configuration.

@@ -18,6 +18,7 @@ pub mod serve;
 mod session;
 mod user;
 
+use crate::custody::child::host;
 use crate::custody::profile::Profile;
 use crate::server::{Error, harden};
 use clap::{Parser, Subcommand};
@@ -57,6 +58,9 @@ enum Command {
     Session(session::Session),
     /// Add and list accounts, on a data directory that nobody serves.
     Account(account::Account),
+    /// Hold a token for the server that starts this.
+    #[command(hide = true)]
+    TokenHost,
 }
 
 /// Runs a command.
@@ -76,6 +80,9 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
         Command::Role(role) => role.run(),
         Command::Session(session) => session.run(),
         Command::Account(account) => account.run(),
+        Command::TokenHost => {
+            host::run().map_err(|e| Error::io(Path::new("the server's socket"), e))
+        }
     }
 }
 

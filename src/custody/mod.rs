@@ -4,6 +4,7 @@
 //! so that a driver can move to a process of its own. A [`lane::Lane`] stands before each token:
 //! permits, a bounded queue, a deadline.
 
+pub mod child;
 pub mod lane;
 pub mod pkcs11;
 pub mod profile;
@@ -153,10 +154,14 @@ pub fn open(
     options: &lane::Options,
 ) -> Result<lane::Lane> {
     let settings = options.check(&profile)?;
-    let token: Arc<dyn Token> = match profile.kind {
+    lane::Lane::start(driver(profile, access)?, settings)
+}
+
+/// The driver of a token's kind, in this process.
+fn driver(profile: profile::Profile, access: Access) -> Result<Arc<dyn Token>> {
+    Ok(match profile.kind {
         profile::Kind::Pkcs11 => Arc::new(pkcs11::Driver::open(profile, access)?),
-    };
-    lane::Lane::start(token, settings)
+    })
 }
 
 /// What can go wrong in custody.

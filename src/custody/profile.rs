@@ -3,7 +3,7 @@
 //! The same file is read by the code, the tests, the documentation and operators.
 
 use super::{Scheme, SigningScheme};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// The profiles that come with the program, by name.
@@ -22,7 +22,7 @@ const MAX_SESSIONS: usize = 1024;
 pub const MAX_RANDOM: usize = 4096;
 
 /// One kind of token.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Profile {
     /// The name by which configuration refers to it: lower case, digits, hyphens.
@@ -58,7 +58,7 @@ pub struct Profile {
 }
 
 /// Which driver speaks to a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// A PKCS#11 module in this process.
@@ -66,7 +66,7 @@ pub enum Kind {
 }
 
 /// Where a token's library is and how it is configured.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Module {
     /// Absolute paths; the first that exists is loaded.
@@ -79,7 +79,7 @@ pub struct Module {
 }
 
 /// Bounds that a token sets.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
     /// Sessions that may be in use at a time, one per worker; from 1 to 1,024.
@@ -89,7 +89,7 @@ pub struct Limits {
 }
 
 /// Where a token leaves the standard.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Quirks {
     /// It knows and enforces `CKA_ALLOWED_MECHANISMS`.
@@ -99,7 +99,7 @@ pub struct Quirks {
 }
 
 /// Something that a token can't do.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cannot {
     /// What.
