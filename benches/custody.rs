@@ -110,8 +110,7 @@ fn turn(folder: &Path, runtime: &tokio::runtime::Runtime, check: KeyCheck) -> [[
         for (found, callers) in found.iter_mut().zip(CALLERS) {
             found[way] = runtime.block_on(async {
                 let lane = lane.clone();
-                let measuring =
-                    tokio::spawn(async move { measured(&lane, check, callers).await });
+                let measuring = tokio::spawn(async move { measured(&lane, check, callers).await });
                 measuring.await.expect("measured")
             });
         }
@@ -156,7 +155,9 @@ fn main() {
     let lane = custody::open(profile, access(), &Options::default()).expect("a lane");
     let made = runtime.block_on(lane.generate(ID, Scheme::HmacKdf)).expect("a key");
     drop(lane);
-    println!("callers | in the server: /s, median, 99 %, CPU us | in its own process | ratios: rate, median, CPU");
+    println!(
+        "callers | in the server: /s, median, 99 %, CPU us | in its own process | ratios: rate, median, CPU"
+    );
     for number in 0..turns {
         println!("turn {}", number + 1);
         for (callers, [near, far]) in CALLERS.iter().zip(turn(&folder, &runtime, made.check)) {

@@ -2,7 +2,7 @@
 
 use super::message::{Opened, read_health, read_opened, write_opening};
 use super::wire::Channel;
-use super::{Program, Shared, host};
+use super::{Program, Shared, ended, host};
 use crate::custody::profile::Profile;
 use crate::custody::{Access, Error, Health, Locator, Result, TokenInfo};
 use crossbeam_channel::Sender;
@@ -10,6 +10,7 @@ use std::io::{self, ErrorKind, Write};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -26,7 +27,7 @@ const OPENING: Duration = Duration::from_secs(30);
 
 /// The pauses before a process is started again: none after one that has served for a while, then
 /// from the first to the last, each twice as long as the one before.
-const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(800)];
+const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(400)];
 
 /// How long a process must have served.
 const A_WHILE: Duration = Duration::from_secs(10);
@@ -132,9 +133,8 @@ impl Keeper {
     fn start(&mut self) -> Result<(Kept, TokenInfo, Health)> {
         self.started += 1;
         let spawned = self.spawn();
-        let mut process = spawned.map_err(|e| {
-            self.shared.unavailable(&format!("its process can't be started: {e}"))
-        })?;
+        let mut process = spawned
+            .map_err(|e| self.shared.unavailable(&format!("its process can't be started: {e}")))?;
         match self.open(&mut process.channel) {
             Ok(Ok((info, health))) => Ok((process, info, health)),
             Ok(Err(error)) => {
@@ -157,6 +157,7 @@ impl Keeper {
         let (ours, theirs) = UnixStream::pair()?;
         let control = ours.try_clone()?;
         let child = Command::new(&self.program.path)
+            .arg0("strongroom")
             .arg("token-host")
             .envs(self.program.environment.iter().map(|(name, value)| (name, value)))
             // The PIN and where it lies are nobody's business there.
@@ -199,9 +200,7 @@ impl Keeper {
         let why = match failure.kind() {
             _ if verdict.is_some() => verdict.unwrap_or_default(),
             ErrorKind::WouldBlock => format!("its process has not answered within {PONG:?}"),
-            ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => {
-                return format!("its process has ended ({})", process.end());
-            }
+            _ if ended(&failure) => return format!("its process has ended ({})", process.end()),
             _ => format!("its process is broken: {failure}"),
         };
         format!("{why} ({})", process.kill())

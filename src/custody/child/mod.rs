@@ -21,9 +21,7 @@ mod wire;
 
 use super::lane::{self, Lane};
 use super::profile::Profile;
-use super::{
-    Access, Error, Health, Request, Response, Result, Token, TokenInfo, Worker,
-};
+use super::{Access, Error, Health, Request, Response, Result, Token, TokenInfo, Worker};
 use message::{read_answer, write_request};
 use parking_lot::{Condvar, Mutex};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
@@ -181,14 +179,8 @@ impl Token for Remote {
 impl Shared {
     fn new(locator: String, patience: Duration) -> Self {
         let health = Health { up: false, why: Some(STARTING.to_owned()), epoch: 0, waiting: 0 };
-        let kept = Kept {
-            control: None,
-            verdict: None,
-            ending: false,
-            refused: None,
-            health,
-            before: 0,
-        };
+        let kept =
+            Kept { control: None, verdict: None, ending: false, refused: None, health, before: 0 };
         let (label, serving) = (OnceLock::new(), AtomicU64::new(0));
         let (kept, changed) = (Mutex::new(kept), Condvar::new());
         Self { locator, label, patience, serving, kept, changed }
@@ -260,20 +252,21 @@ struct Place {
 enum Lost {
     /// There is no process to ask.
     Unasked(Error),
-    /// This one has ended before it answered.
-    Ended(u64),
+    /// This one has ended, perhaps when it had begun.
+    Ended { process: u64, begun: bool },
     /// It does not answer, or not in a way that makes sense.
     Broken(String),
 }
 
 impl Worker for Seat {
     fn serve(&mut self, request: &Request) -> Result<Response> {
-        let first = self.ask(request);
-        let outcome = match first {
-            Err(Lost::Ended(process)) if repeatable(request) && self.shared.replaced(process) => {
+        let outcome = match self.ask(request) {
+            Err(Lost::Ended { process, begun })
+                if (!begun || repeatable(request)) && self.shared.replaced(process) =>
+            {
                 self.ask(request)
             }
-            other => other,
+            first => first,
         };
         outcome.unwrap_or_else(|lost| Err(self.explain(lost, request)))
     }
@@ -284,31 +277,31 @@ impl Seat {
     fn ask(&mut self, request: &Request) -> std::result::Result<Result<Response>, Lost> {
         let place = match self.place.take() {
             Some(place) if place.process == self.shared.serving.load(Ordering::Acquire) => place,
-            _ => Place::at(&self.shared).map_err(Lost::Unasked)?,
+            _ => Place::at(&self.shared)?,
         };
         let place = self.place.insert(place);
-        match place.exchange(request) {
-            Ok((answer, health)) => {
-                if place.told.as_ref() != Some(&health) {
-                    self.shared.note(place.process, health.clone());
-                    place.told = Some(health);
-                }
-                if let Err(Error::Pin { why, .. }) = &answer {
-                    self.shared.refused(why);
-                }
-                Ok(answer)
-            }
-            Err(error) => Err(self.lost(&error)),
+        if let Err(error) = place.channel.send(|w| write_request(w, request)) {
+            return Err(self.lost(&error, false));
         }
+        let (answer, health) = match place.channel.receive(read_answer) {
+            Ok(answer) => answer,
+            Err(error) => return Err(self.lost(&error, true)),
+        };
+        if place.told.as_ref() != Some(&health) {
+            self.shared.note(place.process, health.clone());
+            place.told = Some(health);
+        }
+        if let Err(Error::Pin { why, .. }) = &answer {
+            self.shared.refused(why);
+        }
+        Ok(answer)
     }
 
     /// Gives the place up.
-    fn lost(&mut self, error: &io::Error) -> Lost {
+    fn lost(&mut self, error: &io::Error, begun: bool) -> Lost {
         let process = self.place.take().map_or(0, |place| place.process);
         let why = match error.kind() {
-            ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => {
-                return Lost::Ended(process);
-            }
+            _ if ended(error) => return Lost::Ended { process, begun },
             ErrorKind::WouldBlock | ErrorKind::TimedOut => {
                 format!("a call to it has not come back within {:?}", self.shared.patience)
             }
@@ -320,12 +313,12 @@ impl Seat {
 
     /// What the caller is told.
     fn explain(&self, lost: Lost, request: &Request) -> Error {
-        let why = match lost {
+        let (why, begun) = match lost {
             Lost::Unasked(error) => return error,
-            Lost::Ended(_) => "its process has ended".to_owned(),
-            Lost::Broken(why) => why,
+            Lost::Ended { begun, .. } => ("its process has ended".to_owned(), begun),
+            Lost::Broken(why) => (why, true),
         };
-        let open = if repeatable(request) { "" } else { WHETHER };
+        let open = if begun && !repeatable(request) { WHETHER } else { "" };
         self.shared.unavailable(&format!("{why}{open}"))
     }
 }
@@ -348,26 +341,31 @@ fn repeatable(request: &Request) -> bool {
 
 impl Place {
     /// A socket to the process that serves.
-    fn at(shared: &Shared) -> Result<Self> {
+    fn at(shared: &Shared) -> std::result::Result<Self, Lost> {
         let kept = shared.kept.lock();
         let process = shared.serving.load(Ordering::Acquire);
         let control = kept.control.as_ref().filter(|_| process > 0);
         let Some(control) = control else {
             let why = kept.health.why.as_deref().unwrap_or(STARTING);
-            return Err(match &kept.refused {
+            return Err(Lost::Unasked(match &kept.refused {
                 Some(why) => Error::Pin { token: shared.name(), why: why.clone() },
                 None => shared.unavailable(why),
-            });
+            }));
         };
-        let made = connect(control, shared.patience);
-        let stream = made.map_err(|e| shared.unavailable(&format!("no way to its process: {e}")))?;
+        let stream = connect(control, shared.patience).map_err(|error| {
+            if ended(&error) {
+                return Lost::Ended { process, begun: false };
+            }
+            Lost::Unasked(shared.unavailable(&format!("no way to its process: {error}")))
+        })?;
         Ok(Self { process, channel: Channel::new(stream), told: None })
     }
+}
 
-    fn exchange(&mut self, request: &Request) -> io::Result<message::Answer> {
-        self.channel.send(|w| write_request(w, request))?;
-        self.channel.receive(read_answer)
-    }
+/// Whether the other side of a socket is gone.
+fn ended(error: &io::Error) -> bool {
+    use ErrorKind as K;
+    matches!(error.kind(), K::UnexpectedEof | K::BrokenPipe | K::ConnectionReset)
 }
 
 /// Makes a pair of sockets and hands one of them over.
