@@ -53,7 +53,7 @@ fn cpu() -> Duration {
 
 async fn derive(lane: &Lane, check: KeyCheck) {
     let input = vec![7; 73];
-    std::hint::black_box(lane.derive(ID, check, input).await.expect("derived"));
+    std::hint::black_box(lane.derive(ID.into(), check, input).await.expect("derived"));
 }
 
 async fn measured(lane: &Lane, check: KeyCheck, callers: usize) -> Found {
@@ -85,7 +85,7 @@ async fn measured(lane: &Lane, check: KeyCheck, callers: usize) -> Found {
 
 fn access() -> Access {
     let (token, pin) = (Locator::Label(LABEL.into()), Secret::copy_of(b"a user pin"));
-    Access { token, pin, module: None }
+    Access { token, pin, module: None, device: None }
 }
 
 /// Both ways by turns; answers the turn's findings for each number of callers.
@@ -160,7 +160,9 @@ fn main() {
     );
     for number in 0..turns {
         println!("turn {}", number + 1);
-        for (callers, [near, far]) in CALLERS.iter().zip(turn(&folder, &runtime, made.check)) {
+        for (callers, [near, far]) in
+            CALLERS.iter().zip(turn(&folder, &runtime, made.evidence.check))
+        {
             let told =
                 |f: Found| format!("{:.0} {:.0} {:.0} {:.1}", f.rate, f.median, f.slow, f.cpu);
             println!(

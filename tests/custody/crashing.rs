@@ -101,7 +101,9 @@ mod scenarios {
                 let mut asked = tokio::task::JoinSet::new();
                 for _ in 0..16 {
                     let (lane, check) = (scene.lane().clone(), scene.check);
-                    asked.spawn(async move { lane.derive(ID, check, b"x".to_vec()).await.err() });
+                    asked.spawn(
+                        async move { lane.derive(ID.into(), check, b"x".to_vec()).await.err() },
+                    );
                 }
                 for error in asked.join_all().await.into_iter().flatten() {
                     // In the new process the same fault strikes those that are asked once more.
@@ -153,7 +155,7 @@ mod scenarios {
             let mut hung = tokio::task::JoinSet::new();
             for _ in 0..4 {
                 let (lane, check) = (scene.lane().clone(), scene.check);
-                hung.spawn(async move { lane.derive(ID, check, b"x".to_vec()).await.err() });
+                hung.spawn(async move { lane.derive(ID.into(), check, b"x".to_vec()).await.err() });
             }
             for error in hung.join_all().await {
                 assert_eq!(error, Some(Error::Timeout(LABEL.into())));

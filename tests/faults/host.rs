@@ -47,7 +47,7 @@ fn kill_it(appliance: &Appliance, key: &str) {
     for round in 0..10 {
         let host = token_host(appliance.pid());
         // A terminal and a service manager send these to every process of a service.
-        ["TERM", "INT", "HUP"].map(|signal| send(signal, host));
+        ["TERM", "INT", "HUP"].into_iter().for_each(|signal| send(signal, host));
         std::thread::sleep(Duration::from_millis(100));
         assert!(there(host), "round {round}: it did not wait for the server");
         send("KILL", host);

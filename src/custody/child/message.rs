@@ -6,7 +6,8 @@
 use super::wire::{Reader, Writer};
 use crate::custody::profile::Profile;
 use crate::custody::{
-    Access, BackingKeyId, Error, Health, KeyCheck, Locator, Request, Response, Result, TokenInfo,
+    Access, BackingKeyId, Error, Health, KeyCheck, Locator, Made, NewSigner, Request, Response,
+    Result, TokenInfo, TokenKey, WrappedKey,
 };
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -43,6 +44,7 @@ pub(super) fn write_opening(w: &mut Writer<'_>, profile: &Profile, access: &Acce
     w.text(name);
     w.bytes(access.pin.expose());
     w.optional(access.module.as_deref(), |w, path| w.bytes(path.as_os_str().as_bytes()));
+    w.optional(access.device.as_deref(), Writer::text);
 }
 
 pub(super) fn read_opening(r: &mut Reader<'_>) -> Option<Opening> {
@@ -57,7 +59,8 @@ pub(super) fn read_opening(r: &mut Reader<'_>) -> Option<Opening> {
         let path = std::ffi::OsStr::from_bytes(r.bytes()?);
         Some(PathBuf::from(path))
     })?;
-    Some(Opening { profile, access: Access { token, pin, module } })
+    let device = r.optional(Reader::text)?;
+    Some(Opening { profile, access: Access { token, pin, module, device } })
 }
 
 pub(super) fn write_opened(w: &mut Writer<'_>, opened: &Opened) {
@@ -96,45 +99,63 @@ pub(super) fn read_health(r: &mut Reader<'_>) -> Option<Health> {
     Some(Health { up: why.is_none(), why, epoch, waiting: 0 })
 }
 
+fn write_key(w: &mut Writer<'_>, key: &TokenKey) {
+    w.raw(&key.id.0);
+    write_wrapped(w, key.wrapped.as_ref());
+}
+
+fn read_key(r: &mut Reader<'_>) -> Option<TokenKey> {
+    Some(TokenKey { id: BackingKeyId(r.array()?), wrapped: read_wrapped(r)? })
+}
+
+fn write_wrapped(w: &mut Writer<'_>, wrapped: Option<&WrappedKey>) {
+    w.optional(wrapped, |w, wrapped| w.bytes(wrapped.bytes()));
+}
+
+fn read_wrapped(r: &mut Reader<'_>) -> Option<Option<WrappedKey>> {
+    r.optional(|r| WrappedKey::new(r.bytes()?))
+}
+
 pub(super) fn write_request(w: &mut Writer<'_>, request: &Request) {
+    let of_key = |w: &mut Writer<'_>, kind: u8, key: &TokenKey, check: &KeyCheck, data: &[u8]| {
+        w.byte(kind);
+        write_key(w, key);
+        w.raw(&check.0);
+        w.bytes(data);
+    };
+    let named = |w: &mut Writer<'_>, kind: u8, id: &BackingKeyId| {
+        w.byte(kind);
+        w.raw(&id.0);
+    };
     match request {
-        Request::Derive { id, check, input } => {
-            w.byte(1);
-            w.raw(&id.0);
-            w.raw(&check.0);
-            w.bytes(input);
-        }
+        Request::Derive { key, check, input } => of_key(w, 1, key, check, input),
+        Request::Agree { key, check, peer } => of_key(w, 2, key, check, peer),
+        Request::Unwrap { key, check, ciphertext } => of_key(w, 3, key, check, ciphertext),
         Request::Generate { id, scheme } => {
-            w.byte(2);
-            w.raw(&id.0);
+            named(w, 4, id);
             w.json(scheme);
         }
         Request::Import { id, scheme, material } => {
-            w.byte(3);
-            w.raw(&id.0);
+            named(w, 5, id);
             w.json(scheme);
             w.raw(material.expose());
         }
-        Request::Destroy { id } => {
-            w.byte(4);
-            w.raw(&id.0);
-        }
-        Request::Inspect { id } => {
-            w.byte(5);
-            w.raw(&id.0);
+        Request::Destroy { id } => named(w, 6, id),
+        Request::Inspect { key } => {
+            w.byte(7);
+            write_key(w, key);
         }
         Request::Random { len } => {
-            w.byte(6);
+            w.byte(8);
             w.number(u64::try_from(*len).unwrap_or(u64::MAX));
         }
         Request::GenerateSigner { id, scheme } => {
-            w.byte(7);
-            w.raw(&id.0);
+            named(w, 9, id);
             w.json(scheme);
         }
-        Request::Sign { id, scheme, public, message } => {
-            w.byte(8);
-            w.raw(&id.0);
+        Request::Sign { key, scheme, public, message } => {
+            w.byte(10);
+            write_key(w, key);
             w.json(scheme);
             w.bytes(public);
             w.bytes(message);
@@ -143,24 +164,31 @@ pub(super) fn write_request(w: &mut Writer<'_>, request: &Request) {
 }
 
 pub(super) fn read_request(r: &mut Reader<'_>) -> Option<Request> {
-    let kind = r.byte()?;
-    if kind == 6 {
-        return Some(Request::Random { len: usize::try_from(r.number()?).ok()? });
-    }
-    let id = BackingKeyId(r.array()?);
-    Some(match kind {
-        1 => Request::Derive { id, check: KeyCheck(r.array()?), input: r.bytes()?.to_vec() },
-        2 => Request::Generate { id, scheme: r.json()? },
-        3 => Request::Import { id, scheme: r.json()?, material: r.key()? },
-        4 => Request::Destroy { id },
-        5 => Request::Inspect { id },
-        7 => Request::GenerateSigner { id, scheme: r.json()? },
-        8 => {
-            let (scheme, public) = (r.json()?, r.bytes()?.to_vec());
-            Request::Sign { id, scheme, public, message: r.bytes()?.to_vec() }
+    Some(match r.byte()? {
+        kind @ 1..=3 => {
+            let (key, check, data) = (read_key(r)?, KeyCheck(r.array()?), r.bytes()?.to_vec());
+            match kind {
+                1 => Request::Derive { key, check, input: data },
+                2 => Request::Agree { key, check, peer: data },
+                _ => Request::Unwrap { key, check, ciphertext: data },
+            }
+        }
+        4 => Request::Generate { id: read_id(r)?, scheme: r.json()? },
+        5 => Request::Import { id: read_id(r)?, scheme: r.json()?, material: r.key()? },
+        6 => Request::Destroy { id: read_id(r)? },
+        7 => Request::Inspect { key: read_key(r)? },
+        8 => Request::Random { len: usize::try_from(r.number()?).ok()? },
+        9 => Request::GenerateSigner { id: read_id(r)?, scheme: r.json()? },
+        10 => {
+            let (key, scheme, public) = (read_key(r)?, r.json()?, r.bytes()?.to_vec());
+            Request::Sign { key, scheme, public, message: r.bytes()?.to_vec() }
         }
         _ => return None,
     })
+}
+
+fn read_id(r: &mut Reader<'_>) -> Option<BackingKeyId> {
+    r.array().map(BackingKeyId)
 }
 
 pub(super) fn write_answer(w: &mut Writer<'_>, answer: &Result<Response>, health: &Health) {
@@ -182,13 +210,20 @@ pub(super) fn write_answer(w: &mut Writer<'_>, answer: &Result<Response>, health
             w.byte(4);
             w.bytes(bytes.expose());
         }
-        Ok(Response::PublicKey(public)) => {
+        Ok(Response::Signer(made)) => {
             w.byte(5);
-            w.bytes(public);
+            w.bytes(&made.public);
+            write_wrapped(w, made.wrapped.as_ref());
         }
         Ok(Response::Signature(signature)) => {
             w.byte(6);
             w.bytes(signature);
+        }
+        Ok(Response::Made(made)) => {
+            w.byte(7);
+            w.json(&made.evidence);
+            write_wrapped(w, made.wrapped.as_ref());
+            w.optional(made.public.as_deref(), Writer::bytes);
         }
     }
     write_health(w, health);
@@ -201,8 +236,16 @@ pub(super) fn read_answer(r: &mut Reader<'_>) -> Option<Answer> {
         2 => Ok(Response::Evidence(r.json()?)),
         3 => Ok(Response::Destroyed),
         4 => Ok(Response::Random(r.secret()?)),
-        5 => Ok(Response::PublicKey(r.bytes()?.to_vec())),
+        5 => {
+            let public = r.bytes()?.to_vec();
+            Ok(Response::Signer(NewSigner { public, wrapped: read_wrapped(r)? }))
+        }
         6 => Ok(Response::Signature(r.bytes()?.to_vec())),
+        7 => {
+            let (evidence, wrapped) = (r.json()?, read_wrapped(r)?);
+            let public = r.optional(|r| Some(r.bytes()?.to_vec()))?;
+            Ok(Response::Made(Made { evidence, wrapped, public }))
+        }
         _ => return None,
     };
     Some((answer, read_health(r)?))
@@ -220,6 +263,7 @@ fn write_error(w: &mut Writer<'_>, error: &Error) {
         Error::Unsupported { profile, why } => write(3, [profile, why]),
         Error::Pin { token, why } => write(4, [token, why]),
         Error::BadRequest(why) => write(5, [why, ""]),
+        Error::Full { token, why } => write(8, [token, why]),
         Error::KeyNotFound(id) => {
             w.byte(6);
             w.raw(&id.0);
@@ -235,10 +279,10 @@ fn write_error(w: &mut Writer<'_>, error: &Error) {
 fn read_error(r: &mut Reader<'_>) -> Option<Error> {
     let kind = r.byte()?;
     if kind == 6 {
-        return Some(Error::KeyNotFound(BackingKeyId(r.array()?)));
+        return read_id(r).map(Error::KeyNotFound);
     }
     if kind == 7 {
-        return Some(Error::KeyRejected { id: BackingKeyId(r.array()?), why: r.text()? });
+        return Some(Error::KeyRejected { id: read_id(r)?, why: r.text()? });
     }
     let (first, why) = (r.text()?, r.text()?);
     Some(match kind {
@@ -247,6 +291,7 @@ fn read_error(r: &mut Reader<'_>) -> Option<Error> {
         2 => Error::Timeout(first),
         3 => Error::Unsupported { profile: first, why },
         4 => Error::Pin { token: first, why },
+        8 => Error::Full { token: first, why },
         5 => {
             tracing::error!(why = first, "the token's driver was asked what it can't do");
             Error::BadRequest("the driver found it out of bounds")

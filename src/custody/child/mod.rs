@@ -329,6 +329,8 @@ const WHETHER: &str = "; whether the key was changed is to be looked up";
 fn repeatable(request: &Request) -> bool {
     match request {
         Request::Derive { .. }
+        | Request::Agree { .. }
+        | Request::Unwrap { .. }
         | Request::Inspect { .. }
         | Request::Random { .. }
         | Request::Sign { .. } => true,

@@ -6,8 +6,8 @@ use super::message::{
 use super::wire::{Channel, MAX_FRAME, Reader, Writer};
 use crate::custody::profile::Profile;
 use crate::custody::{
-    Access, BackingKeyId, Error, Evidence, Health, KeyCheck, Locator, Request, Response, Result,
-    Scheme, SigningScheme,
+    Access, BackingKeyId, Error, Evidence, Health, KeyCheck, Locator, Made, NewSigner, Request,
+    Response, Result, Scheme, SigningScheme, TokenKey, WrappedKey,
 };
 use crate::secret::{Key, Secret};
 use proptest::prelude::*;
@@ -35,23 +35,42 @@ fn sent(request: Request) -> Vec<u8> {
 }
 
 fn requests() -> impl Strategy<Value = Vec<u8>> {
-    let scheme = Scheme::HmacKdf;
+    let key = || {
+        (id(), prop::option::of(bytes(WrappedKey::MAX_LEN))).prop_map(|(id, wrapped)| TokenKey {
+            id,
+            wrapped: wrapped.and_then(|bytes| WrappedKey::new(&bytes)),
+        })
+    };
+    let check = || any::<[u8; 8]>().prop_map(KeyCheck);
+    let scheme = || prop_oneof![Just(Scheme::HmacKdf), Just(Scheme::Ecdh), Just(Scheme::RsaOaep)];
     let signing = prop_oneof![Just(SigningScheme::Ed25519), Just(SigningScheme::EcdsaP256)];
     prop_oneof![
-        (id(), any::<[u8; 8]>(), bytes(1024)).prop_map(|(id, check, input)| {
-            sent(Request::Derive { id, check: KeyCheck(check), input })
-        }),
-        id().prop_map(move |id| sent(Request::Generate { id, scheme })),
-        (id(), any::<[u8; 32]>()).prop_map(move |(id, mut value)| {
+        (key(), check(), bytes(1024)).prop_map(|(key, check, input)| sent(Request::Derive {
+            key,
+            check,
+            input
+        })),
+        (key(), check(), bytes(65)).prop_map(|(key, check, peer)| sent(Request::Agree {
+            key,
+            check,
+            peer
+        })),
+        (key(), check(), bytes(512)).prop_map(|(key, check, ciphertext)| sent(Request::Unwrap {
+            key,
+            check,
+            ciphertext
+        })),
+        (id(), scheme()).prop_map(|(id, scheme)| sent(Request::Generate { id, scheme })),
+        (id(), scheme(), any::<[u8; 32]>()).prop_map(|(id, scheme, mut value)| {
             sent(Request::Import { id, scheme, material: Key::take(&mut value) })
         }),
         id().prop_map(|id| sent(Request::Destroy { id })),
-        id().prop_map(|id| sent(Request::Inspect { id })),
+        key().prop_map(|key| sent(Request::Inspect { key })),
         (1_usize..4096).prop_map(|len| sent(Request::Random { len })),
         (id(), signing.clone())
             .prop_map(|(id, scheme)| sent(Request::GenerateSigner { id, scheme })),
-        (id(), signing, bytes(65), bytes(4096)).prop_map(|(id, scheme, public, message)| {
-            sent(Request::Sign { id, scheme, public, message })
+        (key(), signing, bytes(65), bytes(4096)).prop_map(|(key, scheme, public, message)| {
+            sent(Request::Sign { key, scheme, public, message })
         }),
     ]
 }
@@ -64,6 +83,7 @@ fn errors() -> impl Strategy<Value = Error> {
         a.prop_map(Error::Timeout),
         (a, b).prop_map(|(profile, why)| Error::Unsupported { profile, why }),
         (a, b).prop_map(|(token, why)| Error::Pin { token, why }),
+        (a, b).prop_map(|(token, why)| Error::Full { token, why }),
         id().prop_map(Error::KeyNotFound),
         (id(), b).prop_map(|(id, why)| Error::KeyRejected { id, why }),
     ]
@@ -89,6 +109,7 @@ fn said(answer: Result<Response>) -> Vec<u8> {
 }
 
 fn answers() -> impl Strategy<Value = Vec<u8>> {
+    let wrapped = || prop::option::of(bytes(500).prop_map(|bytes| WrappedKey::new(&bytes)));
     prop_oneof![
         errors().prop_map(|error| said(Err(error))),
         any::<[u8; 32]>()
@@ -96,7 +117,15 @@ fn answers() -> impl Strategy<Value = Vec<u8>> {
         any::<[u8; 8]>().prop_map(|id| said(Ok(Response::Evidence(evidence(id))))),
         Just(()).prop_map(|()| said(Ok(Response::Destroyed))),
         bytes(4096).prop_map(|bytes| said(Ok(Response::Random(Secret::new(bytes))))),
-        bytes(65).prop_map(|bytes| said(Ok(Response::PublicKey(bytes)))),
+        (bytes(65), wrapped()).prop_map(|(public, wrapped)| {
+            said(Ok(Response::Signer(NewSigner { public, wrapped: wrapped.flatten() })))
+        }),
+        (any::<[u8; 8]>(), wrapped(), prop::option::of(bytes(600))).prop_map(
+            |(id, wrapped, public)| {
+                let (evidence, wrapped) = (evidence(id), wrapped.flatten());
+                said(Ok(Response::Made(Made { evidence, wrapped, public })))
+            }
+        ),
         bytes(64).prop_map(|bytes| said(Ok(Response::Signature(bytes)))),
     ]
 }
@@ -191,16 +220,17 @@ fn a_message_that_is_too_long_is_not_sent() {
 fn every_profile_and_what_it_takes_to_reach_a_token_arrive() {
     for name in Profile::names() {
         let profile = Profile::built_in(name).expect("sound");
-        for (token, module) in [
-            (Locator::Serial("0a1b".into()), None),
-            (Locator::Label("é".into()), Some("/opt/a module.so".into())),
+        for (token, module, device) in [
+            (Locator::Serial("0a1b".into()), None, Some("device:/dev/tpmrm0".to_owned())),
+            (Locator::Label("é".into()), Some("/opt/a module.so".into()), None),
         ] {
             let pin = Secret::copy_of(b"a pin");
-            let access = Access { token: token.clone(), pin, module };
+            let access = Access { token: token.clone(), pin, module, device };
             let written = frame(|w| write_opening(w, &profile, &access));
             let read = Reader::whole(&written, read_opening).expect("read");
             assert_eq!(format!("{:?}", read.profile), format!("{profile:?}"));
             assert_eq!((read.access.token, read.access.module), (token, access.module));
+            assert_eq!(read.access.device, access.device);
             assert!(read.access.pin == Secret::copy_of(b"a pin"));
         }
     }
