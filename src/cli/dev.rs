@@ -1,7 +1,7 @@
 //! `strongroom dev`: an appliance for CI pipelines and test suites, ready in under a second.
 
 use super::seed::Seed;
-use super::{runtime, shutdown, with_module_configuration};
+use super::{runtime, shutdown, with_module_configurations};
 use crate::config::Config;
 use crate::custody::profile::Profile;
 use crate::secret::Secret;
@@ -66,12 +66,11 @@ impl Dev {
             listen: self.listen,
         };
         let made = plan.configuration().exists();
-        if !made {
+        if made {
+            with_module_configurations(&Config::read(&plan.configuration())?)?;
+        } else {
             plan.prepare()?;
         }
-        let file = plan.module_configuration();
-        let file = std::path::absolute(&file).map_err(|e| Error::io(&file, e))?;
-        with_module_configuration(&plan.profile, &file)?;
         // Read once, after the start anew and before anything is made.
         let seed = self.seed.as_deref().map(Seed::read).transpose()?;
         if !made {

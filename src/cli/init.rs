@@ -1,6 +1,6 @@
 //! `strongroom init`.
 
-use super::{runtime, with_module_configuration};
+use super::runtime;
 use crate::clock::{Random, SystemRandom, random_bytes};
 use crate::custody::profile::Profile;
 use crate::ops::iam::administrators::NewKey;
@@ -52,9 +52,6 @@ impl Init {
             listen: self.listen,
         };
         plan.prepare()?;
-        let file = plan.module_configuration();
-        let file = std::path::absolute(&file).map_err(|e| Error::io(&file, e))?;
-        with_module_configuration(&plan.profile, &file)?;
         let (administrator, _) = runtime()?.block_on(plan.found())?;
         report(&plan, &administrator);
         Ok(())

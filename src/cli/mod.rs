@@ -18,7 +18,8 @@ pub mod serve;
 mod session;
 mod user;
 
-use crate::custody::child::host;
+use crate::config::Config;
+use crate::custody::child::{Isolation, host};
 use crate::custody::profile::Profile;
 use crate::server::{Error, harden};
 use clap::{Parser, Subcommand};
@@ -86,11 +87,16 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
     }
 }
 
-/// Starts this program anew with the module's configuration in the environment, unless it is there
-/// already. PKCS#11 modules read it when they are loaded, and a process with threads must not
-/// change its own environment.
-fn with_module_configuration(profile: &Profile, file: &Path) -> Result<(), Error> {
-    let wanted = profile.environment(file);
+/// Starts this program anew with the configurations of the modules that it is to run itself in the
+/// environment, unless they are there already. PKCS#11 modules read them when they are loaded, and a
+/// process with threads must not change its own environment.
+fn with_module_configurations(config: &Config) -> Result<(), Error> {
+    let mut wanted = Vec::new();
+    for token in config.token.iter().filter(|token| token.isolation == Isolation::None) {
+        if let Some(file) = &token.configuration {
+            wanted.extend(Profile::built_in(&token.profile)?.environment(file));
+        }
+    }
     if wanted.iter().all(|(name, value)| std::env::var_os(name).is_some_and(|v| v == *value)) {
         return Ok(());
     }

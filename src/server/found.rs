@@ -4,9 +4,10 @@
 use super::{Appliance, Error, on_thread, open_store, open_tokens};
 use crate::clock::{World, random_bytes};
 use crate::config::Config;
+use crate::custody::child::{Program, provision};
 use crate::custody::profile::Profile;
 use crate::custody::tokens::Tokens;
-use crate::custody::{Access, Locator, provision};
+use crate::custody::{Access, Locator};
 use crate::envelope::store_key::{StoreKey, WrappedStoreKey};
 use crate::name::{BackingKeyId, PublicKey, Scheme, is_account, is_region};
 use crate::ops::iam::administrators::{self, NewKey, Who};
@@ -109,7 +110,13 @@ impl Plan {
         let module_path = module.as_ref().map(PathBuf::from);
         let token = Locator::Label(label.clone());
         let access = Access { token, pin, module: module_path, device };
-        let token = on_thread(move || Ok(provision(&profile, &access, &so_pin, &label)?)).await?;
+        let file = self.module_configuration();
+        let file = std::path::absolute(&file).map_err(|e| Error::io(&file, e))?;
+        let token = on_thread(move || {
+            let program = Program::this(profile.environment(&file));
+            Ok(provision(&profile, &access, &so_pin, &label, &program)?)
+        })
+        .await?;
         let text = self.text(&token.serial, module.as_deref());
         let unfinished = self.dir.join("strongroom.toml.new");
         write_private(&unfinished, text.as_bytes())?;

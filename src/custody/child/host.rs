@@ -8,7 +8,7 @@ use super::message::{
     Opening, read_opening, read_request, write_answer, write_health, write_opened,
 };
 use super::wire::Channel;
-use crate::custody::{self, Token};
+use crate::custody::{self, Health, Token};
 use crossbeam_channel::Sender;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::{Signal, set_parent_process_death_signal};
@@ -38,7 +38,12 @@ pub fn run() -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     leave_signals_to_the_server()?;
     let mut channel = Channel::new(control.try_clone()?);
-    let Opening { profile, access } = channel.receive(read_opening)?;
+    let Opening { profile, access, blank } = channel.receive(read_opening)?;
+    if let Some((so_pin, label)) = blank {
+        let made = custody::provision(&profile, &access, &so_pin, &label);
+        let health = Health { up: true, why: None, epoch: 0, waiting: 0 };
+        return channel.send(|w| write_opened(w, &made.map(|info| (info, health))));
+    }
     let token = match custody::driver(profile, access) {
         Ok(token) => token,
         Err(error) => return channel.send(|w| write_opened(w, &Err(error))),

@@ -1,29 +1,19 @@
 //! The thread that keeps a process with the token in it: starts it, watches it, starts another.
 
-use super::message::{Opened, read_health, read_opened, write_opening};
-use super::wire::Channel;
+use super::message::{read_health, write_opening};
+use super::process::{PONG, Process};
+use super::wire::{Channel, Writer};
 use super::{Program, Shared, ended, host};
 use crate::custody::profile::Profile;
 use crate::custody::{Access, Error, Health, Locator, Result, TokenInfo};
 use crossbeam_channel::Sender;
 use std::io::{self, ErrorKind, Write};
-use std::net::Shutdown;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// How often the process is asked how the token is.
 const PING: Duration = Duration::from_millis(200);
-
-/// How long its answer to that may take, which waits for no hardware: a machine may be busy.
-const PONG: Duration = Duration::from_secs(5);
-
-/// How long opening the token may take.
-const OPENING: Duration = Duration::from_secs(30);
 
 /// The pauses before a process is started again: none after one that has served for a while, then
 /// from the first to the last, each twice as long as the one before.
@@ -32,12 +22,6 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(
 /// How long a process must have served.
 const A_WHILE: Duration = Duration::from_secs(10);
 
-/// How long a process may take to let go of the token, and one that was killed to be gone.
-const GOING: Duration = Duration::from_secs(3);
-
-/// Between two looks at a process that is going.
-const LOOK: Duration = Duration::from_millis(2);
-
 /// What the thread has.
 pub(super) struct Keeper {
     shared: Arc<Shared>,
@@ -45,12 +29,6 @@ pub(super) struct Keeper {
     access: Access,
     program: Program,
     started: u64,
-}
-
-/// A process, and the socket that it is spoken to on.
-struct Kept {
-    child: Child,
-    channel: Channel,
 }
 
 impl Keeper {
@@ -130,52 +108,15 @@ impl Keeper {
     }
 
     /// Starts a process and has it open the token.
-    fn start(&mut self) -> Result<(Kept, TokenInfo, Health)> {
+    fn start(&mut self) -> Result<(Process, TokenInfo, Health)> {
         self.started += 1;
-        let spawned = self.spawn();
-        let mut process = spawned
-            .map_err(|e| self.shared.unavailable(&format!("its process can't be started: {e}")))?;
-        match self.open(&mut process.channel) {
-            Ok(Ok((info, health))) => Ok((process, info, health)),
-            Ok(Err(error)) => {
-                process.end();
-                Err(error)
-            }
-            Err(error) => {
-                let why = match error.kind() {
-                    ErrorKind::WouldBlock => {
-                        format!("it was not open within {OPENING:?} ({})", process.kill())
-                    }
-                    _ => format!("its process has not opened it ({error}; {})", process.end()),
-                };
-                Err(self.shared.unavailable(&why))
-            }
-        }
-    }
-
-    fn spawn(&self) -> io::Result<Kept> {
-        let (ours, theirs) = UnixStream::pair()?;
-        let control = ours.try_clone()?;
-        let child = Command::new(&self.program.path)
-            .arg0("strongroom")
-            .arg("token-host")
-            .envs(self.program.environment.iter().map(|(name, value)| (name, value)))
-            // The PIN and where it lies are nobody's business there.
-            .env_remove("STRONGROOM_PIN")
-            .env_remove("CREDENTIALS_DIRECTORY")
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            // What a library prints is no answer of the server's.
-            .stdout(io::stderr())
-            .spawn()?;
+        let failed = |e| self.shared.unavailable(&format!("its process can't be started: {e}"));
+        let process = Process::spawn(&self.program).map_err(failed)?;
+        let control = process.channel.stream().try_clone().map_err(failed)?;
         self.shared.kept.lock().control = Some(control);
-        Ok(Kept { child, channel: Channel::new(ours) })
-    }
-
-    fn open(&self, channel: &mut Channel) -> io::Result<Opened> {
-        channel.stream().set_read_timeout(Some(OPENING))?;
-        channel.stream().set_write_timeout(Some(PONG))?;
-        channel.send(|w| write_opening(w, &self.profile, &self.access))?;
-        channel.receive(read_opened)
+        let write = |w: &mut Writer<'_>| write_opening(w, &self.profile, &self.access, None);
+        let (process, (info, health)) = process.open(&self.shared.name(), write)?;
+        Ok((process, info, health))
     }
 
     /// From now on requests go to this process.
@@ -190,7 +131,7 @@ impl Keeper {
     }
 
     /// Asks it how it is until it has ended or is to be ended; answers why.
-    fn watch(&self, mut process: Kept) -> String {
+    fn watch(&self, mut process: Process) -> String {
         let failure = loop {
             if let Err(error) = self.ping(&mut process.channel) {
                 break error;
@@ -223,34 +164,5 @@ impl Keeper {
         let health = channel.receive(read_health)?;
         self.shared.note(self.started, health);
         Ok(())
-    }
-}
-
-impl Kept {
-    /// Waits for a process that should be ending, a while; tells how it has ended.
-    fn end(mut self) -> String {
-        drop(self.channel.stream().shutdown(Shutdown::Both));
-        match self.gone() {
-            Some(how) => how,
-            None => self.kill(),
-        }
-    }
-
-    fn kill(mut self) -> String {
-        drop(self.child.kill());
-        self.gone().unwrap_or_else(|| "it can't even be killed, and is left behind".to_owned())
-    }
-
-    fn gone(&mut self) -> Option<String> {
-        let until = Instant::now() + GOING;
-        let (_never, wait) = crossbeam_channel::bounded::<()>(0);
-        loop {
-            match self.child.try_wait() {
-                Ok(Some(status)) => return Some(status.to_string()),
-                Ok(None) if Instant::now() < until => drop(wait.recv_timeout(LOOK)),
-                Ok(None) => return None,
-                Err(error) => return Some(error.to_string()),
-            }
-        }
     }
 }

@@ -9,6 +9,7 @@ use crate::custody::{
     Access, BackingKeyId, Error, Health, KeyCheck, Locator, Made, NewSigner, Request, Response,
     Result, TokenInfo, TokenKey, WrappedKey,
 };
+use crate::secret::Secret;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -16,6 +17,8 @@ use std::path::PathBuf;
 pub(super) struct Opening {
     pub(super) profile: Profile,
     pub(super) access: Access,
+    /// Or to make of a blank one: the security officer's PIN and a label.
+    pub(super) blank: Option<(Secret, String)>,
 }
 
 /// What it answers to that.
@@ -34,7 +37,12 @@ pub fn answer(frame: &[u8]) -> Option<(Result<Response>, Health)> {
     Reader::whole(frame, read_answer)
 }
 
-pub(super) fn write_opening(w: &mut Writer<'_>, profile: &Profile, access: &Access) {
+pub(super) fn write_opening(
+    w: &mut Writer<'_>,
+    profile: &Profile,
+    access: &Access,
+    blank: Option<(&Secret, &str)>,
+) {
     w.json(profile);
     let (kind, name) = match &access.token {
         Locator::Serial(serial) => (0, serial),
@@ -45,6 +53,10 @@ pub(super) fn write_opening(w: &mut Writer<'_>, profile: &Profile, access: &Acce
     w.bytes(access.pin.expose());
     w.optional(access.module.as_deref(), |w, path| w.bytes(path.as_os_str().as_bytes()));
     w.optional(access.device.as_deref(), Writer::text);
+    w.optional(blank.as_ref(), |w, (so_pin, label)| {
+        w.bytes(so_pin.expose());
+        w.text(label);
+    });
 }
 
 pub(super) fn read_opening(r: &mut Reader<'_>) -> Option<Opening> {
@@ -60,7 +72,8 @@ pub(super) fn read_opening(r: &mut Reader<'_>) -> Option<Opening> {
         Some(PathBuf::from(path))
     })?;
     let device = r.optional(Reader::text)?;
-    Some(Opening { profile, access: Access { token, pin, module, device } })
+    let blank = r.optional(|r| Some((r.secret()?, r.text()?)))?;
+    Some(Opening { profile, access: Access { token, pin, module, device }, blank })
 }
 
 pub(super) fn write_opened(w: &mut Writer<'_>, opened: &Opened) {

@@ -15,6 +15,7 @@
 pub mod host;
 mod keeper;
 pub mod message;
+mod process;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -22,8 +23,10 @@ mod wire;
 use super::lane::{self, Lane};
 use super::profile::Profile;
 use super::{Access, Error, Health, Request, Response, Result, Token, TokenInfo, Worker};
-use message::{read_answer, write_request};
+use crate::secret::Secret;
+use message::{read_answer, write_opening, write_request};
 use parking_lot::{Condvar, Mutex};
+use process::Process;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde::Deserialize;
 use std::io::{self, ErrorKind, IoSlice};
@@ -88,6 +91,27 @@ pub fn open(
     let patience = Duration::from_millis(options.deadline_ms).saturating_add(HANG_MARGIN);
     let token = Remote::start(profile, access, program, patience)?;
     Lane::start(Arc::new(token), settings)
+}
+
+/// As [`custody::provision`](super::provision), in a process of its own. Blocks.
+///
+/// # Errors
+/// As there; [`Error::Unavailable`] if the process can't be started, or ends.
+pub fn provision(
+    profile: &Profile,
+    access: &Access,
+    so_pin: &Secret,
+    label: &str,
+    program: &Program,
+) -> Result<TokenInfo> {
+    let process = Process::spawn(program).map_err(|e| Error::Unavailable {
+        token: label.to_owned(),
+        why: format!("its process can't be started: {e}"),
+    })?;
+    let blank = Some((so_pin, label));
+    let (process, (info, _)) = process.open(label, |w| write_opening(w, profile, access, blank))?;
+    process.end();
+    Ok(info)
 }
 
 /// The token's driver, as the server sees it.

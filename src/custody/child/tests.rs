@@ -226,11 +226,15 @@ fn every_profile_and_what_it_takes_to_reach_a_token_arrive() {
         ] {
             let pin = Secret::copy_of(b"a pin");
             let access = Access { token: token.clone(), pin, module, device };
-            let written = frame(|w| write_opening(w, &profile, &access));
+            let so_pin = Secret::copy_of(b"an officer's");
+            let blank = access.device.is_some().then_some((&so_pin, "a label"));
+            let written = frame(|w| write_opening(w, &profile, &access, blank));
             let read = Reader::whole(&written, read_opening).expect("read");
             assert_eq!(format!("{:?}", read.profile), format!("{profile:?}"));
             assert_eq!((read.access.token, read.access.module), (token, access.module));
             assert_eq!(read.access.device, access.device);
+            let told = read.blank.as_ref().map(|(so_pin, label)| (so_pin, label.as_str()));
+            assert!(told == blank);
             assert!(read.access.pin == Secret::copy_of(b"a pin"));
         }
     }
