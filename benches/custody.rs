@@ -88,35 +88,31 @@ fn access() -> Access {
     Access { token, pin, module: None, device: None }
 }
 
-/// Both ways by turns; answers the turn's findings for each number of callers.
-fn turn(folder: &Path, runtime: &tokio::runtime::Runtime, check: KeyCheck) -> [[Found; 2]; 4] {
-    let profile = Profile::built_in("softhsm2").expect("sound");
-    let mut found = [[Found::default(); 2]; 4];
-    for way in 0..2 {
-        let options = Options::default();
-        let lane = if way == 0 {
-            custody::open(profile.clone(), access(), &options)
-        } else {
-            let environment = profile.environment(&folder.join("softhsm2.conf"));
-            let program = Program::at(Path::new(env!("CARGO_BIN_EXE_strongroom")), environment);
-            child::open(profile.clone(), access(), &options, program)
-        };
-        let lane = lane.expect("a lane");
-        runtime.block_on(async {
-            for _ in 0..100 {
-                derive(&lane, check).await;
-            }
-        });
-        for (found, callers) in found.iter_mut().zip(CALLERS) {
-            found[way] = runtime.block_on(async {
-                let lane = lane.clone();
-                let measuring = tokio::spawn(async move { measured(&lane, check, callers).await });
-                measuring.await.expect("measured")
-            });
+/// What there is to be found of one way, for each number of callers.
+fn way(lane: &Lane, runtime: &tokio::runtime::Runtime, check: KeyCheck) -> [Found; 4] {
+    runtime.block_on(async {
+        for _ in 0..100 {
+            derive(lane, check).await;
         }
-        drop(lane);
-    }
-    found
+    });
+    CALLERS.map(|callers| {
+        let lane = lane.clone();
+        let measuring = runtime.spawn(async move { measured(&lane, check, callers).await });
+        runtime.block_on(measuring).expect("measured")
+    })
+}
+
+/// One way after the other.
+fn turn(folder: &Path, runtime: &tokio::runtime::Runtime, check: KeyCheck) -> [[Found; 4]; 2] {
+    let profile = Profile::built_in("softhsm2").expect("sound");
+    let options = Options::default();
+    let lane = custody::open(profile.clone(), access(), &options).expect("a lane");
+    let near = way(&lane, runtime, check);
+    drop(lane);
+    let environment = profile.environment(&folder.join("softhsm2.conf"));
+    let program = Program::at(Path::new(env!("CARGO_BIN_EXE_strongroom")), environment);
+    let lane = child::open(profile, access(), &options, program).expect("a lane");
+    [near, way(&lane, runtime, check)]
 }
 
 /// Starts this program again where SoftHSM finds its configuration.
@@ -160,9 +156,8 @@ fn main() {
     );
     for number in 0..turns {
         println!("turn {}", number + 1);
-        for (callers, [near, far]) in
-            CALLERS.iter().zip(turn(&folder, &runtime, made.evidence.check))
-        {
+        let [near, far] = turn(&folder, &runtime, made.evidence.check);
+        for (callers, (near, far)) in CALLERS.iter().zip(near.into_iter().zip(far)) {
             let told =
                 |f: Found| format!("{:.0} {:.0} {:.0} {:.1}", f.rate, f.median, f.slow, f.cpu);
             println!(

@@ -109,7 +109,10 @@ mod scenarios {
                     // In the new process the same fault strikes those that are asked once more.
                     assert!(why(&error).contains("process"), "{error}");
                 }
-                assert!(start.elapsed() < BACK, "somebody was kept waiting");
+                assert!(
+                    start.elapsed() < Duration::from_secs(5),
+                    "somebody waited for more than a deadline"
+                );
                 scene.shim.clear();
                 println!("crash: served again after {:?}", scene.served_again().await);
                 assert_ne!(process(), first);
