@@ -252,7 +252,8 @@ mod tests {
         let template = include_str!("../firmware-config/strongroom.toml.in")
             .replace("@REGION@", "eu-central-1")
             .replace("@LISTEN@", "127.0.0.1:0")
-            .replace("@MODULE@", "# module = \"/opt/module.so\"");
+            .replace("@MODULE@", "# module = \"/opt/module.so\"")
+            .replace("@ISOLATION@", "# isolation = \"process\"");
         let setting = |line: &str| {
             line.starts_with('[')
                 || line.split_once(" = ").is_some_and(|(name, _)| !name.contains(' '))

@@ -3,6 +3,7 @@
 use super::seed::Seed;
 use super::{runtime, shutdown, with_module_configurations};
 use crate::config::Config;
+use crate::custody::child::Isolation;
 use crate::custody::profile::Profile;
 use crate::secret::Secret;
 use crate::server::found::{Plan, configuration, write_private};
@@ -61,6 +62,7 @@ impl Dev {
             profile: self.profile()?,
             module: self.token_module.clone(),
             device: None,
+            isolation: Isolation::Process,
             region: self.region.clone(),
             account: self.account.clone(),
             listen: self.listen,

@@ -2,6 +2,7 @@
 
 use super::runtime;
 use crate::clock::{Random, SystemRandom, random_bytes};
+use crate::custody::child::Isolation;
 use crate::custody::profile::Profile;
 use crate::ops::iam::administrators::NewKey;
 use crate::server::Error;
@@ -47,6 +48,7 @@ impl Init {
             profile: Profile::built_in(&self.profile)?,
             module: self.token_module,
             device: self.token_device,
+            isolation: Isolation::Process,
             region: self.region,
             account,
             listen: self.listen,
