@@ -4,6 +4,7 @@
 //! default. Relative paths count from the folder of the configuration file.
 
 use crate::audit;
+use crate::custody::child::Isolation;
 use crate::custody::lane;
 use crate::custody::tokens::Tokens;
 use crate::envelope::cache;
@@ -70,6 +71,9 @@ pub struct Token {
     /// A file of mode 0600 or 0400 with the user PIN. A systemd credential `hsm-pin` comes before it;
     /// without both the PIN comes from the environment variable `STRONGROOM_PIN`.
     pub pin_file: Option<PathBuf>,
+    /// Whether the driver runs in a process of its own.
+    #[serde(default)]
+    pub isolation: Isolation,
     /// Threads, queue, deadline.
     #[serde(default)]
     pub lane: lane::Options,
@@ -248,7 +252,8 @@ mod tests {
         let template = include_str!("../firmware-config/strongroom.toml.in")
             .replace("@REGION@", "eu-central-1")
             .replace("@LISTEN@", "127.0.0.1:0")
-            .replace("@MODULE@", "# module = \"/opt/module.so\"");
+            .replace("@MODULE@", "# module = \"/opt/module.so\"")
+            .replace("@ISOLATION@", "# isolation = \"process\"");
         let setting = |line: &str| {
             line.starts_with('[')
                 || line.split_once(" = ").is_some_and(|(name, _)| !name.contains(' '))

@@ -9,6 +9,7 @@ use crate::audit::index::{self, Index};
 use crate::audit::{self, Recorder};
 use crate::clock::World;
 use crate::config::Config;
+use crate::custody::child::{self, Isolation, Program};
 use crate::custody::tokens::{Member, Tokens};
 use crate::custody::{self, Locator, lane::Lane, profile::Profile};
 use crate::envelope::access_key::{self, Mint};
@@ -185,7 +186,14 @@ fn reach(token: &crate::config::Token) -> custody::Result<Lane> {
         device: token.device.clone(),
     };
     let profile = described(token).map_err(|e| unavailable(e.to_string()))?;
-    custody::open(profile, access, &token.lane)
+    match token.isolation {
+        Isolation::Process => {
+            let file = token.configuration.as_deref();
+            let environment = file.map(|file| profile.environment(file)).unwrap_or_default();
+            child::open(profile, access, &token.lane, Program::this(environment))
+        }
+        Isolation::None => custody::open(profile, access, &token.lane),
+    }
 }
 
 /// Opens the database of a configuration.

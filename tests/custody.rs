@@ -12,6 +12,8 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "custody/crashing.rs"]
+mod crashing;
 #[path = "custody/faulty.rs"]
 mod faulty;
 #[path = "custody/shim.rs"]
@@ -27,6 +29,7 @@ use cryptoki::types::AuthPin;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
+use strongroom::custody::child::{self, Program};
 use strongroom::custody::lane::{Lane, Options};
 use strongroom::custody::pkcs11::init_token;
 use strongroom::custody::profile::Profile;
@@ -37,6 +40,8 @@ use strongroom::secret::{Key, Secret};
 
 const DIRECTORY: &str = "STRONGROOM_TEST_DIRECTORY";
 const PROFILE: &str = "STRONGROOM_TEST_PROFILE";
+/// Set where the driver is to run in a process of its own.
+const APART: &str = "STRONGROOM_TEST_APART";
 /// The module's own configuration, in the directory.
 const CONFIGURATION: &str = "module.conf";
 const PIN: &str = "a user pin";
@@ -48,21 +53,31 @@ const ID: BackingKeyId = BackingKeyId([1; 16]);
 
 /// Runs `scenario` in a process of its own, with an empty token folder.
 fn alone(name: &str, scenario: &str) {
+    prepared(name, scenario, &[]);
+}
+
+/// The same on SoftHSM with the driver in a process of its own.
+fn apart(scenario: &str) {
+    prepared("softhsm2", scenario, &[(APART, "1")]);
+}
+
+fn prepared(name: &str, scenario: &str, environment: &[(&str, &str)]) {
     let directory = tempfile::tempdir().expect("a directory");
     let tokens = directory.path().join("tokens");
     std::fs::create_dir(&tokens).expect("tokens");
     let profile = Profile::built_in(name).expect("sound");
     let text = profile.configuration(tokens.to_str().expect("text")).expect("made here");
     std::fs::write(directory.path().join(CONFIGURATION), text).expect("configuration");
-    again(scenario, &profile, directory.path());
+    again(scenario, &profile, directory.path(), environment);
 }
 
 /// Runs this binary again for one scenario; its failure is ours.
-fn again(scenario: &str, profile: &Profile, directory: &Path) {
+fn again(scenario: &str, profile: &Profile, directory: &Path, environment: &[(&str, &str)]) {
     let output = Command::new(std::env::current_exe().expect("this binary"))
         .args(["--exact", &format!("scenarios::{scenario}"), "--ignored", "--nocapture"])
         .env(DIRECTORY, directory)
         .env(PROFILE, &profile.name)
+        .envs(environment.iter().copied())
         .envs(profile.environment(&directory.join(CONFIGURATION)))
         .output()
         .expect("started");
@@ -73,7 +88,7 @@ fn again(scenario: &str, profile: &Profile, directory: &Path) {
 
 /// The same from inside a scenario: another process on the same token.
 fn another_process(scenario: &str) {
-    again(scenario, &profile(), &directory());
+    again(scenario, &profile(), &directory(), &[]);
 }
 
 fn directory() -> PathBuf {
@@ -111,11 +126,17 @@ fn new_token() -> String {
 
 fn open_with(pin: &str, options: &Options) -> custody::Result<Lane> {
     let token = Locator::Label(LABEL.into());
-    custody::open(
-        profile(),
-        Access { token, pin: secret(pin), module: Some(module()), device: None },
-        options,
-    )
+    reach(Access { token, pin: secret(pin), module: Some(module()), device: None }, options)
+}
+
+/// A lane with the driver in this process, or in one of its own if [`APART`] is set.
+fn reach(access: Access, options: &Options) -> custody::Result<Lane> {
+    if std::env::var_os(APART).is_none() {
+        return custody::open(profile(), access, options);
+    }
+    // What the module wants in its environment is in ours.
+    let program = Program::at(Path::new(env!("CARGO_BIN_EXE_strongroom")), Vec::new());
+    child::open(profile(), access, options, program)
 }
 
 /// A new token and a lane to it.
@@ -211,7 +232,7 @@ fn refusal<T>(result: custody::Result<T>) -> Error {
     result.err().expect("must be refused")
 }
 
-/// Each of these on each token.
+/// Each of these on each token, and with the driver in a process of its own.
 macro_rules! conformance {
     ($($name:ident: $scenario:ident),+ $(,)?) => {
         mod softhsm2 {
@@ -219,6 +240,9 @@ macro_rules! conformance {
         }
         mod kryoptic {
             $(#[test] fn $name() { super::alone("kryoptic", stringify!($scenario)); })+
+        }
+        mod apart {
+            $(#[test] fn $name() { super::apart(stringify!($scenario)); })+
         }
     };
 }
@@ -231,7 +255,6 @@ conformance! {
     a_loosened_key_is_refused: loosened,
     an_id_that_two_keys_carry_is_refused: duplicated,
     a_token_that_was_away_serves_again_without_a_restart: away_and_back,
-    a_library_finalised_behind_our_back_is_initialised_again: finalised,
     a_key_deleted_by_somebody_else_is_missing_and_the_token_is_not: deleted_behind_our_back,
     another_token_of_the_same_label_is_not_taken_for_ours: impostor,
     a_wrong_pin_is_told_and_not_tried_again: wrong_pin,
@@ -243,6 +266,12 @@ conformance! {
     random_bytes_come_in_bounds: random,
     a_signer_signs_survives_an_absence_and_is_closed: signers,
     a_signer_that_was_swapped_or_loosened_is_refused: swapped_signer,
+}
+
+// Nobody finalises the library of a process that is another's.
+#[test]
+fn a_library_finalised_behind_our_back_is_initialised_again() {
+    ["softhsm2", "kryoptic"].into_iter().for_each(|token| alone(token, "finalised"));
 }
 
 /// Not tests of their own: each is run by the test above that names it.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use strongroom::clock::{Clock, DAY, SystemClock, Time};
 use strongroom::config::Config;
-use strongroom::custody::{self, profile::Profile};
+use strongroom::custody::{self, child::Isolation, profile::Profile};
 use strongroom::name::{BackingKeyId, DEFAULT_SECRETS_ALIAS, Service};
 use strongroom::ops::call::{Call, Origin, Services};
 use strongroom::ops::error::{Condition, Error};
@@ -55,6 +55,8 @@ fn plan(dir: PathBuf) -> Plan {
         profile: Profile::built_in("softhsm2").expect("sound"),
         module: None,
         device: None,
+        // This program is not the one that holds tokens.
+        isolation: Isolation::None,
         region: "eu-central-1".into(),
         account: ACCOUNT.into(),
         listen: ([127, 0, 0, 1], 0).into(),

@@ -1,8 +1,9 @@
 //! `strongroom dev`: an appliance for CI pipelines and test suites, ready in under a second.
 
 use super::seed::Seed;
-use super::{runtime, shutdown, with_module_configuration};
+use super::{runtime, shutdown, with_module_configurations};
 use crate::config::Config;
+use crate::custody::child::Isolation;
 use crate::custody::profile::Profile;
 use crate::secret::Secret;
 use crate::server::found::{Plan, configuration, write_private};
@@ -61,17 +62,17 @@ impl Dev {
             profile: self.profile()?,
             module: self.token_module.clone(),
             device: None,
+            isolation: Isolation::Process,
             region: self.region.clone(),
             account: self.account.clone(),
             listen: self.listen,
         };
         let made = plan.configuration().exists();
-        if !made {
+        if made {
+            with_module_configurations(&Config::read(&plan.configuration())?)?;
+        } else {
             plan.prepare()?;
         }
-        let file = plan.module_configuration();
-        let file = std::path::absolute(&file).map_err(|e| Error::io(&file, e))?;
-        with_module_configuration(&plan.profile, &file)?;
         // Read once, after the start anew and before anything is made.
         let seed = self.seed.as_deref().map(Seed::read).transpose()?;
         if !made {

@@ -1,7 +1,8 @@
 //! `strongroom init`.
 
-use super::{runtime, with_module_configuration};
+use super::runtime;
 use crate::clock::{Random, SystemRandom, random_bytes};
+use crate::custody::child::Isolation;
 use crate::custody::profile::Profile;
 use crate::ops::iam::administrators::NewKey;
 use crate::server::Error;
@@ -47,14 +48,12 @@ impl Init {
             profile: Profile::built_in(&self.profile)?,
             module: self.token_module,
             device: self.token_device,
+            isolation: Isolation::Process,
             region: self.region,
             account,
             listen: self.listen,
         };
         plan.prepare()?;
-        let file = plan.module_configuration();
-        let file = std::path::absolute(&file).map_err(|e| Error::io(&file, e))?;
-        with_module_configuration(&plan.profile, &file)?;
         let (administrator, _) = runtime()?.block_on(plan.found())?;
         report(&plan, &administrator);
         Ok(())

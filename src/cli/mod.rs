@@ -19,6 +19,8 @@ pub mod serve;
 mod session;
 mod user;
 
+use crate::config::Config;
+use crate::custody::child::{Isolation, host};
 use crate::custody::profile::Profile;
 use crate::server::{Error, harden};
 use clap::{Parser, Subcommand};
@@ -58,6 +60,9 @@ enum Command {
     Session(session::Session),
     /// Add and list accounts, on a data directory that nobody serves.
     Account(account::Account),
+    /// Hold a token for the server that starts this.
+    #[command(hide = true)]
+    TokenHost,
 }
 
 /// Runs a command.
@@ -77,14 +82,22 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
         Command::Role(role) => role.run(),
         Command::Session(session) => session.run(),
         Command::Account(account) => account.run(),
+        Command::TokenHost => {
+            host::run().map_err(|e| Error::io(Path::new("the server's socket"), e))
+        }
     }
 }
 
-/// Starts this program anew with the module's configuration in the environment, unless it is there
-/// already. PKCS#11 modules read it when they are loaded, and a process with threads must not
-/// change its own environment.
-fn with_module_configuration(profile: &Profile, file: &Path) -> Result<(), Error> {
-    let wanted = profile.environment(file);
+/// Starts this program anew with the configurations of the modules that it is to run itself in the
+/// environment, unless they are there already. PKCS#11 modules read them when they are loaded, and a
+/// process with threads must not change its own environment.
+fn with_module_configurations(config: &Config) -> Result<(), Error> {
+    let mut wanted = Vec::new();
+    for token in config.token.iter().filter(|token| token.isolation == Isolation::None) {
+        if let Some(file) = &token.configuration {
+            wanted.extend(Profile::built_in(&token.profile)?.environment(file));
+        }
+    }
     if wanted.iter().all(|(name, value)| std::env::var_os(name).is_some_and(|v| v == *value)) {
         return Ok(());
     }

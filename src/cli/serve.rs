@@ -1,6 +1,6 @@
 //! `strongroom serve`.
 
-use super::{runtime, shutdown, with_module_configuration};
+use super::{runtime, shutdown, with_module_configurations};
 use crate::config::Config;
 use crate::custody::profile::Profile;
 use crate::server::{Appliance, Error};
@@ -28,14 +28,12 @@ impl Serve {
     }
 }
 
-/// Reads a configuration, and sees to it that the tokens' modules find their own.
+/// Reads a configuration, and sees to it that modules find their own.
 pub(super) fn prepare(file: &Path) -> Result<Config, Error> {
     let config = Config::read(file)?;
+    with_module_configurations(&config)?;
     for token in &config.token {
         let profile = Profile::built_in(&token.profile)?;
-        if let Some(file) = &token.configuration {
-            with_module_configuration(&profile, file)?;
-        }
         if profile.software {
             tracing::warn!(token = token.name, "{}", profile.statement);
         }

@@ -5,6 +5,7 @@
 //! permits, a bounded queue, a deadline.
 
 mod breaker;
+pub mod child;
 pub mod lane;
 pub mod pkcs11;
 pub mod profile;
@@ -208,13 +209,17 @@ pub fn open(
     options: &lane::Options,
 ) -> Result<lane::Lane> {
     let settings = options.check(&profile)?;
-    let token: Arc<dyn Token> = match profile.kind {
+    lane::Lane::start(driver(profile, access)?, settings)
+}
+
+/// The driver of a token's kind, in this process.
+fn driver(profile: profile::Profile, access: Access) -> Result<Arc<dyn Token>> {
+    Ok(match profile.kind {
         profile::Kind::Pkcs11 => Arc::new(pkcs11::Driver::open(profile, access)?),
         kind @ (profile::Kind::Tpm | profile::Kind::YubiKey) => {
             return Err(left_out(profile, kind));
         }
-    };
-    lane::Lane::start(token, settings)
+    })
 }
 
 /// Makes a blank token ready for an appliance: see [`pkcs11::init_token`]. Blocks.

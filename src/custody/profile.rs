@@ -3,7 +3,7 @@
 //! The same file is read by the code, the tests, the documentation and operators.
 
 use super::{Scheme, SigningScheme};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// The profiles that come with the program, by name.
@@ -22,7 +22,7 @@ const MAX_SESSIONS: usize = 1024;
 pub const MAX_RANDOM: usize = 4096;
 
 /// One kind of token.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Profile {
     /// The name by which configuration refers to it: lower case, digits, hyphens.
@@ -60,7 +60,7 @@ pub struct Profile {
 }
 
 /// Which driver speaks to a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// A PKCS#11 module.
@@ -73,7 +73,7 @@ pub enum Kind {
 }
 
 /// Where a token's library is and how it is configured.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Module {
     /// Absolute paths; the first that exists is loaded.
@@ -86,7 +86,7 @@ pub struct Module {
 }
 
 /// Bounds that a token sets.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
     /// Sessions that may be in use at a time, one per worker; from 1 to 1,024.
@@ -96,7 +96,7 @@ pub struct Limits {
 }
 
 /// Where a PKCS#11 token leaves the standard.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Quirks {
     /// It knows and enforces `CKA_ALLOWED_MECHANISMS`.
@@ -106,7 +106,7 @@ pub struct Quirks {
 }
 
 /// Something that a token can't do.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cannot {
     /// What.

@@ -5,6 +5,7 @@ use super::holders::store_scheme;
 use super::{Appliance, Error, on_thread, open_store, open_tokens};
 use crate::clock::{World, random_bytes};
 use crate::config::Config;
+use crate::custody::child::{self, Isolation, Program};
 use crate::custody::profile::Profile;
 use crate::custody::tokens::Tokens;
 use crate::custody::{Access, Locator, provision};
@@ -35,6 +36,8 @@ pub struct Plan {
     pub module: Option<PathBuf>,
     /// How the token is reached, if it has no module: of a TPM the TCTI.
     pub device: Option<String>,
+    /// Where the token's driver runs.
+    pub isolation: Isolation,
     /// The region.
     pub region: String,
     /// The first account.
@@ -110,7 +113,19 @@ impl Plan {
         let module_path = module.as_ref().map(PathBuf::from);
         let token = Locator::Label(label.clone());
         let access = Access { token, pin, module: module_path, device };
-        let token = on_thread(move || Ok(provision(&profile, &access, &so_pin, &label)?)).await?;
+        let file = self.module_configuration();
+        let file = std::path::absolute(&file).map_err(|e| Error::io(&file, e))?;
+        let isolation = self.isolation;
+        let token = on_thread(move || {
+            let program = Program::this(profile.environment(&file));
+            Ok(match isolation {
+                Isolation::Process => {
+                    child::provision(&profile, &access, &so_pin, &label, &program)?
+                }
+                Isolation::None => provision(&profile, &access, &so_pin, &label)?,
+            })
+        })
+        .await?;
         let text = self.text(&token.serial, module.as_deref());
         let unfinished = self.dir.join("strongroom.toml.new");
         write_private(&unfinished, text.as_bytes())?;
@@ -135,6 +150,10 @@ impl Plan {
             Some(path) => format!("module = '{path}'"),
             None => "# module = \"/usr/lib/softhsm/libsofthsm2.so\"".to_owned(),
         };
+        let isolation = match self.isolation {
+            Isolation::Process => "# isolation = \"process\"",
+            Isolation::None => "isolation = \"none\"",
+        };
         CONFIGURATION
             .replace("@REGION@", &self.region)
             .replace("@LISTEN@", &self.listen.to_string())
@@ -142,6 +161,7 @@ impl Plan {
             .replace("@SERIAL@", serial)
             .replace("@CONFIGURATION@", &self.module_configuration_name())
             .replace("@MODULE@", &module)
+            .replace("@ISOLATION@", isolation)
     }
 
     /// Store key, account, default KMS key, administrator.

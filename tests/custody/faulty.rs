@@ -8,7 +8,8 @@
 
 use crate::shim::{self, Calls, Shim, rows};
 use crate::{
-    DIRECTORY, ID, LABEL, PIN, SO_PIN, directory, host_check, host_mac, key, runtime, secret,
+    DIRECTORY, ID, LABEL, PIN, PROFILE, SO_PIN, directory, host_check, host_mac, key, reach,
+    runtime, secret,
 };
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,7 +23,7 @@ use strongroom::custody::{
 
 const MODULE: &str = "STRONGROOM_TEST_SHIM";
 const VALUE: [u8; 32] = [0x42; 32];
-const OTHER: BackingKeyId = BackingKeyId([2; 16]);
+pub(crate) const OTHER: BackingKeyId = BackingKeyId([2; 16]);
 
 /// The shortest time between two logins, and a little more.
 const BACKOFF: Duration = Duration::from_millis(210);
@@ -37,18 +38,24 @@ fn profile() -> Profile {
 
 /// Runs a scenario in a process of its own, with the shim between it and an empty SoftHSM.
 fn alone(scenario: &str) {
+    run(&format!("faulty::scenarios::{scenario}"), &[]);
+}
+
+/// Runs the scenario of this path.
+pub(crate) fn run(path: &str, environment: &[(&str, &str)]) {
     let directory = tempfile::tempdir().expect("a directory");
     let (directory, tokens) = (directory.path(), directory.path().join("tokens"));
     std::fs::create_dir(&tokens).expect("tokens");
     let configuration = directory.join("softhsm2.conf");
     let text = format!("directories.tokendir = {}\nlog.level = ERROR\n", tokens.display());
     std::fs::write(&configuration, text).expect("configuration");
-    let path = format!("faulty::scenarios::{scenario}");
     let output = Command::new(std::env::current_exe().expect("this binary"))
-        .args(["--exact", &path, "--ignored", "--nocapture"])
+        .args(["--exact", path, "--ignored", "--nocapture"])
         .env(DIRECTORY, directory)
         .env(MODULE, shim::module())
         .envs(shim::environment(directory))
+        .env(PROFILE, "softhsm2")
+        .envs(environment.iter().copied())
         .envs(profile().environment(&configuration))
         .output()
         .expect("started");
@@ -81,54 +88,58 @@ fn open(options: &Options) -> custody::Result<Lane> {
     let module = std::env::var(MODULE).expect("set by the parent");
     let token = Locator::Label(LABEL.into());
     let module = Some(PathBuf::from(module));
-    custody::open(profile(), Access { token, pin: secret(PIN), module, device: None }, options)
+    reach(Access { token, pin: secret(PIN), module, device: None }, options)
 }
 
 /// One thread, so that it is known which session a fault meets.
-fn single() -> Options {
+pub(crate) fn single() -> Options {
     Options { workers: Some(1), ..Options::default() }
 }
 
-struct Scene {
+pub(crate) struct Scene {
     /// None only while it is started anew.
-    lane: Option<Lane>,
-    shim: Shim,
-    check: KeyCheck,
+    pub(crate) lane: Option<Lane>,
+    pub(crate) shim: Shim,
+    pub(crate) check: KeyCheck,
 }
 
 impl Scene {
     /// A new token with a key of a known value in it, and a lane.
-    fn new(options: &Options) -> Self {
+    pub(crate) fn new(options: &Options) -> Self {
         let module = std::env::var(MODULE).expect("set by the parent");
         let module = Some(Path::new(&module));
         init_token(&profile(), module, LABEL, &secret(SO_PIN), &secret(PIN)).expect("a token");
-        let lane = open(options).expect("a lane");
-        let lane = Some(lane);
-        let scene = Self { lane, shim: Shim::new(&directory()), check: host_check(&VALUE) };
+        let scene = Self::on_the_token(options);
         runtime().block_on(async {
             scene.lane().import(ID, Scheme::HmacKdf, key(VALUE)).await.expect("a key");
         });
         scene
     }
 
-    fn lane(&self) -> &Lane {
+    /// A lane to the token that is there.
+    pub(crate) fn on_the_token(options: &Options) -> Self {
+        let lane = Some(open(options).expect("a lane"));
+        Self { lane, shim: Shim::new(&directory()), check: host_check(&VALUE) }
+    }
+
+    pub(crate) fn lane(&self) -> &Lane {
         self.lane.as_ref().expect("a lane")
     }
 
     /// As after a restart of the server.
-    fn start_anew(&mut self) {
+    pub(crate) fn start_anew(&mut self) {
         self.lane = None;
         self.lane = Some(open(&single()).expect("a lane"));
     }
 
     /// One derivation, whose outcome must be right if there is one.
-    async fn derive(&self) -> custody::Result<()> {
+    pub(crate) async fn derive(&self) -> custody::Result<()> {
         let derived = self.lane().derive(ID.into(), self.check, b"x".to_vec()).await?;
         assert_eq!(derived.expose().as_slice(), host_mac(&VALUE, b"x"), "a wrong answer");
         Ok(())
     }
 
-    async fn ask(&self, what: Ask) -> custody::Result<()> {
+    pub(crate) async fn ask(&self, what: Ask) -> custody::Result<()> {
         match what {
             Ask::Derive => self.derive().await,
             Ask::Inspect => self.lane().inspect(ID.into()).await.map(drop),
@@ -153,7 +164,7 @@ impl Scene {
     }
 
     /// Asks until the lane serves again; tells how long that took.
-    async fn served_again(&self) -> Duration {
+    pub(crate) async fn served_again(&self) -> Duration {
         let start = Instant::now();
         while let Err(error) = self.derive().await {
             assert!(matches!(error, Error::Unavailable { .. } | Error::Overloaded(_)), "{error}");
@@ -165,7 +176,7 @@ impl Scene {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Ask {
+pub(crate) enum Ask {
     Derive,
     Inspect,
     Random,
@@ -661,7 +672,7 @@ mod scenarios {
             let (lane, check) = (scene.lane().clone(), scene.check);
             let hung =
                 tokio::spawn(async move { lane.derive(ID.into(), check, b"x".to_vec()).await });
-            while scene.shim.calls().struck() == 0 || scene.lane().health().up {
+            while scene.lane().health().up || scene.shim.calls().struck() == 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             for _ in 0..20 {

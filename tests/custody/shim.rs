@@ -65,9 +65,14 @@ pub(crate) struct Shim {
 }
 
 /// How often each function was called, and how often a fault struck.
+#[derive(Default)]
 pub(crate) struct Calls(String);
 
 impl Calls {
+    pub(crate) fn extend(&mut self, more: Self) {
+        self.0 += &more.0;
+    }
+
     pub(crate) fn of(&self, function: &str) -> usize {
         self.0.lines().filter(|line| line.split(' ').next() == Some(function)).count()
     }

@@ -143,9 +143,7 @@ impl Appliance {
     }
 
     pub(crate) fn signal(&self, name: &str) {
-        let pid = self.pid().to_string();
-        let sent = Command::new("kill").args(["-s", name, &pid]).status().expect("kill");
-        assert!(sent.success());
+        send(name, self.pid());
     }
 
     /// SIGTERM; it must end in order.
@@ -216,6 +214,31 @@ impl Drop for Appliance {
             drop(child.wait());
         }
     }
+}
+
+/// The processes that a process has started and that are there still.
+fn children(pid: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let texts = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let all = texts.collect::<Vec<_>>().join(" ");
+    all.split_whitespace().map(|pid| pid.parse().expect("a number")).collect()
+}
+
+/// The one that holds the token of a server.
+pub(crate) fn token_host(pid: u32) -> u32 {
+    let [one] = *children(pid) else { panic!("not one process: {:?}", children(pid)) };
+    one
+}
+
+/// Whether a process is there.
+pub(crate) fn there(pid: u32) -> bool {
+    Path::new("/proc").join(pid.to_string()).exists()
+}
+
+/// Sends a process a signal.
+pub(crate) fn send(signal: &str, pid: u32) {
+    let sent = Command::new("kill").args(["-s", signal, &pid.to_string()]).status();
+    assert!(sent.expect("kill").success());
 }
 
 /// Waits for a process to end, not for ever.

@@ -16,6 +16,7 @@ mod appliance;
 mod client;
 mod crash;
 mod drain;
+mod host;
 mod leaks;
 mod load;
 mod memory;

@@ -3,7 +3,7 @@
 
 mod image;
 
-use crate::appliance::{Lots, copy, root, until};
+use crate::appliance::{Lots, copy, root, send, token_host, until};
 use crate::client::{Client, Credentials, Stream, base64, sign, signing_keys, unbase64};
 use crate::drain::{Served, serve_tls};
 use image::{Found, Image, Planted};
@@ -71,11 +71,20 @@ fn memory(cache: &str, cached: bool) {
     assert_eq!(beyond(&found, &HELD), Vec::<&str>::new(), "{:#?}", told(&found));
     let [held] = &*found else { panic!("the PIN is {}", HELD[0].1) };
     assert_eq!(held.pieces, image::pieces(pin.trim_end().len()), "one PIN: {}", held.told);
+    // The process that holds the token; the PIN went there when it was started, twice.
+    let host = token_host(pid);
+    let (host_image, found) = settled(host, &planted, |found| beyond(found, &HELD).is_empty());
+    println!("the token's process: {:#?}", told(&found));
+    assert_eq!(beyond(&found, &HELD), Vec::<&str>::new(), "{:#?}", told(&found));
+    let [held] = &*found else { panic!("the PIN is {}", HELD[0].1) };
+    assert_eq!(held.pieces, image::pieces(pin.trim_end().len()), "one PIN: {}", held.told);
     let data_keys = data_keys(&served, &key);
+    assert!(host_image.search(&data_keys).is_empty(), "data keys are none of its business");
     let found = image.search(&data_keys);
     assert_eq!(!found.is_empty(), cached, "{:?}", found.first().map(|f| &f.told));
     if may_lock(pid) {
         assert_eq!(image.unlocked(), Vec::<&str>::new(), "could be swapped to disk");
+        assert_eq!(host_image.unlocked(), Vec::<&str>::new(), "could be swapped to disk");
     } else {
         eprintln!("NOT CHECKED: that memory is locked (no right to lock it)");
     }
@@ -200,7 +209,8 @@ fn element(xml: &str, name: &str) -> String {
     found.unwrap_or_else(|| panic!("no {name}: {xml}")).0.to_owned()
 }
 
-/// The token goes away with requests on their way to it, and comes back; the server logs in again.
+/// The token goes away with requests on their way to it, and comes back; so does the process that
+/// holds it. The server logs in again.
 fn outage(served: &Served, client: &mut Client, key: &str, planted: &mut Planted) {
     let value = text(&mut Lots(u64::from(served.child.id()) << 16), 500);
     planted.add("Plaintext without a token", &*value);
@@ -209,7 +219,10 @@ fn outage(served: &Served, client: &mut Client, key: &str, planted: &mut Planted
     let status = client.ask("kms:Encrypt", &input).status;
     fs::rename(served.path("away"), served.path("tokens")).expect("moved back");
     assert!(status >= 500, "{status}");
-    until("the token", Duration::from_secs(20), || client.ask("kms:Encrypt", &input).status == 200);
+    let mut back = || client.ask("kms:Encrypt", &input).status == 200;
+    until("the token", Duration::from_secs(20), &mut back);
+    send("KILL", token_host(served.child.id()));
+    until("the token's process", Duration::from_secs(20), back);
 }
 
 fn by_http_2(served: &Served, key: &str, planted: &mut Planted) {

@@ -18,7 +18,7 @@ const CLIENTS: usize = 6;
 
 /// What a fault of the token's may come to. Each is an error of the service or of the moment: none
 /// says that something is not there, not allowed, or not what was sealed.
-const CLEAR: [&str; 5] = [
+pub(crate) const CLEAR: [&str; 5] = [
     "DependencyTimeoutException",
     "InternalServiceError",
     "KMSInternalException",
@@ -43,12 +43,13 @@ const HEALING: [&str; 6] =
     ["C_Finalize", "C_Initialize", "C_GetSlotList", "C_GetTokenInfo", "C_OpenSession", "C_Login"];
 
 /// An appliance whose token is reached through the shim, no data key is kept open.
-fn behind_the_shim(folder: &Path) -> Appliance {
+pub(crate) fn behind_the_shim(folder: &Path, isolation: &str) -> Appliance {
     let mut appliance = Appliance::start();
     appliance.stop();
     let path = appliance.path("strongroom.toml");
     let text = fs::read_to_string(&path).expect("a configuration");
-    let module = format!("module = \"{}\"", shim::module().display());
+    let module = shim::module().display();
+    let module = format!("module = \"{module}\"\nisolation = \"{isolation}\"");
     let changed = ["[token]", "[data_key_cache]"]
         .iter()
         .zip([module.as_str(), "entries = 0"])
@@ -66,7 +67,7 @@ fn behind_the_shim(folder: &Path) -> Appliance {
 }
 
 /// One client, and what it knows to be there.
-struct Caller {
+pub(crate) struct Caller {
     number: usize,
     client: Client,
     lots: Lots,
@@ -86,7 +87,7 @@ struct Caller {
 }
 
 impl Caller {
-    fn new(number: usize, appliance: &Appliance, key: &str, lots: Lots) -> Self {
+    pub(crate) fn new(number: usize, appliance: &Appliance, key: &str, lots: Lots) -> Self {
         Self {
             number,
             client: appliance.client(),
@@ -102,7 +103,7 @@ impl Caller {
         }
     }
 
-    fn work(&mut self, stop: &AtomicBool) {
+    pub(crate) fn work(&mut self, stop: &AtomicBool) {
         while !stop.load(Ordering::Relaxed) {
             self.steps += 1;
             self.client.agent = format!("caller-{}-{}", self.number, self.steps);
@@ -178,9 +179,14 @@ impl Caller {
         of.get(usize::try_from(n).expect("few")).cloned()
     }
 
+    /// Requests that were answered without an error.
+    pub(crate) fn succeeded(&self) -> usize {
+        self.codes.get("").copied().unwrap_or_default()
+    }
+
     /// With no fault about: all that was acknowledged is there, what was refused is not there or
     /// whole.
-    fn check(&mut self, appliance: &Appliance) {
+    pub(crate) fn check(&mut self, appliance: &Appliance) {
         let mut client = appliance.client();
         for (name, value) in &self.secrets {
             let read = client.ask("secretsmanager:GetSecretValue", &json!({"SecretId": name}));
@@ -274,7 +280,7 @@ fn two_hundred_faults_of_the_token_s_module_under_load_spoil_nothing() {
     let mut lots = Lots(seed);
     let folder = tempfile::tempdir().expect("a folder");
     let shim = Shim::new(folder.path());
-    let mut appliance = behind_the_shim(folder.path());
+    let mut appliance = behind_the_shim(folder.path(), "process");
     let made = appliance.client().ask("kms:CreateKey", &json!({})).output();
     let key = made["KeyMetadata"]["KeyId"].as_str().expect("an id").to_owned();
     let mut callers: Vec<_> =
@@ -321,7 +327,7 @@ fn two_hundred_faults_of_the_token_s_module_under_load_spoil_nothing() {
 fn callers_are_told_whose_matter_a_fault_is_and_not_in_the_module_s_words() {
     let folder = tempfile::tempdir().expect("a folder");
     let shim = Shim::new(folder.path());
-    let appliance = behind_the_shim(folder.path());
+    let appliance = behind_the_shim(folder.path(), "process");
     let mut client = appliance.client();
     let made = client.ask("kms:CreateKey", &json!({})).output();
     let encrypt = json!({"KeyId": made["KeyMetadata"]["KeyId"], "Plaintext": "AAAA"});
@@ -356,9 +362,18 @@ fn callers_are_told_whose_matter_a_fault_is_and_not_in_the_module_s_words() {
 
 #[test]
 fn a_module_that_ends_the_process_while_it_makes_a_key_leaves_nothing_half_done() {
+    ended_while_it_makes_a_key("none");
+}
+
+#[test]
+fn nor_does_one_that_ends_its_own_process_and_the_server_goes_on() {
+    ended_while_it_makes_a_key("process");
+}
+
+fn ended_while_it_makes_a_key(isolation: &str) {
     let folder = tempfile::tempdir().expect("a folder");
     let shim = Shim::new(folder.path());
-    let mut appliance = behind_the_shim(folder.path());
+    let mut appliance = behind_the_shim(folder.path(), isolation);
     let mut client = appliance.client();
     let input = json!({"Name": "kept", "SecretString": "hunter2"});
     client.ask("secretsmanager:CreateSecret", &input).output();
@@ -369,12 +384,21 @@ fn a_module_that_ends_the_process_while_it_makes_a_key_leaves_nothing_half_done(
     // Before the key is there, and when it has been made and is to be looked at.
     for fault in ["C_GenerateKey 0 1 crash", "C_GetAttributeValue 0 1 crash"] {
         shim.set([fault]);
-        let error = appliance.client().call("kms:CreateKey", &json!({}));
-        assert!(error.is_err(), "{fault}: {error:?}");
-        shim.clear();
-        appliance.died();
-        appliance.resume();
         let mut client = appliance.client();
+        let told = client.call("kms:CreateKey", &json!({}));
+        shim.clear();
+        if isolation == "none" {
+            assert!(told.is_err(), "{fault}: {told:?}");
+            appliance.died();
+            appliance.resume();
+            client = appliance.client();
+        } else {
+            let told = told.expect("an answer");
+            assert_eq!((told.status, &*told.code()), (500, "KMSInternalException"), "{fault}");
+            until("the service", Duration::from_secs(2), || {
+                client.ask("kms:Encrypt", &encrypt).status == 200
+            });
+        }
         let read = client.ask("secretsmanager:GetSecretValue", &json!({"SecretId": "kept"}));
         assert_eq!(read.member("SecretString"), "hunter2", "{fault}");
         client.ask("kms:Encrypt", &encrypt).output();
@@ -386,5 +410,7 @@ fn a_module_that_ends_the_process_while_it_makes_a_key_leaves_nothing_half_done(
     appliance.stop();
     let intents = "SELECT count(*) FROM intent";
     let intents = appliance.database().query_row(intents, [], |row| row.get::<_, i64>(0));
-    assert_eq!(intents.expect("counted"), 2, "each is noted");
+    // The server itself tries again under another id.
+    let tries = if isolation == "none" { 2..=2 } else { 2..=20 };
+    assert!(tries.contains(&intents.expect("counted")), "each is noted");
 }

@@ -1,0 +1,314 @@
+//! What goes to the process that holds a token, and what comes back.
+//!
+//! Both sides read with bounds: the one that answers runs a vendor's library, and may have been
+//! broken by it.
+
+use super::wire::{Reader, Writer};
+use crate::custody::profile::Profile;
+use crate::custody::{
+    Access, BackingKeyId, Error, Health, KeyCheck, Locator, Made, NewSigner, Request, Response,
+    Result, TokenInfo, TokenKey, WrappedKey,
+};
+use crate::secret::Secret;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+/// What a process is told first: which token to open.
+pub(super) struct Opening {
+    pub(super) profile: Profile,
+    pub(super) access: Access,
+    /// Or to make of a blank one: the security officer's PIN and a label.
+    pub(super) blank: Option<(Secret, String)>,
+}
+
+/// What it answers to that.
+pub(super) type Opened = Result<(TokenInfo, Health)>;
+
+/// What it answers to a request, and how the token is now.
+pub(super) type Answer = (Result<Response>, Health);
+
+/// Reads a request. Here for those who try it with what nobody sent.
+pub fn request(frame: &[u8]) -> Option<Request> {
+    Reader::whole(frame, read_request)
+}
+
+/// Reads an answer. Here for those who try it with what nobody sent.
+pub fn answer(frame: &[u8]) -> Option<(Result<Response>, Health)> {
+    Reader::whole(frame, read_answer)
+}
+
+pub(super) fn write_opening(
+    w: &mut Writer<'_>,
+    profile: &Profile,
+    access: &Access,
+    blank: Option<(&Secret, &str)>,
+) {
+    w.json(profile);
+    let (kind, name) = match &access.token {
+        Locator::Serial(serial) => (0, serial),
+        Locator::Label(label) => (1, label),
+    };
+    w.byte(kind);
+    w.text(name);
+    w.bytes(access.pin.expose());
+    w.optional(access.module.as_deref(), |w, path| w.bytes(path.as_os_str().as_bytes()));
+    w.optional(access.device.as_deref(), Writer::text);
+    w.optional(blank.as_ref(), |w, (so_pin, label)| {
+        w.bytes(so_pin.expose());
+        w.text(label);
+    });
+}
+
+pub(super) fn read_opening(r: &mut Reader<'_>) -> Option<Opening> {
+    let profile = r.json()?;
+    let token = match r.byte()? {
+        0 => Locator::Serial(r.text()?),
+        1 => Locator::Label(r.text()?),
+        _ => return None,
+    };
+    let pin = r.secret()?;
+    let module = r.optional(|r| {
+        let path = std::ffi::OsStr::from_bytes(r.bytes()?);
+        Some(PathBuf::from(path))
+    })?;
+    let device = r.optional(Reader::text)?;
+    let blank = r.optional(|r| Some((r.secret()?, r.text()?)))?;
+    Some(Opening { profile, access: Access { token, pin, module, device }, blank })
+}
+
+pub(super) fn write_opened(w: &mut Writer<'_>, opened: &Opened) {
+    match opened {
+        Ok((info, health)) => {
+            w.byte(1);
+            for text in [&info.label, &info.serial, &info.manufacturer, &info.model] {
+                w.text(text);
+            }
+            write_health(w, health);
+        }
+        Err(error) => {
+            w.byte(0);
+            write_error(w, error);
+        }
+    }
+}
+
+pub(super) fn read_opened(r: &mut Reader<'_>) -> Option<Opened> {
+    if !r.flag()? {
+        return read_error(r).map(Err);
+    }
+    let (label, serial) = (r.text()?, r.text()?);
+    let (manufacturer, model) = (r.text()?, r.text()?);
+    Some(Ok((TokenInfo { label, serial, manufacturer, model }, read_health(r)?)))
+}
+
+pub(super) fn write_health(w: &mut Writer<'_>, health: &Health) {
+    w.number(health.epoch);
+    w.optional(health.why.as_deref(), Writer::text);
+}
+
+pub(super) fn read_health(r: &mut Reader<'_>) -> Option<Health> {
+    let epoch = r.number()?;
+    let why = r.optional(Reader::text)?;
+    Some(Health { up: why.is_none(), why, epoch, waiting: 0 })
+}
+
+fn write_key(w: &mut Writer<'_>, key: &TokenKey) {
+    w.raw(&key.id.0);
+    write_wrapped(w, key.wrapped.as_ref());
+}
+
+fn read_key(r: &mut Reader<'_>) -> Option<TokenKey> {
+    Some(TokenKey { id: BackingKeyId(r.array()?), wrapped: read_wrapped(r)? })
+}
+
+fn write_wrapped(w: &mut Writer<'_>, wrapped: Option<&WrappedKey>) {
+    w.optional(wrapped, |w, wrapped| w.bytes(wrapped.bytes()));
+}
+
+fn read_wrapped(r: &mut Reader<'_>) -> Option<Option<WrappedKey>> {
+    r.optional(|r| WrappedKey::new(r.bytes()?))
+}
+
+pub(super) fn write_request(w: &mut Writer<'_>, request: &Request) {
+    let of_key = |w: &mut Writer<'_>, kind: u8, key: &TokenKey, check: &KeyCheck, data: &[u8]| {
+        w.byte(kind);
+        write_key(w, key);
+        w.raw(&check.0);
+        w.bytes(data);
+    };
+    let named = |w: &mut Writer<'_>, kind: u8, id: &BackingKeyId| {
+        w.byte(kind);
+        w.raw(&id.0);
+    };
+    match request {
+        Request::Derive { key, check, input } => of_key(w, 1, key, check, input),
+        Request::Agree { key, check, peer } => of_key(w, 2, key, check, peer),
+        Request::Unwrap { key, check, ciphertext } => of_key(w, 3, key, check, ciphertext),
+        Request::Generate { id, scheme } => {
+            named(w, 4, id);
+            w.json(scheme);
+        }
+        Request::Import { id, scheme, material } => {
+            named(w, 5, id);
+            w.json(scheme);
+            w.raw(material.expose());
+        }
+        Request::Destroy { id } => named(w, 6, id),
+        Request::Inspect { key } => {
+            w.byte(7);
+            write_key(w, key);
+        }
+        Request::Random { len } => {
+            w.byte(8);
+            w.number(u64::try_from(*len).unwrap_or(u64::MAX));
+        }
+        Request::GenerateSigner { id, scheme } => {
+            named(w, 9, id);
+            w.json(scheme);
+        }
+        Request::Sign { key, scheme, public, message } => {
+            w.byte(10);
+            write_key(w, key);
+            w.json(scheme);
+            w.bytes(public);
+            w.bytes(message);
+        }
+    }
+}
+
+pub(super) fn read_request(r: &mut Reader<'_>) -> Option<Request> {
+    Some(match r.byte()? {
+        kind @ 1..=3 => {
+            let (key, check, data) = (read_key(r)?, KeyCheck(r.array()?), r.bytes()?.to_vec());
+            match kind {
+                1 => Request::Derive { key, check, input: data },
+                2 => Request::Agree { key, check, peer: data },
+                _ => Request::Unwrap { key, check, ciphertext: data },
+            }
+        }
+        4 => Request::Generate { id: read_id(r)?, scheme: r.json()? },
+        5 => Request::Import { id: read_id(r)?, scheme: r.json()?, material: r.key()? },
+        6 => Request::Destroy { id: read_id(r)? },
+        7 => Request::Inspect { key: read_key(r)? },
+        8 => Request::Random { len: usize::try_from(r.number()?).ok()? },
+        9 => Request::GenerateSigner { id: read_id(r)?, scheme: r.json()? },
+        10 => {
+            let (key, scheme, public) = (read_key(r)?, r.json()?, r.bytes()?.to_vec());
+            Request::Sign { key, scheme, public, message: r.bytes()?.to_vec() }
+        }
+        _ => return None,
+    })
+}
+
+fn read_id(r: &mut Reader<'_>) -> Option<BackingKeyId> {
+    r.array().map(BackingKeyId)
+}
+
+pub(super) fn write_answer(w: &mut Writer<'_>, answer: &Result<Response>, health: &Health) {
+    match answer {
+        Err(error) => {
+            w.byte(0);
+            write_error(w, error);
+        }
+        Ok(Response::MessageSecret(key)) => {
+            w.byte(1);
+            w.raw(key.expose());
+        }
+        Ok(Response::Evidence(evidence)) => {
+            w.byte(2);
+            w.json(evidence);
+        }
+        Ok(Response::Destroyed) => w.byte(3),
+        Ok(Response::Random(bytes)) => {
+            w.byte(4);
+            w.bytes(bytes.expose());
+        }
+        Ok(Response::Signer(made)) => {
+            w.byte(5);
+            w.bytes(&made.public);
+            write_wrapped(w, made.wrapped.as_ref());
+        }
+        Ok(Response::Signature(signature)) => {
+            w.byte(6);
+            w.bytes(signature);
+        }
+        Ok(Response::Made(made)) => {
+            w.byte(7);
+            w.json(&made.evidence);
+            write_wrapped(w, made.wrapped.as_ref());
+            w.optional(made.public.as_deref(), Writer::bytes);
+        }
+    }
+    write_health(w, health);
+}
+
+pub(super) fn read_answer(r: &mut Reader<'_>) -> Option<Answer> {
+    let answer = match r.byte()? {
+        0 => Err(read_error(r)?),
+        1 => Ok(Response::MessageSecret(r.key()?)),
+        2 => Ok(Response::Evidence(r.json()?)),
+        3 => Ok(Response::Destroyed),
+        4 => Ok(Response::Random(r.secret()?)),
+        5 => {
+            let public = r.bytes()?.to_vec();
+            Ok(Response::Signer(NewSigner { public, wrapped: read_wrapped(r)? }))
+        }
+        6 => Ok(Response::Signature(r.bytes()?.to_vec())),
+        7 => {
+            let (evidence, wrapped) = (r.json()?, read_wrapped(r)?);
+            let public = r.optional(|r| Some(r.bytes()?.to_vec()))?;
+            Ok(Response::Made(Made { evidence, wrapped, public }))
+        }
+        _ => return None,
+    };
+    Some((answer, read_health(r)?))
+}
+
+fn write_error(w: &mut Writer<'_>, error: &Error) {
+    let mut write = |kind: u8, texts: [&str; 2]| {
+        w.byte(kind);
+        texts.into_iter().for_each(|text| w.text(text));
+    };
+    match error {
+        Error::Unavailable { token, why } => write(0, [token, why]),
+        Error::Overloaded(token) => write(1, [token, ""]),
+        Error::Timeout(token) => write(2, [token, ""]),
+        Error::Unsupported { profile, why } => write(3, [profile, why]),
+        Error::Pin { token, why } => write(4, [token, why]),
+        Error::BadRequest(why) => write(5, [why, ""]),
+        Error::Full { token, why } => write(8, [token, why]),
+        Error::KeyNotFound(id) => {
+            w.byte(6);
+            w.raw(&id.0);
+        }
+        Error::KeyRejected { id, why } => {
+            w.byte(7);
+            w.raw(&id.0);
+            w.text(why);
+        }
+    }
+}
+
+fn read_error(r: &mut Reader<'_>) -> Option<Error> {
+    let kind = r.byte()?;
+    if kind == 6 {
+        return read_id(r).map(Error::KeyNotFound);
+    }
+    if kind == 7 {
+        return Some(Error::KeyRejected { id: read_id(r)?, why: r.text()? });
+    }
+    let (first, why) = (r.text()?, r.text()?);
+    Some(match kind {
+        0 => Error::Unavailable { token: first, why },
+        1 => Error::Overloaded(first),
+        2 => Error::Timeout(first),
+        3 => Error::Unsupported { profile: first, why },
+        4 => Error::Pin { token: first, why },
+        8 => Error::Full { token: first, why },
+        5 => {
+            tracing::error!(why = first, "the token's driver was asked what it can't do");
+            Error::BadRequest("the driver found it out of bounds")
+        }
+        _ => return None,
+    })
+}

@@ -1,0 +1,109 @@
+//! One process that holds a token: starting it, having it open the token, ending it.
+
+use super::Program;
+use super::message::{Opened, read_opened};
+use super::wire::{Channel, Writer};
+use crate::custody::{Error, Health, Result, TokenInfo};
+use std::io::{self, ErrorKind};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long opening the token may take.
+const OPENING: Duration = Duration::from_secs(30);
+
+/// How long its answer to that may take, which waits for no hardware: a machine may be busy.
+pub(super) const PONG: Duration = Duration::from_secs(5);
+
+/// How long a process may take to let go of the token, and one that was killed to be gone.
+const GOING: Duration = Duration::from_secs(3);
+
+/// Between two looks at a process that is going.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// A process, and the socket that it is spoken to on.
+pub(super) struct Process {
+    child: Child,
+    pub(super) channel: Channel,
+}
+
+impl Process {
+    /// Starts one. The system ends it with the thread that calls this.
+    pub(super) fn spawn(program: &Program) -> io::Result<Self> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let child = Command::new(&program.path)
+            .arg0("strongroom")
+            .arg("token-host")
+            .envs(program.environment.iter().map(|(name, value)| (name, value)))
+            // The PIN and where it lies are nobody's business there.
+            .env_remove("STRONGROOM_PIN")
+            .env_remove("CREDENTIALS_DIRECTORY")
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            // What a library prints is no answer of the server's.
+            .stdout(io::stderr())
+            .spawn()?;
+        Ok(Self { child, channel: Channel::new(ours) })
+    }
+
+    /// Has it open `token`, or make it, as `write` tells it to. One that has not is gone afterwards.
+    pub(super) fn open(
+        mut self,
+        token: &str,
+        write: impl FnOnce(&mut Writer<'_>),
+    ) -> Result<(Self, (TokenInfo, Health))> {
+        let unavailable = |why| Error::Unavailable { token: token.to_owned(), why };
+        match self.asked(write) {
+            Ok(Ok(opened)) => Ok((self, opened)),
+            Ok(Err(error)) => {
+                self.end();
+                Err(error)
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                let ended = self.kill();
+                Err(unavailable(format!("it was not open within {OPENING:?} ({ended})")))
+            }
+            Err(error) => {
+                let ended = self.end();
+                Err(unavailable(format!("its process has not opened it ({error}; {ended})")))
+            }
+        }
+    }
+
+    fn asked(&mut self, write: impl FnOnce(&mut Writer<'_>)) -> io::Result<Opened> {
+        self.channel.stream().set_read_timeout(Some(OPENING))?;
+        self.channel.stream().set_write_timeout(Some(PONG))?;
+        self.channel.send(write)?;
+        self.channel.receive(read_opened)
+    }
+
+    /// Waits for a process that should be ending, a while; tells how it has ended.
+    pub(super) fn end(mut self) -> String {
+        drop(self.channel.stream().shutdown(Shutdown::Both));
+        match self.gone() {
+            Some(how) => how,
+            None => self.kill(),
+        }
+    }
+
+    /// Ends it.
+    pub(super) fn kill(mut self) -> String {
+        drop(self.child.kill());
+        self.gone().unwrap_or_else(|| "it can't even be killed, and is left behind".to_owned())
+    }
+
+    fn gone(&mut self) -> Option<String> {
+        let until = Instant::now() + GOING;
+        let (_never, wait) = crossbeam_channel::bounded::<()>(0);
+        loop {
+            match self.child.try_wait() {
+                Ok(Some(status)) => return Some(status.to_string()),
+                Ok(None) if Instant::now() < until => drop(wait.recv_timeout(LOOK)),
+                Ok(None) => return None,
+                Err(error) => return Some(error.to_string()),
+            }
+        }
+    }
+}

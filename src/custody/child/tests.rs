@@ -1,0 +1,251 @@
+//! The wire: what is written is read, and whatever is read is no harm.
+
+use super::message::{
+    answer, read_opening, request, write_answer, write_opened, write_opening, write_request,
+};
+use super::wire::{Channel, MAX_FRAME, Reader, Writer};
+use crate::custody::profile::Profile;
+use crate::custody::{
+    Access, BackingKeyId, Error, Evidence, Health, KeyCheck, Locator, Made, NewSigner, Request,
+    Response, Result, Scheme, SigningScheme, TokenKey, WrappedKey,
+};
+use crate::secret::{Key, Secret};
+use proptest::prelude::*;
+use std::io::{ErrorKind, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+fn frame(write: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
+    let mut buffer = Secret::new(Vec::new());
+    write(&mut Writer::new(&mut buffer));
+    buffer.expose().to_vec()
+}
+
+fn bytes(most: usize) -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(any::<u8>(), 0..=most)
+}
+
+fn id() -> impl Strategy<Value = BackingKeyId> {
+    any::<[u8; 16]>().prop_map(BackingKeyId)
+}
+
+/// A request can't be shown; its frame can.
+fn sent(request: Request) -> Vec<u8> {
+    frame(|w| write_request(w, &request))
+}
+
+fn requests() -> impl Strategy<Value = Vec<u8>> {
+    let key = || {
+        (id(), prop::option::of(bytes(WrappedKey::MAX_LEN))).prop_map(|(id, wrapped)| TokenKey {
+            id,
+            wrapped: wrapped.and_then(|bytes| WrappedKey::new(&bytes)),
+        })
+    };
+    let check = || any::<[u8; 8]>().prop_map(KeyCheck);
+    let scheme = || prop_oneof![Just(Scheme::HmacKdf), Just(Scheme::Ecdh), Just(Scheme::RsaOaep)];
+    let signing = prop_oneof![Just(SigningScheme::Ed25519), Just(SigningScheme::EcdsaP256)];
+    prop_oneof![
+        (key(), check(), bytes(1024)).prop_map(|(key, check, input)| sent(Request::Derive {
+            key,
+            check,
+            input
+        })),
+        (key(), check(), bytes(65)).prop_map(|(key, check, peer)| sent(Request::Agree {
+            key,
+            check,
+            peer
+        })),
+        (key(), check(), bytes(512)).prop_map(|(key, check, ciphertext)| sent(Request::Unwrap {
+            key,
+            check,
+            ciphertext
+        })),
+        (id(), scheme()).prop_map(|(id, scheme)| sent(Request::Generate { id, scheme })),
+        (id(), scheme(), any::<[u8; 32]>()).prop_map(|(id, scheme, mut value)| {
+            sent(Request::Import { id, scheme, material: Key::take(&mut value) })
+        }),
+        id().prop_map(|id| sent(Request::Destroy { id })),
+        key().prop_map(|key| sent(Request::Inspect { key })),
+        (1_usize..4096).prop_map(|len| sent(Request::Random { len })),
+        (id(), signing.clone())
+            .prop_map(|(id, scheme)| sent(Request::GenerateSigner { id, scheme })),
+        (key(), signing, bytes(65), bytes(4096)).prop_map(|(key, scheme, public, message)| {
+            sent(Request::Sign { key, scheme, public, message })
+        }),
+    ]
+}
+
+fn errors() -> impl Strategy<Value = Error> {
+    let (a, b) = ("[a-zé]{0,40}", "[a-zé]{0,40}");
+    prop_oneof![
+        (a, b).prop_map(|(token, why)| Error::Unavailable { token, why }),
+        a.prop_map(Error::Overloaded),
+        a.prop_map(Error::Timeout),
+        (a, b).prop_map(|(profile, why)| Error::Unsupported { profile, why }),
+        (a, b).prop_map(|(token, why)| Error::Pin { token, why }),
+        (a, b).prop_map(|(token, why)| Error::Full { token, why }),
+        id().prop_map(Error::KeyNotFound),
+        (id(), b).prop_map(|(id, why)| Error::KeyRejected { id, why }),
+    ]
+}
+
+fn evidence(id: [u8; 8]) -> Evidence {
+    Evidence {
+        sensitive: true,
+        extractable: false,
+        never_extractable: true,
+        always_sensitive: true,
+        local: true,
+        mechanisms: vec!["CKM_SHA256_HMAC".into()],
+        check: KeyCheck(id),
+    }
+}
+
+/// Said by a token that is well, or by one that is not.
+fn said(answer: Result<Response>) -> Vec<u8> {
+    let why = answer.as_ref().err().map(ToString::to_string);
+    let health = Health { up: why.is_none(), why, epoch: u64::MAX, waiting: 0 };
+    frame(|w| write_answer(w, &answer, &health))
+}
+
+fn answers() -> impl Strategy<Value = Vec<u8>> {
+    let wrapped = || prop::option::of(bytes(500).prop_map(|bytes| WrappedKey::new(&bytes)));
+    prop_oneof![
+        errors().prop_map(|error| said(Err(error))),
+        any::<[u8; 32]>()
+            .prop_map(|mut key| said(Ok(Response::MessageSecret(Key::take(&mut key))))),
+        any::<[u8; 8]>().prop_map(|id| said(Ok(Response::Evidence(evidence(id))))),
+        Just(()).prop_map(|()| said(Ok(Response::Destroyed))),
+        bytes(4096).prop_map(|bytes| said(Ok(Response::Random(Secret::new(bytes))))),
+        (bytes(65), wrapped()).prop_map(|(public, wrapped)| {
+            said(Ok(Response::Signer(NewSigner { public, wrapped: wrapped.flatten() })))
+        }),
+        (any::<[u8; 8]>(), wrapped(), prop::option::of(bytes(600))).prop_map(
+            |(id, wrapped, public)| {
+                let (evidence, wrapped) = (evidence(id), wrapped.flatten());
+                said(Ok(Response::Made(Made { evidence, wrapped, public })))
+            }
+        ),
+        bytes(64).prop_map(|bytes| said(Ok(Response::Signature(bytes)))),
+    ]
+}
+
+/// A frame with one of its bytes changed, and cut.
+fn damaged(whole: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
+    (whole, any::<prop::sample::Index>(), any::<u8>(), any::<prop::sample::Index>()).prop_map(
+        |(mut frame, at, byte, end)| {
+            let length = frame.len();
+            frame[at.index(length)] = byte;
+            frame.truncate(end.index(length) + 1);
+            frame
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn a_request_is_read_as_it_was_written(written in requests()) {
+        let read = request(&written).expect("read");
+        prop_assert_eq!(frame(|w| write_request(w, &read)), written);
+    }
+
+    #[test]
+    fn an_answer_is_read_as_it_was_written(written in answers()) {
+        let (read, health) = answer(&written).expect("read");
+        prop_assert_eq!(frame(|w| write_answer(w, &read, &health)), written);
+    }
+
+    #[test]
+    fn what_is_cut_or_goes_on_is_not_read(written in prop_oneof![requests(), answers()], more: u8) {
+        let (cut, longer) = (&written[..written.len() - 1], [&written[..], &[more]].concat());
+        prop_assert!(request(&longer).is_none() || answer(&longer).is_none());
+        prop_assert!(request(cut).is_none() || answer(cut).is_none());
+    }
+
+    #[test]
+    fn whatever_comes_is_read_or_refused(frame in prop_oneof![
+        bytes(200), damaged(requests()), damaged(answers())
+    ]) {
+        drop((request(&frame), answer(&frame)));
+        drop(Reader::whole(&frame, read_opening));
+    }
+
+    #[test]
+    fn a_frame_is_whole_however_it_comes(written in answers(), parts in 1_usize..40) {
+        let (mut ours, theirs) = UnixStream::pair().expect("sockets");
+        let all = [&u32::try_from(written.len()).expect("short").to_le_bytes(), &*written].concat();
+        let sender = std::thread::spawn(move || {
+            all.chunks(all.len().div_ceil(parts)).for_each(|part| {
+                ours.write_all(part).expect("sent");
+                std::thread::yield_now();
+            });
+        });
+        let mut channel = Channel::new(theirs);
+        let (read, health) = channel.receive(super::message::read_answer).expect("read");
+        prop_assert_eq!(frame(|w| write_answer(w, &read, &health)), written);
+        sender.join().expect("sent");
+    }
+}
+
+/// What a channel makes of these bytes.
+fn received(bytes: &[u8]) -> ErrorKind {
+    let (mut ours, theirs) = UnixStream::pair().expect("sockets");
+    theirs.set_read_timeout(Some(Duration::from_millis(50))).expect("set");
+    ours.write_all(bytes).expect("sent");
+    let read = Channel::new(theirs).receive(super::message::read_answer);
+    read.err().expect("refused").kind()
+}
+
+#[test]
+fn lengths_are_bounded_and_nothing_may_follow() {
+    assert_eq!(received(&[0xff; 4]), ErrorKind::InvalidData);
+    let longest = u32::try_from(MAX_FRAME).expect("short");
+    assert_eq!(received(&(longest + 1).to_le_bytes()), ErrorKind::InvalidData);
+    assert_eq!(received(&longest.to_le_bytes()), ErrorKind::InvalidData, "half a message");
+    assert_eq!(received(&[1, 0, 0, 0, 3, 1, 0]), ErrorKind::InvalidData, "two messages");
+    assert_eq!(received(&[0; 4]), ErrorKind::InvalidData, "an empty message");
+    assert_eq!(received(&[]), ErrorKind::WouldBlock);
+}
+
+#[test]
+fn a_message_that_is_too_long_is_not_sent() {
+    let (ours, _theirs) = UnixStream::pair().expect("sockets");
+    let mut channel = Channel::new(ours);
+    let sent = channel.send(|w| w.bytes(&vec![0; MAX_FRAME + 1]));
+    assert_eq!(sent.expect_err("refused").kind(), ErrorKind::InvalidInput);
+    channel.send(|w| w.bytes(&[7])).expect("the next one is");
+}
+
+#[test]
+fn every_profile_and_what_it_takes_to_reach_a_token_arrive() {
+    for name in Profile::names() {
+        let profile = Profile::built_in(name).expect("sound");
+        for (token, module, device) in [
+            (Locator::Serial("0a1b".into()), None, Some("device:/dev/tpmrm0".to_owned())),
+            (Locator::Label("é".into()), Some("/opt/a module.so".into()), None),
+        ] {
+            let pin = Secret::copy_of(b"a pin");
+            let access = Access { token: token.clone(), pin, module, device };
+            let so_pin = Secret::copy_of(b"an officer's");
+            let blank = access.device.is_some().then_some((&so_pin, "a label"));
+            let written = frame(|w| write_opening(w, &profile, &access, blank));
+            let read = Reader::whole(&written, read_opening).expect("read");
+            assert_eq!(format!("{:?}", read.profile), format!("{profile:?}"));
+            assert_eq!((read.access.token, read.access.module), (token, access.module));
+            assert_eq!(read.access.device, access.device);
+            let told = read.blank.as_ref().map(|(so_pin, label)| (so_pin, label.as_str()));
+            assert!(told == blank);
+            assert!(read.access.pin == Secret::copy_of(b"a pin"));
+        }
+    }
+}
+
+#[test]
+fn texts_for_people_are_cut_between_characters() {
+    let why = "é".repeat(1000);
+    let error = Error::Unavailable { token: "a".into(), why: why.clone() };
+    let written = frame(|w| write_opened(w, &Err(error)));
+    let read = Reader::whole(&written, super::message::read_opened).expect("read");
+    let Err(Error::Unavailable { why: told, .. }) = read else { panic!("another") };
+    assert!(told.len() <= 1024 && why.starts_with(&told) && told.len() > 1000);
+}
