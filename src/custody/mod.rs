@@ -8,6 +8,8 @@ pub mod lane;
 pub mod pkcs11;
 pub mod profile;
 pub mod tokens;
+#[cfg(feature = "tpm")]
+mod tpm;
 
 pub use crate::name::{BackingKeyId, KeyCheck, Scheme, SigningScheme, WrappedKey};
 use crate::secret::{Key, Secret};
@@ -206,9 +208,11 @@ pub fn open(
     let settings = options.check(&profile)?;
     let token: Arc<dyn Token> = match profile.kind {
         profile::Kind::Pkcs11 => Arc::new(pkcs11::Driver::open(profile, access)?),
-        kind @ (profile::Kind::Tpm | profile::Kind::YubiKey) => {
-            return Err(left_out(profile, kind));
-        }
+        #[cfg(feature = "tpm")]
+        profile::Kind::Tpm => Arc::new(tpm::Driver::open(profile, access)?),
+        #[cfg(not(feature = "tpm"))]
+        profile::Kind::Tpm => return Err(left_out(profile, profile::Kind::Tpm)),
+        profile::Kind::YubiKey => return Err(left_out(profile, profile::Kind::YubiKey)),
     };
     lane::Lane::start(token, settings)
 }
@@ -228,9 +232,11 @@ pub fn provision(
         profile::Kind::Pkcs11 => {
             pkcs11::init_token(profile, access.module.as_deref(), label, so_pin, &access.pin)
         }
-        kind @ (profile::Kind::Tpm | profile::Kind::YubiKey) => {
-            Err(left_out(profile.clone(), kind))
-        }
+        #[cfg(feature = "tpm")]
+        profile::Kind::Tpm => tpm::look(profile, access),
+        #[cfg(not(feature = "tpm"))]
+        profile::Kind::Tpm => Err(left_out(profile.clone(), profile::Kind::Tpm)),
+        profile::Kind::YubiKey => Err(left_out(profile.clone(), profile::Kind::YubiKey)),
     }
 }
 
