@@ -167,6 +167,7 @@ fn described(token: &crate::config::Token) -> Result<Profile, Error> {
     if let Some(scheme) = token.scheme {
         profile.prefer(scheme)?;
     }
+    profile.encrypt_bus = token.encrypt_bus.unwrap_or(profile.encrypt_bus);
     Ok(profile)
 }
 
