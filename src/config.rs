@@ -62,6 +62,10 @@ pub struct Token {
     /// Of a TPM: whether what is secret crosses the bus to it encrypted, if that is not to be as the
     /// profile says.
     pub encrypt_bus: Option<bool>,
+    /// Whether it holds every new KMS key whose scheme lets several tokens do so, besides the first
+    /// token.
+    #[serde(default)]
+    pub holds_new_keys: bool,
     /// The scheme of new keys, if it is not the one that the profile prefers.
     pub scheme: Option<Scheme>,
     /// The module's own configuration file.
