@@ -60,6 +60,9 @@ pub struct Token {
     pub module: Option<PathBuf>,
     /// How a device without a module is reached: of a TPM the TCTI.
     pub device: Option<String>,
+    /// Of a TPM: whether what is secret crosses the bus to it encrypted, if that is not to be as the
+    /// profile says.
+    pub encrypt_bus: Option<bool>,
     /// Whether it holds every new KMS key whose scheme lets several tokens do so, besides the first
     /// token.
     #[serde(default)]
@@ -253,6 +256,7 @@ mod tests {
             .replace("@REGION@", "eu-central-1")
             .replace("@LISTEN@", "127.0.0.1:0")
             .replace("@MODULE@", "# module = \"/opt/module.so\"")
+            .replace("@DEVICE@", "# device = \"device:/dev/tpmrm0\"")
             .replace("@ISOLATION@", "# isolation = \"process\"");
         let setting = |line: &str| {
             line.starts_with('[')

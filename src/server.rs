@@ -173,6 +173,7 @@ fn described(token: &crate::config::Token) -> Result<Profile, Error> {
     if let Some(scheme) = token.scheme {
         profile.prefer(scheme)?;
     }
+    profile.encrypt_bus = token.encrypt_bus.unwrap_or(profile.encrypt_bus);
     Ok(profile)
 }
 
@@ -188,8 +189,7 @@ fn reach(token: &crate::config::Token) -> custody::Result<Lane> {
     let profile = described(token).map_err(|e| unavailable(e.to_string()))?;
     match token.isolation {
         Isolation::Process => {
-            let file = token.configuration.as_deref();
-            let environment = file.map(|file| profile.environment(file)).unwrap_or_default();
+            let environment = profile.environment(token.configuration.as_deref());
             child::open(profile, access, &token.lane, Program::this(environment))
         }
         Isolation::None => custody::open(profile, access, &token.lane),

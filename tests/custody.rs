@@ -18,6 +18,9 @@ mod crashing;
 mod faulty;
 #[path = "custody/shim.rs"]
 mod shim;
+#[cfg(feature = "tpm")]
+#[path = "custody/tpm.rs"]
+mod tpm;
 
 use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, UnparsedPublicKey};
@@ -78,7 +81,7 @@ fn again(scenario: &str, profile: &Profile, directory: &Path, environment: &[(&s
         .env(DIRECTORY, directory)
         .env(PROFILE, &profile.name)
         .envs(environment.iter().copied())
-        .envs(profile.environment(&directory.join(CONFIGURATION)))
+        .envs(profile.environment(Some(&directory.join(CONFIGURATION))))
         .output()
         .expect("started");
     let text = String::from_utf8_lossy(&output.stdout);

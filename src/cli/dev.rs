@@ -1,6 +1,7 @@
 //! `strongroom dev`: an appliance for CI pipelines and test suites, ready in under a second.
 
 use super::seed::Seed;
+use super::stand_in::swtpm::Swtpm;
 use super::{runtime, shutdown, with_module_configurations};
 use crate::config::Config;
 use crate::custody::child::Isolation;
@@ -25,7 +26,7 @@ pub struct Dev {
     /// Print one JSON line when ready instead of text.
     #[arg(long)]
     json: bool,
-    /// The kind of token, when the appliance is made: `softhsm2` (the default) or `kryoptic`.
+    /// The kind of token, when the appliance is made: `softhsm2` (the default), `kryoptic` or `swtpm`.
     #[arg(long, value_name = "PROFILE")]
     token: Option<String>,
     /// The token's PKCS#11 module, when the appliance is made, if it is at none of the places that
@@ -57,7 +58,7 @@ struct Ready<'a> {
 
 impl Dev {
     pub(super) fn run(self) -> Result<(), Error> {
-        let plan = Plan {
+        let mut plan = Plan {
             dir: self.dir.clone(),
             profile: self.profile()?,
             module: self.token_module.clone(),
@@ -73,12 +74,24 @@ impl Dev {
         } else {
             plan.prepare()?;
         }
+        let stand_in = self.stand_in(&plan.profile)?;
+        plan.device = stand_in.as_ref().map(Swtpm::device);
         // Read once, after the start anew and before anything is made.
         let seed = self.seed.as_deref().map(Seed::read).transpose()?;
         if !made {
             self.found(&plan)?;
         }
-        runtime()?.block_on(self.serve(Config::read(&plan.configuration())?, seed))
+        let mut config = Config::read(&plan.configuration())?;
+        if let (Some(token), Some(_)) = (config.token.first_mut(), &stand_in) {
+            token.device = plan.device;
+        }
+        runtime()?.block_on(self.serve(config, seed))
+    }
+
+    /// What is there in the place of hardware as long as the appliance runs.
+    fn stand_in(&self, profile: &Profile) -> Result<Option<Swtpm>, Error> {
+        let wanted = profile.name == "swtpm";
+        wanted.then(|| Swtpm::start(&self.dir.join("tokens"))).transpose()
     }
 
     /// The profile of the token that is there already, else of the one that is asked for.

@@ -17,6 +17,7 @@ mod role;
 mod seed;
 pub mod serve;
 mod session;
+pub mod stand_in;
 mod user;
 
 use crate::config::Config;
@@ -88,15 +89,14 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
     }
 }
 
-/// Starts this program anew with the configurations of the modules that it is to run itself in the
-/// environment, unless they are there already. PKCS#11 modules read them when they are loaded, and a
-/// process with threads must not change its own environment.
+/// Starts this program anew with what the libraries that it is to run itself want in the environment,
+/// unless it is there already. Libraries read it when they are loaded, and a process with threads must
+/// not change its own environment.
 fn with_module_configurations(config: &Config) -> Result<(), Error> {
     let mut wanted = Vec::new();
     for token in config.token.iter().filter(|token| token.isolation == Isolation::None) {
-        if let Some(file) = &token.configuration {
-            wanted.extend(Profile::built_in(&token.profile)?.environment(file));
-        }
+        let profile = Profile::built_in(&token.profile)?;
+        wanted.extend(profile.environment(token.configuration.as_deref()));
     }
     if wanted.iter().all(|(name, value)| std::env::var_os(name).is_some_and(|v| v == *value)) {
         return Ok(());

@@ -9,8 +9,11 @@ pub mod child;
 pub mod lane;
 pub mod pkcs11;
 pub mod profile;
+pub mod proof;
 mod queue;
 pub mod tokens;
+#[cfg(feature = "tpm")]
+mod tpm;
 
 pub use crate::name::{BackingKeyId, KeyCheck, Scheme, SigningScheme, WrappedKey};
 use crate::secret::{Key, Secret};
@@ -69,6 +72,9 @@ pub enum Request {
     /// Destroy a key; a key that is not there is [`Error::KeyNotFound`]. Of a key that the token
     /// does not keep nothing is there to be destroyed.
     Destroy { id: BackingKeyId },
+    /// Have the hardware sign what the key is, over this nonce of at most 64 bytes. Hardware that
+    /// has no such thing answers [`Error::Unsupported`].
+    Attest { key: TokenKey, nonce: Vec<u8> },
     /// Read a key's attributes back.
     Inspect { key: TokenKey },
     /// HMAC-SHA-256 under an `hmac-kdf` key; `input` is at most 1,024 bytes and not the key-check
@@ -97,6 +103,7 @@ pub enum Request {
 pub enum Response {
     Made(Made),
     Evidence(Evidence),
+    Proof(proof::Proof),
     Destroyed,
     MessageSecret(Key),
     Random(Secret),
@@ -216,9 +223,11 @@ pub fn open(
 fn driver(profile: profile::Profile, access: Access) -> Result<Arc<dyn Token>> {
     Ok(match profile.kind {
         profile::Kind::Pkcs11 => Arc::new(pkcs11::Driver::open(profile, access)?),
-        kind @ (profile::Kind::Tpm | profile::Kind::YubiKey) => {
-            return Err(left_out(profile, kind));
-        }
+        #[cfg(feature = "tpm")]
+        profile::Kind::Tpm => Arc::new(tpm::Driver::open(profile, access)?),
+        #[cfg(not(feature = "tpm"))]
+        profile::Kind::Tpm => return Err(left_out(profile, profile::Kind::Tpm)),
+        profile::Kind::YubiKey => return Err(left_out(profile, profile::Kind::YubiKey)),
     })
 }
 
@@ -237,9 +246,11 @@ pub fn provision(
         profile::Kind::Pkcs11 => {
             pkcs11::init_token(profile, access.module.as_deref(), label, so_pin, &access.pin)
         }
-        kind @ (profile::Kind::Tpm | profile::Kind::YubiKey) => {
-            Err(left_out(profile.clone(), kind))
-        }
+        #[cfg(feature = "tpm")]
+        profile::Kind::Tpm => tpm::look(profile, access),
+        #[cfg(not(feature = "tpm"))]
+        profile::Kind::Tpm => Err(left_out(profile.clone(), profile::Kind::Tpm)),
+        profile::Kind::YubiKey => Err(left_out(profile.clone(), profile::Kind::YubiKey)),
     }
 }
 

@@ -10,10 +10,16 @@ use std::path::{Path, PathBuf};
 const BUILT_IN: &[(&str, &str)] = &[
     ("softhsm2", include_str!("../../hsm-profiles/softhsm2/profile.toml")),
     ("kryoptic", include_str!("../../hsm-profiles/kryoptic/profile.toml")),
+    ("tpm2", include_str!("../../hsm-profiles/tpm2/profile.toml")),
+    ("swtpm", include_str!("../../hsm-profiles/swtpm/profile.toml")),
 ];
 
 /// What a configuration's template has in the place of the folder of the token.
 const TOKEN_FOLDER: &str = "@TOKENDIR@";
+
+/// What tells the TSS what to write to stderr, and that it is nothing: each failed command has its
+/// error, which says more.
+const QUIET: (&str, &str) = ("TSS2_LOG", "all+NONE");
 
 /// The largest number of sessions that a profile may name.
 const MAX_SESSIONS: usize = 1024;
@@ -49,6 +55,9 @@ pub struct Profile {
     pub mechanisms: Vec<String>,
     /// The PKCS#11 module that speaks to it; none for other kinds.
     pub module: Option<Module>,
+    /// Of a TPM: whether what is secret crosses the bus to it encrypted.
+    #[serde(default)]
+    pub encrypt_bus: bool,
     /// Bounds to keep to.
     pub limits: Limits,
     /// Where it leaves the standard.
@@ -183,9 +192,11 @@ impl Profile {
 
     /// What must be in the environment of the process when it starts, so that the token's library
     /// finds its configuration at `file`.
-    pub fn environment(&self, file: &Path) -> Vec<(String, PathBuf)> {
+    pub fn environment(&self, file: Option<&Path>) -> Vec<(String, PathBuf)> {
         let variable = self.module.iter().flat_map(|module| &module.configuration_variable);
-        variable.map(|name| (name.clone(), file.to_owned())).collect()
+        let found = variable.zip(file).map(|(name, file)| (name.clone(), file.to_owned()));
+        let quiet = self.kind == Kind::Tpm && std::env::var_os(QUIET.0).is_none();
+        found.chain(quiet.then(|| (QUIET.0.to_owned(), QUIET.1.into()))).collect()
     }
 
     /// The library's configuration for a token in the folder `tokens`, if such a token is made here.
@@ -296,7 +307,7 @@ mod tests {
 
     #[test]
     fn software_is_called_what_it_is() {
-        for name in ["softhsm2", "kryoptic"] {
+        for name in ["softhsm2", "kryoptic", "swtpm"] {
             let profile = Profile::built_in(name).expect("sound");
             assert!(profile.software);
             assert!(profile.statement.contains("proves nothing"));
@@ -308,13 +319,13 @@ mod tests {
     #[test]
     fn the_environment_names_the_configuration_file() {
         let profile = Profile::built_in("softhsm2").expect("sound");
-        let environment = profile.environment(Path::new("/data/softhsm2.conf"));
+        let environment = profile.environment(Some(Path::new("/data/softhsm2.conf")));
         assert_eq!(environment, [("SOFTHSM2_CONF".into(), PathBuf::from("/data/softhsm2.conf"))]);
     }
 
     #[test]
     fn the_configuration_has_the_folder_and_a_way_to_be_found() {
-        for name in Profile::names() {
+        for name in ["softhsm2", "kryoptic"] {
             let text = Profile::built_in(name).expect("sound").configuration("/data/tokens");
             assert!(text.expect("made here").contains("/data/tokens"));
         }

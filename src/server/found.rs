@@ -90,14 +90,24 @@ impl Plan {
             .mode(0o700)
             .create(&tokens)
             .map_err(|e| Error::io(&tokens, e))?;
+        let tokens = written(&tokens)?;
+        let device = self.device.as_deref().unwrap_or_default();
+        if device.contains(|c: char| c.is_control() || c == '\'') {
+            return Err(Error::Refused(format!("`{device}` can't stand in a configuration file")));
+        }
+        self.configure_module(&tokens)
+    }
+
+    /// Writes the module's own configuration, where the token has a module.
+    fn configure_module(&self, tokens: &str) -> Result<(), Error> {
         let profile = &self.profile;
-        let text = profile.configuration(&written(&tokens)?).ok_or_else(|| {
+        if profile.module.is_none() || self.module_configuration().exists() {
+            return Ok(());
+        }
+        let text = profile.configuration(tokens).ok_or_else(|| {
             Error::Refused(format!("a token of profile `{}` is not made here", profile.name))
         })?;
-        if !self.module_configuration().exists() {
-            write_private(&self.module_configuration(), text.as_bytes())?;
-        }
-        Ok(())
+        write_private(&self.module_configuration(), text.as_bytes())
     }
 
     /// Makes the rest; answers the administrator's access key, and the database. Who serves in the
@@ -117,7 +127,7 @@ impl Plan {
         let file = std::path::absolute(&file).map_err(|e| Error::io(&file, e))?;
         let isolation = self.isolation;
         let token = on_thread(move || {
-            let program = Program::this(profile.environment(&file));
+            let program = Program::this(profile.environment(Some(&file)));
             Ok(match isolation {
                 Isolation::Process => {
                     child::provision(&profile, &access, &so_pin, &label, &program)?
@@ -154,7 +164,17 @@ impl Plan {
             Isolation::Process => "# isolation = \"process\"",
             Isolation::None => "isolation = \"none\"",
         };
+        let device = match &self.device {
+            Some(device) => format!("device = '{device}'"),
+            None => "# device = \"device:/dev/tpmrm0\"".to_owned(),
+        };
+        let configuration = match &self.profile.module {
+            Some(_) => "configuration = \"@CONFIGURATION@\"",
+            None => "# configuration = \"softhsm2.conf\"",
+        };
         CONFIGURATION
+            .replace("configuration = \"@CONFIGURATION@\"", configuration)
+            .replace("@DEVICE@", &device)
             .replace("@REGION@", &self.region)
             .replace("@LISTEN@", &self.listen.to_string())
             .replace("@PROFILE@", &self.profile.name)

@@ -56,7 +56,7 @@ pub(crate) fn run(path: &str, environment: &[(&str, &str)]) {
         .envs(shim::environment(directory))
         .env(PROFILE, "softhsm2")
         .envs(environment.iter().copied())
-        .envs(profile().environment(&configuration))
+        .envs(profile().environment(Some(&configuration)))
         .output()
         .expect("started");
     let text = String::from_utf8_lossy(&output.stdout);

@@ -109,7 +109,7 @@ pub(super) fn write_health(w: &mut Writer<'_>, health: &Health) {
 pub(super) fn read_health(r: &mut Reader<'_>) -> Option<Health> {
     let epoch = r.number()?;
     let why = r.optional(Reader::text)?;
-    Some(Health { up: why.is_none(), why, epoch, waiting: 0 })
+    Some(Health { up: why.is_none(), why, epoch, waiting: 0, seated: 0 })
 }
 
 fn write_key(w: &mut Writer<'_>, key: &TokenKey) {
@@ -173,6 +173,11 @@ pub(super) fn write_request(w: &mut Writer<'_>, request: &Request) {
             w.bytes(public);
             w.bytes(message);
         }
+        Request::Attest { key, nonce } => {
+            w.byte(11);
+            write_key(w, key);
+            w.bytes(nonce);
+        }
     }
 }
 
@@ -196,6 +201,7 @@ pub(super) fn read_request(r: &mut Reader<'_>) -> Option<Request> {
             let (key, scheme, public) = (read_key(r)?, r.json()?, r.bytes()?.to_vec());
             Request::Sign { key, scheme, public, message: r.bytes()?.to_vec() }
         }
+        11 => Request::Attest { key: read_key(r)?, nonce: r.bytes()?.to_vec() },
         _ => return None,
     })
 }
@@ -238,6 +244,10 @@ pub(super) fn write_answer(w: &mut Writer<'_>, answer: &Result<Response>, health
             write_wrapped(w, made.wrapped.as_ref());
             w.optional(made.public.as_deref(), Writer::bytes);
         }
+        Ok(Response::Proof(proof)) => {
+            w.byte(8);
+            w.json(proof);
+        }
     }
     write_health(w, health);
 }
@@ -259,6 +269,7 @@ pub(super) fn read_answer(r: &mut Reader<'_>) -> Option<Answer> {
             let public = r.optional(|r| Some(r.bytes()?.to_vec()))?;
             Ok(Response::Made(Made { evidence, wrapped, public }))
         }
+        8 => Ok(Response::Proof(r.json()?)),
         _ => return None,
     };
     Some((answer, read_health(r)?))
@@ -277,6 +288,7 @@ fn write_error(w: &mut Writer<'_>, error: &Error) {
         Error::Pin { token, why } => write(4, [token, why]),
         Error::BadRequest(why) => write(5, [why, ""]),
         Error::Full { token, why } => write(8, [token, why]),
+        Error::NoSession(token) => write(9, [token, ""]),
         Error::KeyNotFound(id) => {
             w.byte(6);
             w.raw(&id.0);
@@ -305,6 +317,7 @@ fn read_error(r: &mut Reader<'_>) -> Option<Error> {
         3 => Error::Unsupported { profile: first, why },
         4 => Error::Pin { token: first, why },
         8 => Error::Full { token: first, why },
+        9 => Error::NoSession(first),
         5 => {
             tracing::error!(why = first, "the token's driver was asked what it can't do");
             Error::BadRequest("the driver found it out of bounds")

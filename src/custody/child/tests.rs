@@ -5,6 +5,7 @@ use super::message::{
 };
 use super::wire::{Channel, MAX_FRAME, Reader, Writer};
 use crate::custody::profile::Profile;
+use crate::custody::proof::{Bytes, Certified, Proof};
 use crate::custody::{
     Access, BackingKeyId, Error, Evidence, Health, KeyCheck, Locator, Made, NewSigner, Request,
     Response, Result, Scheme, SigningScheme, TokenKey, WrappedKey,
@@ -72,6 +73,7 @@ fn requests() -> impl Strategy<Value = Vec<u8>> {
         (key(), signing, bytes(65), bytes(4096)).prop_map(|(key, scheme, public, message)| {
             sent(Request::Sign { key, scheme, public, message })
         }),
+        (key(), bytes(64)).prop_map(|(key, nonce)| sent(Request::Attest { key, nonce })),
     ]
 }
 
@@ -81,6 +83,7 @@ fn errors() -> impl Strategy<Value = Error> {
         (a, b).prop_map(|(token, why)| Error::Unavailable { token, why }),
         a.prop_map(Error::Overloaded),
         a.prop_map(Error::Timeout),
+        a.prop_map(Error::NoSession),
         (a, b).prop_map(|(profile, why)| Error::Unsupported { profile, why }),
         (a, b).prop_map(|(token, why)| Error::Pin { token, why }),
         (a, b).prop_map(|(token, why)| Error::Full { token, why }),
@@ -101,10 +104,20 @@ fn evidence(id: [u8; 8]) -> Evidence {
     }
 }
 
+fn proof(bytes: Vec<u8>) -> Proof {
+    let bytes = Bytes(bytes);
+    Proof::Tpm(Certified {
+        public: bytes.clone(),
+        attest: bytes.clone(),
+        signature: bytes.clone(),
+        attestation_key: bytes,
+    })
+}
+
 /// Said by a token that is well, or by one that is not.
 fn said(answer: Result<Response>) -> Vec<u8> {
     let why = answer.as_ref().err().map(ToString::to_string);
-    let health = Health { up: why.is_none(), why, epoch: u64::MAX, waiting: 0 };
+    let health = Health { up: why.is_none(), why, epoch: u64::MAX, waiting: 0, seated: 0 };
     frame(|w| write_answer(w, &answer, &health))
 }
 
@@ -127,6 +140,7 @@ fn answers() -> impl Strategy<Value = Vec<u8>> {
             }
         ),
         bytes(64).prop_map(|bytes| said(Ok(Response::Signature(bytes)))),
+        bytes(200).prop_map(|bytes| said(Ok(Response::Proof(proof(bytes))))),
     ]
 }
 
