@@ -5,11 +5,16 @@
 
 use crate::audit;
 use crate::custody::lane;
+use crate::custody::tokens::Tokens;
 use crate::envelope::cache;
 use crate::front::options;
 use crate::identity;
-use crate::name::is_region;
-use serde::Deserialize;
+use crate::name::{Scheme, is_region};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use std::collections::HashSet;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// The whole configuration.
@@ -21,8 +26,9 @@ pub struct Config {
     /// Addresses, TLS, limits.
     #[serde(default)]
     pub front: options::Options,
-    /// The token.
-    pub token: Token,
+    /// The tokens, the default one first: `[token]`, or `[[token]]` several times.
+    #[serde(deserialize_with = "one_or_more")]
+    pub token: Vec<Token>,
     /// The database.
     #[serde(default)]
     pub store: Store,
@@ -37,16 +43,24 @@ pub struct Config {
     pub data_key_cache: cache::Options,
 }
 
-/// Which token holds the keys, and how it is reached.
-#[derive(Debug, Deserialize)]
+/// A token that holds keys, and how it is reached.
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Token {
+    /// What it is called in commands and metrics: up to 32 letters, digits and hyphens. Of several
+    /// tokens each has a name of its own.
+    #[serde(default = "main")]
+    pub name: String,
     /// A folder of `hsm-profiles/`.
     pub profile: String,
     /// The token's serial number.
     pub serial: String,
     /// The PKCS#11 module, if it is at none of the places that the profile names.
     pub module: Option<PathBuf>,
+    /// How a device without a module is reached: of a TPM the TCTI.
+    pub device: Option<String>,
+    /// The scheme of new keys, if it is not the one that the profile prefers.
+    pub scheme: Option<Scheme>,
     /// The module's own configuration file.
     pub configuration: Option<PathBuf>,
     /// A file of mode 0600 or 0400 with the user PIN. A systemd credential `hsm-pin` comes before it;
@@ -55,6 +69,28 @@ pub struct Token {
     /// Threads, queue, deadline.
     #[serde(default)]
     pub lane: lane::Options,
+}
+
+fn main() -> String {
+    "main".to_owned()
+}
+
+/// A table, or an array of tables.
+fn one_or_more<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Token>, D::Error> {
+    struct OneOrMore;
+    impl<'de> Visitor<'de> for OneOrMore {
+        type Value = Vec<Token>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a token, or several")
+        }
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Vec<Token>, A::Error> {
+            Token::deserialize(MapAccessDeserializer::new(map)).map(|token| vec![token])
+        }
+        fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Vec<Token>, A::Error> {
+            Vec::deserialize(SeqAccessDeserializer::new(seq))
+        }
+    }
+    d.deserialize_any(OneOrMore)
 }
 
 /// The database.
@@ -99,6 +135,9 @@ pub enum Error {
         "region `{0}` does not look like a region of AWS's (`eu-central-1`), which clients need"
     )]
     Region(String),
+    /// The tokens.
+    #[error("tokens: {0}")]
+    Tokens(&'static str),
     /// Addresses, TLS or limits.
     #[error(transparent)]
     Front(#[from] options::OptionsError),
@@ -116,6 +155,9 @@ impl Config {
             return Err(Error::Region(config.region));
         }
         config.front.validate()?;
+        if let Some(why) = tokens_fault(&config.token) {
+            return Err(Error::Tokens(why));
+        }
         // Through a link (`/etc/strongroom/strongroom.toml`) paths count from where the file is.
         let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         config.resolve(real.parent().unwrap_or(Path::new(".")));
@@ -128,13 +170,35 @@ impl Config {
         whole(&mut self.store.dir);
         self.audit.resolve(&base);
         self.identity.resolve(&base);
-        self.token.pin_file.as_mut().map(whole);
-        self.token.configuration.as_mut().map(whole);
+        for token in &mut self.token {
+            token.pin_file.as_mut().map(whole);
+            token.configuration.as_mut().map(whole);
+        }
         if let Some(tls) = &mut self.front.tls {
             whole(&mut tls.certificate);
             whole(&mut tls.key);
         }
     }
+}
+
+fn tokens_fault(tokens: &[Token]) -> Option<&'static str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    let named =
+        |token: &Token| (1..=32).contains(&token.name.len()) && token.name.chars().all(plain);
+    let again = |field: fn(&Token) -> &str| {
+        let known: HashSet<_> = tokens.iter().map(field).collect();
+        known.len() < tokens.len()
+    };
+    if !(1..=Tokens::MOST).contains(&tokens.len()) {
+        return Some("there are 1 to 16 of them");
+    }
+    if !tokens.iter().all(named) {
+        return Some("a name has 1 to 32 letters, digits and hyphens");
+    }
+    if again(|token| &token.name) {
+        return Some("each has a name of its own");
+    }
+    again(|token| &token.serial).then_some("each has a serial number of its own")
 }
 
 #[cfg(test)]
@@ -156,6 +220,22 @@ mod tests {
         let config = read(LEAST).expect("enough");
         assert!(config.store.dir.is_absolute());
         assert_eq!(config.audit.sync, audit::log::Sync::Interval);
+    }
+
+    #[test]
+    fn several_tokens_have_names_and_serial_numbers_of_their_own() {
+        let second = |name: &str, serial: &str| {
+            let more =
+                format!("[[token]]\nname = '{name}'\nprofile = 'kryoptic'\nserial = '{serial}'\n");
+            read(&format!("{}{more}", LEAST.replace("[token]", "[[token]]")))
+        };
+        let names = |config: Config| config.token.into_iter().map(|t| t.name).collect::<Vec<_>>();
+        assert_eq!(second("spare", "def").map(names).expect("two"), ["main", "spare"]);
+        for (name, serial) in [("main", "def"), ("spare", "abc"), ("a b", "def"), ("", "def")] {
+            assert!(matches!(second(name, serial), Err(Error::Tokens(_))), "{name} {serial}");
+        }
+        let error = read(&LEAST.replace("serial", "number")).expect_err("refused").to_string();
+        assert!(error.contains("unknown field `number`"), "{error}");
     }
 
     /// The file that `init` writes names every setting as it is called, and its default.

@@ -1,6 +1,10 @@
 //! Names: accounts, regions, ARNs, key ids, aliases, secret names, staging labels.
 
-use serde::{Deserialize, Serialize};
+mod backing;
+
+pub use backing::{
+    BackingKeyId, BadBackingKeyId, KeyCheck, PublicKey, Scheme, SigningScheme, WrappedKey,
+};
 use std::fmt;
 
 /// One of the services whose API is spoken here.
@@ -224,89 +228,6 @@ impl fmt::Debug for Uuid {
         f.write_str(self.as_str())
     }
 }
-
-/// The name of one key inside a token: 16 random bytes (`CKA_ID`), written as 32 hex digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct BackingKeyId(pub [u8; 16]);
-
-impl fmt::Display for BackingKeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for BackingKeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl std::str::FromStr for BackingKeyId {
-    type Err = BadBackingKeyId;
-    fn from_str(text: &str) -> Result<Self, BadBackingKeyId> {
-        u128::from_str_radix(text, 16)
-            .ok()
-            .filter(|_| text.len() == 32)
-            .map(|n| Self(n.to_be_bytes()))
-            .ok_or(BadBackingKeyId)
-    }
-}
-
-impl Serialize for BackingKeyId {
-    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for BackingKeyId {
-    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let text = <std::borrow::Cow<'de, str>>::deserialize(d)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-/// How the token delivers the message secret of an envelope; one byte in the envelope's header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[repr(u8)]
-pub enum Scheme {
-    /// HMAC-SHA-256 in the token over a public input (SP 800-108 counter mode, one block).
-    HmacKdf = 1,
-}
-
-impl Scheme {
-    /// The scheme that a header's byte names.
-    pub fn from_byte(byte: u8) -> Option<Self> {
-        (byte == Self::HmacKdf as u8).then_some(Self::HmacKdf)
-    }
-}
-
-/// The first 8 bytes of HMAC-SHA-256(key, "strongroom key check v1"): tells a key from another
-/// without telling anything of it. Stored beside the key's row and compared before first use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeyCheck(pub [u8; 8]);
-
-impl KeyCheck {
-    /// What is authenticated under a key to get its check value. No message secret is ever derived
-    /// from this input.
-    pub const LABEL: &[u8] = b"strongroom key check v1";
-}
-
-/// What a signing key in a token does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SigningScheme {
-    /// Ed25519 (RFC 8032), pure: public keys of 32 bytes, signatures of 64.
-    Ed25519,
-    /// ECDSA over P-256 with SHA-256: public keys are uncompressed points of 65 bytes, signatures
-    /// are r || s of 64.
-    EcdsaP256,
-}
-
-/// A text that is not 32 hex digits.
-#[derive(Debug, thiserror::Error)]
-#[error("a backing key id is 32 hex digits")]
-pub struct BadBackingKeyId;
 
 impl fmt::Display for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -8,6 +8,7 @@ use crate::audit::index::{self, Index};
 use crate::audit::{self, Recorder};
 use crate::clock::World;
 use crate::config::Config;
+use crate::custody::tokens::{Member, Tokens};
 use crate::custody::{self, Locator, lane::Lane, profile::Profile};
 use crate::envelope::access_key::{self, Mint};
 use crate::envelope::store_key::{StoreKey, WrappedStoreKey};
@@ -18,7 +19,6 @@ use crate::ops::call::Services;
 use crate::ops::iam::uses::Uses;
 use crate::ops::page::Pages;
 use crate::ops::secrets::accesses::Accesses;
-use crate::secret::Secret;
 use crate::store::records::{Records, RowMac};
 use crate::store::sqlite::Sqlite;
 use crate::store::{self, Store, meta};
@@ -31,6 +31,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// The labels of the keys that are derived from the store key.
 const ROW_MACS: &str = "strongroom row macs v1";
 const PAGE_TOKENS: &str = "strongroom page tokens v1";
+
+/// How often a token is reached for that was not there at the start.
+const MISSING: Duration = Duration::from_secs(5);
 
 /// How often what is due is looked for: deletions, unfinished key creations.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
@@ -131,15 +134,53 @@ pub struct Appliance {
     config: Config,
 }
 
-/// Reaches the token of a configuration. Blocks.
-pub fn open_lane(config: &Config, pin: Secret) -> Result<Lane, Error> {
-    let token = &config.token;
+/// Reaches for the tokens of a configuration. One that is not there is an error only if it is the only
+/// one. Blocks.
+pub fn open_tokens(config: &Config) -> Result<Tokens, Error> {
+    let mut members = Vec::with_capacity(config.token.len());
+    for token in &config.token {
+        // A PIN that is missing altogether is the configuration's fault: found out now.
+        drop(pin::read(&token.name, token.pin_file.as_deref())?);
+        described(token)?;
+        let (name, serial, token) = (&token.name, &token.serial, token.clone());
+        members.push(Member::new(name, serial, Box::new(move || reach(&token))));
+    }
+    let tokens = Tokens::new(members).ok_or(crate::config::Error::Tokens("none"))?;
+    let mut missing = Vec::new();
+    for member in tokens.all() {
+        missing.extend(member.reach().err().map(|error| (&member.name, error)));
+    }
+    if missing.len() == tokens.all().len()
+        && let Some((_, error)) = missing.pop()
+    {
+        return Err(error.into());
+    }
+    for (token, error) in missing {
+        tracing::error!(token, %error, "a token is not there; going on without it");
+    }
+    Ok(tokens)
+}
+
+/// The profile of a token, new keys' scheme first.
+fn described(token: &crate::config::Token) -> Result<Profile, Error> {
+    let mut profile = Profile::built_in(&token.profile)?;
+    if let Some(scheme) = token.scheme {
+        profile.prefer(scheme)?;
+    }
+    Ok(profile)
+}
+
+fn reach(token: &crate::config::Token) -> custody::Result<Lane> {
+    let unavailable = |why: String| custody::Error::Unavailable { token: token.name.clone(), why };
+    let pin = pin::read(&token.name, token.pin_file.as_deref());
     let access = custody::Access {
         token: Locator::Serial(token.serial.clone()),
-        pin,
+        pin: pin.map_err(|e| unavailable(e.to_string()))?,
         module: token.module.clone(),
+        device: token.device.clone(),
     };
-    Ok(custody::open(Profile::built_in(&token.profile)?, access, &token.lane)?)
+    let profile = described(token).map_err(|e| unavailable(e.to_string()))?;
+    custody::open(profile, access, &token.lane)
 }
 
 /// Opens the database of a configuration.
@@ -150,50 +191,54 @@ pub fn open_store(config: &Config) -> Result<Arc<Sqlite>, Error> {
 }
 
 impl Appliance {
-    /// Builds everything: token, database, store key, audit log. Refuses an unsafe set-up.
-    pub async fn open(config: Config, pin: Secret) -> Result<Self, Error> {
+    /// Builds everything: tokens, database, store key, audit log. Refuses an unsafe set-up.
+    pub async fn open(config: Config) -> Result<Self, Error> {
         let store = Store::new(open_store(&config)?);
         let site = site(&store, &config)?;
-        let (config, lane) = on_thread(move || {
-            let lane = open_lane(&config, pin)?;
-            Ok((config, lane))
+        let (config, tokens) = on_thread(move || {
+            let tokens = open_tokens(&config)?;
+            Ok((config, tokens))
         })
         .await?;
-        Self::join(config, store, lane, site).await
+        Self::join(config, store, tokens, site).await
     }
 
     /// Joins the parts.
     pub async fn join(
         config: Config,
         store: Store,
-        lane: Lane,
+        tokens: Tokens,
         site: meta::Site,
     ) -> Result<Self, Error> {
         let wrapped: WrappedStoreKey = serde_json::from_value(site.store_key.clone())
             .map_err(|_| Error::Refused("the store key in the database is damaged".into()))?;
-        let store_key = StoreKey::unwrap(&lane, &config.region, &wrapped).await;
-        let store_key = store_key.map_err(|error| unwrapping(error, &site, &lane))?;
+        let store_key = StoreKey::unwrap(&tokens, &config.region, &wrapped).await;
+        let store_key = store_key.map_err(|error| unwrapping(error, &wrapped, &tokens))?;
         let mac = RowMac::new(store_key.derive(ROW_MACS)?.expose());
         let records = Records::new(store, mac, config.store.cached_documents);
         let world = World::system();
         let parts = audit::Parts {
             options: &config.audit,
             region: &config.region,
-            lane: &lane,
+            tokens: &tokens,
             records: records.clone(),
             world: &world,
         };
         let recorder = Recorder::start(parts).await?;
         let index = open_index(&config, &recorder, &world)?;
-        let probe = (wrapped.backing, wrapped.check);
         let federation = Arc::new(config.identity.clone().check()?);
         let sessions = Sessions::new(store_key.derive(envelope::session::LABEL)?);
         let services = Services {
             region: config.region.clone(),
             records: records.clone(),
-            envelopes: Envelopes::new(lane.clone(), world.random.clone(), &config.region, probe),
+            envelopes: Envelopes::new(
+                tokens.clone(),
+                world.random.clone(),
+                &config.region,
+                wrapped,
+            ),
             data_keys: DataKeys::new(config.data_key_cache.clone()),
-            lane,
+            tokens,
             index,
             recorder,
             accesses: Accesses::default(),
@@ -229,12 +274,14 @@ impl Appliance {
         ready(&addresses.collect::<Vec<_>>());
         let keeping = tokio::spawn(keep_house(self.services.clone(), self.federation.clone()));
         let noting = tokio::spawn(note_accesses(self.services.clone()));
+        let reaching = tokio::spawn(reach_missing(self.services.tokens.clone()));
         let reloading = tokio::spawn(reload_on_hangup(hangup, tls, self.federation));
         let (limits, random) = (self.config.front.limits, self.services.world.random.clone());
         let door = Arc::new(Door::new(self.services.clone(), self.authenticator));
         listen::serve(listeners, limits, random, door, shutdown).await;
         keeping.abort();
         noting.abort();
+        reaching.abort();
         reloading.abort();
         self.services.accesses.write(&self.services.records).await;
         self.services.uses.write(&self.services.records).await;
@@ -247,11 +294,10 @@ impl Appliance {
 
     /// Notes the start in the audit log, with what the appliance runs on.
     async fn begin(&self) -> Result<(), Error> {
-        let token = self.services.lane.info();
+        let tokens: Vec<_> = self.services.tokens.all().iter().map(particulars).collect();
         let particulars = serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"),
-            "profile": self.services.lane.profile(),
-            "token": { "label": token.label, "serial": token.serial },
+            "tokens": tokens,
         });
         let particulars = particulars.to_string();
         let account = &self.site.account;
@@ -293,15 +339,31 @@ fn site(store: &Store, config: &Config) -> Result<meta::Site, Error> {
 }
 
 /// A token without the store key is another one, or a new one of the same name.
-fn unwrapping(error: envelope::Error, site: &meta::Site, lane: &Lane) -> Error {
-    let envelope::Error::Custody(custody::Error::KeyNotFound(id)) = error else {
-        return error.into();
+fn unwrapping(error: envelope::Error, wrapped: &WrappedStoreKey, tokens: &Tokens) -> Error {
+    let theirs: Vec<_> = wrapped.wraps.iter().map(|wrap| wrap.holder.token.as_str()).collect();
+    let ours: Vec<_> = tokens.all().iter().map(Member::serial).collect();
+    let known = theirs.iter().any(|serial| ours.contains(serial));
+    let lost = match &error {
+        envelope::Error::Custody(custody::Error::KeyNotFound(id)) => format!(" ({id})"),
+        _ if known => return error.into(),
+        _ => String::new(),
     };
-    let (theirs, ours) = (&site.token, &lane.info().serial);
+    let (theirs, ours) = (theirs.join("`, `"), ours.join("`, `"));
     Error::Refused(format!(
-        "the token of serial number `{ours}` does not hold the store key ({id}): the database was \
+        "the token of serial number `{ours}` does not hold the store key{lost}: the database was \
          made with the token of serial number `{theirs}`"
     ))
+}
+
+/// What the audit log has of a token at a start.
+fn particulars(member: &Member) -> serde_json::Value {
+    let lane = member.lane().ok();
+    serde_json::json!({
+        "name": member.name,
+        "serial": member.serial(),
+        "label": lane.map(|lane| lane.info().label.as_str()),
+        "profile": lane.map(Lane::profile),
+    })
 }
 
 /// Runs what blocks on a thread that may.
@@ -310,6 +372,17 @@ pub async fn on_thread<T: Send + 'static>(
 ) -> Result<T, Error> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|_| Err(Error::Refused("a thread of the set-up panicked".into())))
+}
+
+/// Reaches for tokens until all are there. One that goes away later is its driver's matter.
+async fn reach_missing(tokens: Tokens) {
+    while !tokens.complete() {
+        tokio::time::sleep(MISSING).await;
+        let tokens = tokens.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || tokens.reach_missing()).await {
+            tracing::error!(%error, "reaching for tokens");
+        }
+    }
 }
 
 /// Deletes what is due and finishes what an earlier process left undone.

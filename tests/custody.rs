@@ -94,7 +94,7 @@ fn module() -> PathBuf {
         assert!(module.exists(), "no {}: run scripts/kryoptic", module.display());
         return module;
     }
-    let paths = profile().module.paths;
+    let paths = profile().module.expect("a module").paths;
     paths.into_iter().find(|path| path.exists()).expect("installed by scripts/setup test")
 }
 
@@ -111,7 +111,11 @@ fn new_token() -> String {
 
 fn open_with(pin: &str, options: &Options) -> custody::Result<Lane> {
     let token = Locator::Label(LABEL.into());
-    custody::open(profile(), Access { token, pin: secret(pin), module: Some(module()) }, options)
+    custody::open(
+        profile(),
+        Access { token, pin: secret(pin), module: Some(module()), device: None },
+        options,
+    )
 }
 
 /// A new token and a lane to it.
@@ -251,25 +255,25 @@ mod scenarios {
         let lane = lane();
         assert_eq!(lane.info().label, LABEL);
         runtime().block_on(async {
-            let made = lane.generate(ID, Scheme::HmacKdf).await.expect("made");
+            let made = lane.generate(ID, Scheme::HmacKdf).await.expect("made").evidence;
             assert!(made.sensitive && made.never_extractable && made.always_sensitive);
             assert!(made.local && !made.extractable);
             assert_eq!(made.mechanisms, ["CKM_SHA256_HMAC"]);
-            assert_eq!(lane.inspect(ID).await.expect("there"), made);
+            assert_eq!(lane.inspect(ID.into()).await.expect("there"), made);
 
             let again = refusal(lane.generate(ID, Scheme::HmacKdf).await);
             assert!(matches!(again, Error::KeyRejected { id: ID, .. }), "{again}");
 
-            let one = lane.derive(ID, made.check, b"one".to_vec()).await.expect("derived");
-            let same = lane.derive(ID, made.check, b"one".to_vec()).await.expect("derived");
-            let two = lane.derive(ID, made.check, b"two".to_vec()).await.expect("derived");
+            let one = lane.derive(ID.into(), made.check, b"one".to_vec()).await.expect("derived");
+            let same = lane.derive(ID.into(), made.check, b"one".to_vec()).await.expect("derived");
+            let two = lane.derive(ID.into(), made.check, b"two".to_vec()).await.expect("derived");
             assert_eq!(one.expose(), same.expose());
             assert_ne!(one.expose(), two.expose());
 
             lane.destroy(ID).await.expect("destroyed");
             assert_eq!(refusal(lane.destroy(ID).await), Error::KeyNotFound(ID));
-            assert_eq!(refusal(lane.inspect(ID).await), Error::KeyNotFound(ID));
-            let gone = lane.derive(ID, made.check, b"one".to_vec()).await;
+            assert_eq!(refusal(lane.inspect(ID.into()).await), Error::KeyNotFound(ID));
+            let gone = lane.derive(ID.into(), made.check, b"one".to_vec()).await;
             assert_eq!(refusal(gone), Error::KeyNotFound(ID));
         });
         assert_eq!(lane.health().epoch, 1, "nothing of this needs another login");
@@ -281,17 +285,19 @@ mod scenarios {
         let lane = lane();
         runtime().block_on(async {
             let value = [0x42; 32];
-            let made = lane.import(ID, Scheme::HmacKdf, key(value)).await.expect("imported");
+            let made =
+                lane.import(ID, Scheme::HmacKdf, key(value)).await.expect("imported").evidence;
             assert!(made.sensitive && !made.extractable);
             assert!(!made.local && !made.never_extractable && !made.always_sensitive);
             assert_eq!(made.check, host_check(&value));
             for input in [&b""[..], b"input", &[0; 1024]] {
-                let derived = lane.derive(ID, made.check, input.to_vec()).await.expect("derived");
+                let derived =
+                    lane.derive(ID.into(), made.check, input.to_vec()).await.expect("derived");
                 assert_eq!(derived.expose().as_slice(), host_mac(&value, input));
             }
-            let long = lane.derive(ID, made.check, vec![0; 1025]).await;
+            let long = lane.derive(ID.into(), made.check, vec![0; 1025]).await;
             assert!(matches!(refusal(long), Error::BadRequest(_)));
-            let label = lane.derive(ID, made.check, KeyCheck::LABEL.to_vec()).await;
+            let label = lane.derive(ID.into(), made.check, KeyCheck::LABEL.to_vec()).await;
             assert!(matches!(refusal(label), Error::BadRequest(_)));
         });
     }
@@ -333,12 +339,13 @@ mod scenarios {
         with_session(|session| foreign_key(session, [9; 32], None));
         let lane = open_with(PIN, &Options::default()).expect("a lane");
         runtime().block_on(async {
-            let refused = refusal(lane.derive(ID, host_check(&[8; 32]), b"x".to_vec()).await);
+            let refused =
+                refusal(lane.derive(ID.into(), host_check(&[8; 32]), b"x".to_vec()).await);
             assert!(matches!(&refused, Error::KeyRejected { id: ID, .. }), "{refused}");
             assert!(refused.to_string().contains("key-check value"), "{refused}");
             // The same key under its own check value shows that nothing else was wrong with it.
-            lane.derive(ID, host_check(&[9; 32]), b"x".to_vec()).await.expect("derived");
-            let refused = lane.derive(ID, host_check(&[8; 32]), b"x".to_vec()).await;
+            lane.derive(ID.into(), host_check(&[9; 32]), b"x".to_vec()).await.expect("derived");
+            let refused = lane.derive(ID.into(), host_check(&[8; 32]), b"x".to_vec()).await;
             assert!(matches!(refusal(refused), Error::KeyRejected { .. }), "also when known");
         });
     }
@@ -373,9 +380,10 @@ mod scenarios {
     fn loosened_is_refused() {
         let lane = open_with(PIN, &Options::default()).expect("a lane");
         runtime().block_on(async {
-            let refused = refusal(lane.derive(ID, host_check(&[9; 32]), b"x".to_vec()).await);
+            let refused =
+                refusal(lane.derive(ID.into(), host_check(&[9; 32]), b"x".to_vec()).await);
             assert!(refused.to_string().contains("not as it was made"), "{refused}");
-            let refused = refusal(lane.inspect(ID).await);
+            let refused = refusal(lane.inspect(ID.into()).await);
             assert!(matches!(refused, Error::KeyRejected { id: ID, .. }), "{refused}");
         });
     }
@@ -391,7 +399,7 @@ mod scenarios {
         let lane = open_with(PIN, &Options::default()).expect("a lane");
         runtime().block_on(async {
             let check = host_check(&[9; 32]);
-            let refused = refusal(lane.derive(ID, check, b"x".to_vec()).await);
+            let refused = refusal(lane.derive(ID.into(), check, b"x".to_vec()).await);
             assert!(refused.to_string().contains("more than one"), "{refused}");
             assert!(matches!(refusal(lane.destroy(ID).await), Error::KeyRejected { .. }));
         });
@@ -402,26 +410,26 @@ mod scenarios {
     async fn goes_on_reading(lane: &Lane, check: KeyCheck) {
         let other = BackingKeyId([2; 16]);
         take_away();
-        lane.derive(ID, check, b"x".to_vec()).await.expect("derived");
-        lane.inspect(ID).await.expect("there");
+        lane.derive(ID.into(), check, b"x".to_vec()).await.expect("derived");
+        lane.inspect(ID.into()).await.expect("there");
         for error in
             [refusal(lane.destroy(ID).await), refusal(lane.generate(other, Scheme::HmacKdf).await)]
         {
             assert!(matches!(error, Error::Unavailable { .. }), "{error}");
         }
         bring_back();
-        assert_eq!(refusal(lane.inspect(other).await), Error::KeyNotFound(other));
-        lane.derive(ID, check, b"x".to_vec()).await.expect("not destroyed");
+        assert_eq!(refusal(lane.inspect(other.into()).await), Error::KeyNotFound(other));
+        lane.derive(ID.into(), check, b"x".to_vec()).await.expect("not destroyed");
         lane.generate(other, Scheme::HmacKdf).await.expect("made");
         lane.destroy(ID).await.expect("destroyed");
-        assert_eq!(refusal(lane.inspect(ID).await), Error::KeyNotFound(ID));
+        assert_eq!(refusal(lane.inspect(ID.into()).await), Error::KeyNotFound(ID));
     }
 
     /// Asks until the token serves, and says how long that took.
     async fn until_served(lane: &Lane, check: KeyCheck) -> Duration {
         let start = Instant::now();
         loop {
-            match lane.derive(ID, check, b"x".to_vec()).await {
+            match lane.derive(ID.into(), check, b"x".to_vec()).await {
                 Ok(_) => return start.elapsed(),
                 Err(Error::Unavailable { .. }) => {}
                 Err(other) => panic!("{other}"),
@@ -436,21 +444,21 @@ mod scenarios {
     fn away_and_back() {
         let lane = lane();
         runtime().block_on(async {
-            let check = lane.generate(ID, Scheme::HmacKdf).await.expect("made").check;
+            let check = lane.generate(ID, Scheme::HmacKdf).await.expect("made").evidence.check;
             if !notices_absence() {
                 return goes_on_reading(&lane, check).await;
             }
-            let before = lane.derive(ID, check, b"x".to_vec()).await.expect("derived");
+            let before = lane.derive(ID.into(), check, b"x".to_vec()).await.expect("derived");
             for _ in 0..3 {
                 take_away();
                 let start = Instant::now();
                 let asked = [
-                    lane.derive(ID, check, b"x".to_vec()).await.err(),
-                    lane.inspect(ID).await.err(),
+                    lane.derive(ID.into(), check, b"x".to_vec()).await.err(),
+                    lane.inspect(ID.into()).await.err(),
                     lane.destroy(ID).await.err(),
                     lane.generate(BackingKeyId([2; 16]), Scheme::HmacKdf).await.err(),
                     // One that was never there: with the token away nobody can tell.
-                    lane.inspect(BackingKeyId([3; 16])).await.err(),
+                    lane.inspect(BackingKeyId([3; 16]).into()).await.err(),
                 ];
                 for error in asked {
                     assert!(matches!(error, Some(Error::Unavailable { .. })), "{error:?}");
@@ -458,17 +466,17 @@ mod scenarios {
                 assert!(start.elapsed() < Duration::from_secs(2), "each well before its deadline");
                 // The login of the last round may have been too short ago for another attempt.
                 tokio::time::sleep(Duration::from_millis(210)).await;
-                refusal(lane.derive(ID, check, b"x".to_vec()).await);
+                refusal(lane.derive(ID.into(), check, b"x".to_vec()).await);
                 assert!(!lane.health().up && lane.health().why.is_some());
                 bring_back();
                 let took = until_served(&lane, check).await;
                 assert!(took < Duration::from_secs(1), "took {took:?}");
                 assert!(lane.health().up);
             }
-            let after = lane.derive(ID, check, b"x".to_vec()).await.expect("derived");
+            let after = lane.derive(ID.into(), check, b"x".to_vec()).await.expect("derived");
             assert_eq!(before.expose(), after.expose());
             assert_eq!(
-                refusal(lane.inspect(BackingKeyId([3; 16])).await),
+                refusal(lane.inspect(BackingKeyId([3; 16]).into()).await),
                 Error::KeyNotFound(BackingKeyId([3; 16]))
             );
         });
@@ -487,22 +495,23 @@ mod scenarios {
         let lane = lane();
         let (signer, scheme) = (BackingKeyId([2; 16]), SigningScheme::EcdsaP256);
         runtime().block_on(async {
-            let check = lane.generate(ID, Scheme::HmacKdf).await.expect("made").check;
-            let public = lane.generate_signer(signer, scheme).await.expect("made");
-            let before = lane.derive(ID, check, b"x".to_vec()).await.expect("derived");
+            let check = lane.generate(ID, Scheme::HmacKdf).await.expect("made").evidence.check;
+            let public = lane.generate_signer(signer, scheme).await.expect("made").public;
+            let before = lane.derive(ID.into(), check, b"x".to_vec()).await.expect("derived");
             for epoch in 2..5 {
                 finalise();
-                let after = lane.derive(ID, check, b"x".to_vec()).await.expect("derived");
+                let after = lane.derive(ID.into(), check, b"x".to_vec()).await.expect("derived");
                 assert_eq!(before.expose(), after.expose());
                 assert_eq!(lane.health().epoch, epoch);
-                let signed = lane.sign(signer, scheme, public.clone(), MESSAGE.to_vec()).await;
+                let signed =
+                    lane.sign(signer.into(), scheme, public.clone(), MESSAGE.to_vec()).await;
                 assert!(right(scheme, &public, MESSAGE, &signed.expect("signed")));
                 // An attempt sooner than this is not made.
                 tokio::time::sleep(Duration::from_millis(210)).await;
             }
             finalise();
             lane.destroy(ID).await.expect("destroyed");
-            assert_eq!(refusal(lane.inspect(ID).await), Error::KeyNotFound(ID));
+            assert_eq!(refusal(lane.inspect(ID.into()).await), Error::KeyNotFound(ID));
         });
     }
 
@@ -511,17 +520,17 @@ mod scenarios {
     fn deleted_behind_our_back() {
         let lane = lane();
         runtime().block_on(async {
-            let check = lane.generate(ID, Scheme::HmacKdf).await.expect("made").check;
-            lane.derive(ID, check, b"x".to_vec()).await.expect("derived");
+            let check = lane.generate(ID, Scheme::HmacKdf).await.expect("made").evidence.check;
+            lane.derive(ID.into(), check, b"x".to_vec()).await.expect("derived");
             another_process("delete_the_key");
             let start = Instant::now();
-            let error = refusal(lane.derive(ID, check, b"x".to_vec()).await);
+            let error = refusal(lane.derive(ID.into(), check, b"x".to_vec()).await);
             let vague = matches!(error, Error::Unavailable { .. }) && profile().name == "kryoptic";
             let gone = error == Error::KeyNotFound(ID);
             assert!(vague || gone, "{error} after {:?}", start.elapsed());
             let epoch = lane.health().epoch;
             for _ in 0..10 {
-                let error = refusal(lane.derive(ID, check, b"x".to_vec()).await);
+                let error = refusal(lane.derive(ID.into(), check, b"x".to_vec()).await);
                 assert_eq!(error, Error::KeyNotFound(ID));
             }
             assert_eq!(lane.health().epoch, epoch, "asking for it again disturbs nobody");
@@ -540,23 +549,24 @@ mod scenarios {
     fn impostor() {
         let lane = lane();
         runtime().block_on(async {
-            let check = lane.generate(ID, Scheme::HmacKdf).await.expect("made").check;
-            let before = lane.derive(ID, check, b"x".to_vec()).await.expect("derived");
+            let check = lane.generate(ID, Scheme::HmacKdf).await.expect("made").evidence.check;
+            let before = lane.derive(ID.into(), check, b"x".to_vec()).await.expect("derived");
             take_away();
             std::fs::create_dir(directory().join("tokens")).expect("tokens");
             another_process("make_an_impostor");
             if !notices_absence() {
-                let after = lane.derive(ID, check, b"x".to_vec()).await.expect("derived");
+                let after = lane.derive(ID.into(), check, b"x".to_vec()).await.expect("derived");
                 assert_eq!(before.expose(), after.expose(), "still the old token");
                 let token = Locator::Serial(lane.info().serial.clone());
                 drop(lane);
-                let access = Access { token, pin: secret(PIN), module: Some(module()) };
+                let access =
+                    Access { token, pin: secret(PIN), module: Some(module()), device: None };
                 let error = custody::open(profile(), access, &Options::default());
                 assert!(error.err().expect("refused").to_string().contains("in no slot"));
                 return;
             }
             for _ in 0..3 {
-                let error = refusal(lane.derive(ID, check, b"x".to_vec()).await);
+                let error = refusal(lane.derive(ID.into(), check, b"x".to_vec()).await);
                 assert!(matches!(error, Error::Unavailable { .. }), "{error}");
                 tokio::time::sleep(Duration::from_millis(210)).await;
             }
@@ -598,21 +608,21 @@ mod scenarios {
     fn pin_changed() {
         let lane = lane();
         runtime().block_on(async {
-            let check = lane.generate(ID, Scheme::HmacKdf).await.expect("made").check;
+            let check = lane.generate(ID, Scheme::HmacKdf).await.expect("made").evidence.check;
             another_process("change_the_pin");
             if !notices_absence() {
-                lane.derive(ID, check, b"x".to_vec()).await.expect("it is logged in");
+                lane.derive(ID.into(), check, b"x".to_vec()).await.expect("it is logged in");
                 drop(lane);
                 let error = open_with(PIN, &Options::default()).err().expect("refused");
                 assert!(matches!(error, Error::Pin { .. }), "{error}");
                 return;
             }
             take_away();
-            refusal(lane.derive(ID, check, b"x".to_vec()).await);
+            refusal(lane.derive(ID.into(), check, b"x".to_vec()).await);
             bring_back();
             let start = Instant::now();
             let error = loop {
-                match lane.derive(ID, check, b"x".to_vec()).await {
+                match lane.derive(ID.into(), check, b"x".to_vec()).await {
                     Err(Error::Unavailable { .. }) if start.elapsed() < Duration::from_secs(5) => {}
                     other => break refusal(other),
                 }
@@ -623,7 +633,7 @@ mod scenarios {
             another_process("change_the_pin_back");
             for _ in 0..3 {
                 tokio::time::sleep(Duration::from_millis(210)).await;
-                let error = refusal(lane.derive(ID, check, b"x".to_vec()).await);
+                let error = refusal(lane.derive(ID.into(), check, b"x".to_vec()).await);
                 assert!(matches!(error, Error::Pin { .. }), "{error}");
             }
         });
@@ -668,6 +678,7 @@ mod scenarios {
             token: Locator::Serial(serial.into()),
             pin: secret(PIN),
             module: Some(module.map_or_else(super::module, PathBuf::from)),
+            device: None,
         };
         let options = Options::default();
         let none = custody::open(profile(), access(&serial, Some("/nowhere.so")), &options);
@@ -688,12 +699,13 @@ mod scenarios {
         let options = Options { workers: Some(1), queue: 2, ..Options::default() };
         let lane = open_with(PIN, &options).expect("a lane");
         runtime().block_on(async {
-            let check = lane.generate(ID, Scheme::HmacKdf).await.expect("made").check;
+            let check = lane.generate(ID, Scheme::HmacKdf).await.expect("made").evidence.check;
             let start = Instant::now();
             let mut tasks = tokio::task::JoinSet::new();
             for _ in 0..500 {
                 let lane = lane.clone();
-                tasks.spawn(async move { lane.derive(ID, check, vec![0; 1024]).await.err() });
+                tasks
+                    .spawn(async move { lane.derive(ID.into(), check, vec![0; 1024]).await.err() });
             }
             let errors = tasks.join_all().await;
             let refused = errors.iter().flatten().count();
@@ -702,7 +714,9 @@ mod scenarios {
                 assert_eq!(error, Error::Overloaded(LABEL.into()));
             }
             assert!(start.elapsed() < Duration::from_secs(1), "nobody waited for the deadline");
-            lane.derive(ID, check, b"x".to_vec()).await.expect("and then there is room again");
+            lane.derive(ID.into(), check, b"x".to_vec())
+                .await
+                .expect("and then there is room again");
         });
     }
 
@@ -720,7 +734,7 @@ mod scenarios {
                 let lane = lane.clone();
                 tasks.spawn(async move {
                     let start = Instant::now();
-                    (lane.derive(ID, check, vec![0; 1024]).await.err(), start.elapsed())
+                    (lane.derive(ID.into(), check, vec![0; 1024]).await.err(), start.elapsed())
                 });
             }
             let outcomes = tasks.join_all().await;
@@ -739,7 +753,8 @@ mod scenarios {
         const VALUE: [u8; 32] = [0x42; 32];
         let lane = lane();
         runtime().block_on(async {
-            let check = lane.import(ID, Scheme::HmacKdf, key(VALUE)).await.expect("in").check;
+            let check =
+                lane.import(ID, Scheme::HmacKdf, key(VALUE)).await.expect("in").evidence.check;
             let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
             let mut tasks = tokio::task::JoinSet::new();
             for task in 0..32u8 {
@@ -748,7 +763,7 @@ mod scenarios {
                     let (mut right, mut refused) = (0u64, 0u64);
                     while !stop.load(std::sync::atomic::Ordering::Relaxed) {
                         let input = [[task; 8], right.to_be_bytes()].concat();
-                        match lane.derive(ID, check, input.clone()).await {
+                        match lane.derive(ID.into(), check, input.clone()).await {
                             Ok(key) => {
                                 assert_eq!(key.expose().as_slice(), host_mac(&VALUE, &input));
                                 right += 1;
@@ -825,12 +840,12 @@ mod scenarios {
                     assert_eq!(refusal(lane.generate_signer(id, scheme).await), told);
                     continue;
                 }
-                let public = lane.generate_signer(id, scheme).await.expect("made");
+                let public = lane.generate_signer(id, scheme).await.expect("made").public;
                 let again = refusal(lane.generate_signer(id, scheme).await);
                 assert!(matches!(again, Error::KeyRejected { .. }), "{again}");
-                let sign = || lane.sign(id, scheme, public.clone(), MESSAGE.to_vec());
+                let sign = || lane.sign(id.into(), scheme, public.clone(), MESSAGE.to_vec());
                 assert!(right(scheme, &public, MESSAGE, &sign().await.expect("signed")));
-                assert!(lane.derive(id, KeyCheck([0; 8]), b"x".to_vec()).await.is_err());
+                assert!(lane.derive(id.into(), KeyCheck([0; 8]), b"x".to_vec()).await.is_err());
 
                 take_away();
                 assert_eq!(sign().await.is_err(), notices_absence());
@@ -840,7 +855,7 @@ mod scenarios {
                 let signed = if signed.is_err() { sign().await } else { signed };
                 assert!(right(scheme, &public, MESSAGE, &signed.expect("signed again")));
 
-                let long = lane.sign(id, scheme, public.clone(), vec![0; 4097]).await;
+                let long = lane.sign(id.into(), scheme, public.clone(), vec![0; 4097]).await;
                 assert!(matches!(refusal(long), Error::BadRequest(_)));
             }
         });
@@ -850,7 +865,7 @@ mod scenarios {
         runtime().block_on(async {
             for (id, scheme) in SIGNERS.into_iter().filter(|(_, scheme)| can.contains(scheme)) {
                 lane.destroy(id).await.expect("destroyed");
-                let gone = lane.sign(id, scheme, vec![], MESSAGE.to_vec()).await;
+                let gone = lane.sign(id.into(), scheme, vec![], MESSAGE.to_vec()).await;
                 assert_eq!(refusal(gone), Error::KeyNotFound(id));
             }
         });
@@ -884,13 +899,13 @@ mod scenarios {
     fn swapped_signer() {
         let scheme = SigningScheme::EcdsaP256;
         let lane = lane();
-        let public = runtime().block_on(lane.generate_signer(ID, scheme)).expect("made");
+        let public = runtime().block_on(lane.generate_signer(ID, scheme)).expect("made").public;
         drop(lane);
         for (loosen, what) in [(None, "signatures"), (Some(true), "not as it was made")] {
             another_process(if loosen.is_none() { "swap_the_signer" } else { "loosen_the_signer" });
             let lane = open_with(PIN, &Options::default()).expect("a lane");
             let signed =
-                runtime().block_on(lane.sign(ID, scheme, public.clone(), MESSAGE.to_vec()));
+                runtime().block_on(lane.sign(ID.into(), scheme, public.clone(), MESSAGE.to_vec()));
             let why = refusal(signed).to_string();
             assert!(why.contains("not to be trusted") && why.contains(what), "{why}");
             drop(lane);

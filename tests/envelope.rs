@@ -16,10 +16,10 @@ use strongroom::custody::pkcs11::init_token;
 use strongroom::custody::profile::Profile;
 use strongroom::custody::{self, Access, BackingKeyId, KeyCheck, Locator, Scheme};
 use strongroom::envelope::context::Context;
-use strongroom::envelope::store_key::StoreKey;
+use strongroom::envelope::store_key::{StoreKey, WrappedStoreKey};
 use strongroom::envelope::{Envelope, Envelopes, Error, value};
 use strongroom::secret::{Key as SecretKey, Secret};
-use strongroom::store::keys::{Backing, Key, KeyManager, KeyState};
+use strongroom::store::keys::{Backing, Key, KeyHolder, KeyManager, KeyState};
 
 const CHILD: &str = "STRONGROOM_TEST_ENVELOPE";
 const LABEL: &str = "strongroom test";
@@ -129,7 +129,8 @@ fn lane() -> Lane {
     let pin = || Secret::copy_of(b"a user pin");
     let officer = Secret::copy_of(b"an officer's pin");
     init_token(&profile(), None, LABEL, &officer, &pin()).expect("a token");
-    let access = Access { token: Locator::Label(LABEL.into()), pin: pin(), module: None };
+    let token = Locator::Label(LABEL.into());
+    let access = Access { token, pin: pin(), module: None, device: None };
     custody::open(profile(), access, &Options::default()).expect("a lane")
 }
 
@@ -170,17 +171,22 @@ impl Tokens {
         if !self.checks.contains_key(&id) {
             let material = SecretKey::take(&mut material.array());
             let made = self.lane.import(BackingKeyId(id), Scheme::HmacKdf, material).await;
-            self.checks.insert(id, made.expect("brought in").check);
+            self.checks.insert(id, made.expect("brought in").evidence.check);
         }
         (BackingKeyId(id), self.checks.get(&id).copied().expect("known"))
     }
 }
 
-fn kms_key(vector: &EnvelopeVector, (id, check): (BackingKeyId, KeyCheck)) -> Key {
+fn holder(lane: &Lane, (key, check): (BackingKeyId, KeyCheck)) -> KeyHolder {
+    KeyHolder { key, token: lane.info().serial.clone(), check, wrapped: None, public: None }
+}
+
+fn kms_key(vector: &EnvelopeVector, holder: KeyHolder) -> Key {
     let backing = Backing {
-        id,
+        id: holder.key,
         scheme: vector.scheme,
-        check,
+        holders: vec![holder],
+        authenticator: None,
         created: Time(0),
         material_id: String::new(),
         rotation: None,
@@ -246,10 +252,11 @@ mod scenarios {
         run(async {
             for vector in vectors::<EnvelopeVector>("envelope") {
                 let backing = tokens.bring(&vector.backing_key_id, &vector.backing_key).await;
-                let key = kms_key(&vector, backing);
+                let key = kms_key(&vector, holder(&tokens.lane, backing));
                 let random = Given::new(&[&vector.nonce]);
-                let lane = tokens.lane.clone();
-                let envelopes = Envelopes::new(lane, random, &vector.region, backing);
+                let known = custody::tokens::Tokens::one(tokens.lane.clone());
+                let store_key = WrappedStoreKey { wraps: vec![] };
+                let envelopes = Envelopes::new(known, random, &vector.region, store_key);
                 let (why, context) = (&vector.why, &vector.context);
                 let made = envelopes.seal(&key, context, &vector.plaintext.0).await.expect("seals");
                 let opened = match Envelope::parse(&vector.envelope.0) {
@@ -276,15 +283,19 @@ mod scenarios {
             for vector in vectors::<StoreKeyVector>("store-key") {
                 let (id, check) = tokens.bring(&vector.backing_key_id, &vector.backing_key).await;
                 let random = Given::new(&[&vector.store_key, &vector.nonce]);
-                let made = StoreKey::create(&tokens.lane, &*random, &vector.site, id, check).await;
-                let (_, wrapped) = made.expect("wraps");
-                let shown = serde_json::to_value(&wrapped).expect("a document");
+                let key = StoreKey::create(&*random).expect("made");
+                let holder = (holder(&tokens.lane, (id, check)), Scheme::HmacKdf);
+                let wrap = key.wrap(&tokens.lane, &*random, &vector.site, holder).await;
+                let wrap = wrap.expect("wraps");
+                let shown = serde_json::to_value(&wrap).expect("a document");
                 assert_eq!(shown.get("wrapped"), Some(&base64(&vector.wrapped.0)));
                 assert_eq!(shown.get("nonce"), Some(&base64(&vector.nonce.0)));
-                let opened = StoreKey::unwrap(&tokens.lane, &vector.site, &wrapped).await;
+                let known = custody::tokens::Tokens::one(tokens.lane.clone());
+                let wrapped = WrappedStoreKey { wraps: vec![wrap] };
+                let opened = StoreKey::unwrap(&known, &vector.site, &wrapped).await;
                 let derived = opened.expect("unwraps").derive(&vector.derived_label);
                 assert_eq!(derived.expect("derives").expose().as_slice(), vector.derived.0);
-                let elsewhere = StoreKey::unwrap(&tokens.lane, "eu-central-2", &wrapped).await;
+                let elsewhere = StoreKey::unwrap(&known, "eu-central-2", &wrapped).await;
                 assert!(matches!(elsewhere, Err(Error::Invalid)), "another site");
             }
         });

@@ -16,15 +16,17 @@ use strongroom::name::{BackingKeyId, DEFAULT_SECRETS_ALIAS, Service};
 use strongroom::ops::call::{Call, Origin, Services};
 use strongroom::ops::error::{Condition, Error};
 use strongroom::ops::keys::create::create_service_key;
-use strongroom::ops::keys::material::{adopt, import_backing_key, make_backing_key, reconcile};
+use strongroom::ops::keys::material::{
+    Place, adopt, import_backing_key, make_backing_key, reconcile,
+};
 use strongroom::ops::keys::purge::purge_due;
 use strongroom::ops::keys::rotate::rotate_due;
 use strongroom::ops::keys::seed;
 use strongroom::policy::Caller;
 use strongroom::secret;
+use strongroom::server::Appliance;
 use strongroom::server::found::Plan;
-use strongroom::server::{Appliance, pin};
-use strongroom::store::keys::{Intent, Key, RotationType};
+use strongroom::store::keys::{Backing, Intent, Key, RotationType};
 
 const DIRECTORY: &str = "STRONGROOM_TEST_DIRECTORY";
 const ACCOUNT: &str = "111122223333";
@@ -52,6 +54,7 @@ fn plan(dir: PathBuf) -> Plan {
         dir,
         profile: Profile::built_in("softhsm2").expect("sound"),
         module: None,
+        device: None,
         region: "eu-central-1".into(),
         account: ACCOUNT.into(),
         listen: ([127, 0, 0, 1], 0).into(),
@@ -88,8 +91,7 @@ impl World {
     async fn open(configuration: &Path) -> Self {
         let config = Config::read(configuration).expect("sound");
         let log = config.audit.path.clone();
-        let pin = pin::read(config.token.pin_file.as_deref()).expect("a PIN");
-        let mut services = Appliance::open(config, pin).await.expect("open").services;
+        let mut services = Appliance::open(config).await.expect("open").services;
         let clock = Arc::<Ahead>::default();
         Arc::get_mut(&mut services).expect("not shared yet").world.clock = clock.clone();
         Self { services, clock, log }
@@ -161,8 +163,14 @@ impl World {
         self.services.records.read(|rows| rows.intents()).expect("read")
     }
 
+    /// Key material that no KMS key has yet.
+    async fn material(&self) -> Backing {
+        let place = Place::standard(self.services.tokens.main().expect("there")).expect("able");
+        make_backing_key(&self.services, &place, None).await.expect("made")
+    }
+
     async fn in_token(&self, id: BackingKeyId) -> bool {
-        match self.services.lane.inspect(id).await {
+        match self.services.tokens.main().expect("there").inspect(id.into()).await {
             Ok(_) => true,
             Err(error) => {
                 assert!(matches!(error, custody::Error::KeyNotFound(_)), "{error}");
@@ -273,13 +281,13 @@ mod scenarios {
     fn abandoned() {
         World::with(|world| async move {
             let kept = world.key("alias/kept").await.current().expect("one").id;
-            let made = make_backing_key(&world.services, None).await.expect("made").id;
+            let made = world.material().await;
             assert_eq!(reconcile(&world.services).await.expect("reconciled"), 0);
-            assert!(world.in_token(made).await, "it may still be adopted");
+            assert!(world.in_token(made.id).await, "it may still be adopted");
 
             world.put_forward(2 * HOUR);
             assert_eq!(reconcile(&world.services).await.expect("reconciled"), 1);
-            assert!(!world.in_token(made).await);
+            assert!(!world.in_token(made.id).await);
             assert!(world.in_token(kept).await);
             assert!(world.intents().is_empty());
         });
@@ -289,10 +297,10 @@ mod scenarios {
     #[ignore = "run by a test in a process of its own"]
     fn given_up() {
         World::with(|world| async move {
-            let made = make_backing_key(&world.services, None).await.expect("made").id;
+            let made = world.material().await;
             world.put_forward(2 * HOUR);
             reconcile(&world.services).await.expect("reconciled");
-            let late = world.services.records.write(move |rows| adopt(rows, made)).await;
+            let late = world.services.records.write(move |rows| adopt(rows, &made.holders)).await;
             assert_eq!(late.expect_err("too late").condition, Condition::DependencyTimeout);
         });
     }
@@ -413,7 +421,8 @@ mod scenarios {
             let key = world.seeded();
             let backing = key.current().expect("one").clone();
             assert!(backing.imported);
-            let evidence = world.services.lane.inspect(backing.id).await.expect("there");
+            let lane = world.services.tokens.main().expect("there");
+            let evidence = lane.inspect(backing.id.into()).await.expect("there");
             assert!(evidence.sensitive && !evidence.extractable && !evidence.local);
             let old = world.sealed(&key).await;
 

@@ -9,7 +9,7 @@ use super::strangers::Strangers;
 use super::tree::{self, Tree};
 use super::{Error, Record, fit, outbox};
 use crate::clock::World;
-use crate::custody::{self, lane::Lane};
+use crate::custody::{self, tokens::Tokens};
 use crate::store::records::Records;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -26,8 +26,8 @@ pub struct Parts<'a> {
     pub options: &'a Options,
     /// The region, part of the tree's name.
     pub region: &'a str,
-    /// The token that signs.
-    pub lane: &'a Lane,
+    /// The tokens, the default one of which signs.
+    pub tokens: &'a Tokens,
     /// The database, whose outbox holds the records of changes.
     pub records: Records,
     /// Clock and randomness.
@@ -64,10 +64,10 @@ impl Recorder {
     /// # Errors
     /// [`Error::Altered`] if the log is not what was signed of it; else that of a part.
     pub async fn start(parts: Parts<'_>) -> Result<Self, Error> {
-        let Parts { options, region, lane, records, world } = parts;
+        let Parts { options, region, tokens, records, world } = parts;
         let log = Log::open(&options.path, options.sync)?;
         let random = &world.random;
-        let signer = Signer::open(lane, &records, random, (region, &options.dir)).await?;
+        let signer = Signer::open(tokens, &records, random, (region, &options.dir)).await?;
         let key = signer.as_ref().map(Signer::key);
         let signed = key.map(|key| checkpoint::last(&options.dir, key)).transpose()?.flatten();
         let noted = signer.as_ref().and_then(Signer::noted);

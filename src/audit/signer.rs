@@ -11,7 +11,8 @@ use super::statement;
 use super::tiles;
 use super::tree::{Head, Tree};
 use crate::clock::{Random, random_bytes};
-use crate::custody::{self, lane::Lane};
+use crate::custody::tokens::Tokens;
+use crate::custody::{self, TokenKey, lane::Lane};
 use crate::name::BackingKeyId;
 use crate::store::audit::{Seal, SignedHead};
 use crate::store::records::Records;
@@ -21,7 +22,7 @@ use tokio::sync::Mutex;
 
 /// A key in the token.
 pub(super) struct Signer {
-    lane: Lane,
+    tokens: Tokens,
     seal: Seal,
     public: Vec<u8>,
     key: Verifier,
@@ -39,13 +40,21 @@ impl Signer {
     /// [`Error::Altered`] if the database does not know the tree that is there, [`Error::Signing`]
     /// if the token fails, [`Error::Io`] if database or disk do.
     pub(super) async fn open(
-        lane: &Lane,
+        tokens: &Tokens,
         records: &Records,
         source: &Arc<dyn Random>,
         (region, dir): (&str, &Path),
     ) -> Result<Option<Self>, Error> {
         let random = &**source;
         let known = records.read(|rows| rows.seal()).map_err(|e| Error::database(&e))?;
+        let known = known.filter(|seal| {
+            let kept = tokens.all().iter().any(|member| member.serial() == seal.token);
+            if !kept {
+                let token = &seal.token;
+                tracing::error!(token, "the token that signed for the audit tree is gone for good");
+            }
+            kept
+        });
         let there = Tree::exists(dir)?;
         let seal = match known {
             Some(seal) if there && seal.public.is_some() => seal,
@@ -53,7 +62,7 @@ impl Signer {
                 renew(records, random, seal, region, dir).await?
             }
             None if there => return Err(Error::altered(dir, "the database knows no tree there")),
-            begun => match make(lane, records, random, begun).await? {
+            begun => match make(tokens, records, random, begun).await? {
                 Some(seal) => seal,
                 None => return Ok(None),
             },
@@ -63,9 +72,9 @@ impl Signer {
         let key = Verifier::new(&name, seal.scheme, &public);
         let key = key.ok_or_else(|| Error::signing("its public key in the database is damaged"))?;
         tiles::write(&dir.join(PUBLIC_KEY), format!("{key}\n").as_bytes(), true)?;
-        let (lane, random, records) = (lane.clone(), source.clone(), records.clone());
+        let (tokens, random, records) = (tokens.clone(), source.clone(), records.clone());
         let delegate = Mutex::default();
-        Ok(Some(Self { lane, seal, public, key, random, records, delegate }))
+        Ok(Some(Self { tokens, seal, public, key, random, records, delegate }))
     }
 
     /// The key that checks its signatures, under the tree's name.
@@ -89,7 +98,7 @@ impl Signer {
 
     /// The note of a checkpoint's text, at `now` (seconds since the epoch).
     pub(super) async fn note(&self, text: String, now: i64) -> Result<String, Error> {
-        if self.lane.signs_slowly() {
+        if self.tokens.of(&self.seal.token).is_ok_and(Lane::signs_slowly) {
             return self.delegated(&text, now).await;
         }
         let signature = self.sign(&text).await.map_err(|e| token(&e))?;
@@ -128,8 +137,10 @@ impl Signer {
 
     /// A signature of 64 bytes.
     async fn sign(&self, text: &str) -> Result<Vec<u8>, custody::Error> {
-        let Seal { key, scheme, .. } = self.seal;
-        self.lane.sign(key, scheme, self.public.clone(), text.as_bytes().to_vec()).await
+        let Seal { key, scheme, wrapped, token, .. } = &self.seal;
+        let key = TokenKey { id: *key, wrapped: wrapped.clone() };
+        let (public, message) = (self.public.clone(), text.as_bytes().to_vec());
+        self.tokens.of(token)?.sign(key, *scheme, public, message).await
     }
 }
 
@@ -157,27 +168,30 @@ async fn renew(
 
 /// Makes the key, or finishes what `begun` says; nothing if the token can't sign.
 async fn make(
-    lane: &Lane,
+    tokens: &Tokens,
     records: &Records,
     random: &dyn Random,
     begun: Option<Seal>,
 ) -> Result<Option<Seal>, Error> {
     if let Some(begun) = &begun {
-        match lane.destroy(begun.key).await {
+        match tokens.of(&begun.token).map_err(|e| token(&e))?.destroy(begun.key).await {
             Ok(()) | Err(custody::Error::KeyNotFound(_)) => {}
             Err(error) => return Err(token(&error)),
         }
     }
+    let lane = tokens.main().map_err(|e| token(&e))?;
     let Some(scheme) = lane.signing().first().copied() else {
         let profile = lane.profile();
         tracing::warn!(profile, "the token can't sign: the audit log has no checkpoints");
         return Ok(None);
     };
     let key = BackingKeyId(random_bytes(random).map_err(|_| Error::signing("no randomness"))?);
-    let mut seal = Seal { tree: tree_id(random)?, key, scheme, public: None, head: None };
+    let (tree, serial) = (tree_id(random)?, lane.info().serial.clone());
+    let mut seal =
+        Seal { tree, key, scheme, token: serial, wrapped: None, public: None, head: None };
     put(records, &seal).await?;
-    let public = lane.generate_signer(key, scheme).await.map_err(|e| token(&e))?;
-    seal.public = Some(hex(&public));
+    let made = lane.generate_signer(key, scheme).await.map_err(|e| token(&e))?;
+    (seal.public, seal.wrapped) = (Some(hex(&made.public)), made.wrapped);
     put(records, &seal).await?;
     Ok(Some(seal))
 }

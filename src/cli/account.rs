@@ -57,7 +57,7 @@ impl Account {
 
 impl Add {
     fn run(self) -> Result<(), Error> {
-        let (config, pin) = prepare(&self.config)?;
+        let config = prepare(&self.config)?;
         let account = match self.account {
             Some(account) => account,
             None => random_account()?,
@@ -67,7 +67,7 @@ impl Add {
         }
         let who = if self.root { Who::Root } else { Who::Administrator };
         let key = runtime()?.block_on(async {
-            let appliance = Appliance::open(config, pin).await?;
+            let appliance = Appliance::open(config).await?;
             let services = &appliance.services;
             // The key first: an account that is there has one.
             ops::keys::create::create_service_key(services, &account).await?;
@@ -84,9 +84,9 @@ impl Add {
 
 impl List {
     fn run(self) -> Result<(), Error> {
-        let (config, pin) = prepare(&self.config)?;
+        let config = prepare(&self.config)?;
         let accounts = runtime()?.block_on(async {
-            let appliance = Appliance::open(config, pin).await?;
+            let appliance = Appliance::open(config).await?;
             Ok::<_, Error>(appliance.services.records.read(|rows| rows.accounts())?)
         })?;
         for account in accounts {

@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::custody::profile::Profile;
 use crate::secret::Secret;
 use crate::server::found::{Plan, configuration, write_private};
-use crate::server::{Appliance, Error, pin};
+use crate::server::{Appliance, Error};
 use clap::Args;
 use serde::Serialize;
 use std::net::SocketAddr;
@@ -60,6 +60,7 @@ impl Dev {
             dir: self.dir.clone(),
             profile: self.profile()?,
             module: self.token_module.clone(),
+            device: None,
             region: self.region.clone(),
             account: self.account.clone(),
             listen: self.listen,
@@ -85,7 +86,8 @@ impl Dev {
         if !file.exists() {
             return Ok(Profile::built_in(asked.unwrap_or("softhsm2"))?);
         }
-        let there = Config::read(&file)?.token.profile;
+        let there = Config::read(&file)?.token.into_iter().next().map(|token| token.profile);
+        let there = there.unwrap_or_default();
         if asked.is_some_and(|asked| asked != there) {
             let dir = self.dir.display();
             let text = format!("`{dir}` holds an appliance with a token of profile `{there}`");
@@ -107,9 +109,8 @@ impl Dev {
         config.front.listen_plain = vec![self.listen];
         config.front.validate().map_err(crate::config::Error::Front)?;
         let (id, secret) = read_credentials(&self.dir)?;
-        let pin = pin::read(config.token.pin_file.as_deref())?;
         let shutdown = shutdown()?;
-        let appliance = Appliance::open(config, pin).await?;
+        let appliance = Appliance::open(config).await?;
         let region = appliance.services.region.clone();
         let account = appliance.site.account.clone();
         if let Some(seed) = seed {

@@ -70,9 +70,9 @@ fn print(report: &Report, fresh: bool) {
     for doubt in &report.doubts {
         println!("{}", shown(doubt));
     }
-    let software = report.statement.as_ref().map(|s| &s.profile).filter(|p| p.software);
-    if let Some(profile) = software {
-        println!("{}", shown(&profile.statement));
+    let tokens = report.statement.iter().flat_map(|statement| &statement.tokens);
+    for token in tokens.filter(|token| token.profile.software) {
+        println!("{}", shown(&token.profile.statement));
     }
     if report.verdict() != Verdict::Good {
         return;
@@ -93,20 +93,21 @@ pub(super) struct Plain<'a>(pub(super) &'a Statement);
 
 impl Display for Plain<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Statement { token, profile, .. } = self.0;
-        let kind = if profile.software { "software" } else { "hardware" };
         writeln!(f, "Key      {}", shown(&self.0.key_arn))?;
         writeln!(f, "Time     {}", shown(&self.0.time))?;
         if let Some(nonce) = &self.0.nonce {
             writeln!(f, "Nonce    {}", shown(nonce))?;
         }
-        let (label, serial) = (shown(&token.label), shown(&token.serial));
-        writeln!(f, "Token    {label}, serial {serial}")?;
-        writeln!(f, "         {}, {}", shown(&token.manufacturer), shown(&token.model))?;
-        writeln!(f, "Profile  {} ({kind})", shown(&profile.name))?;
-        let last = self.0.backing_keys.len();
-        for (at, key) in (1..).zip(&self.0.backing_keys) {
-            let which = if at == last { "current" } else { "older" };
+        for token in &self.0.tokens {
+            let kind = if token.profile.software { "software" } else { "hardware" };
+            let (label, serial) = (shown(&token.label), shown(&token.serial));
+            writeln!(f, "Token    {label}, serial {serial}")?;
+            writeln!(f, "         {}, {}", shown(&token.manufacturer), shown(&token.model))?;
+            writeln!(f, "Profile  {} ({kind})", shown(&token.profile.name))?;
+        }
+        let last = self.0.backing_keys.last().map(|key| &key.key_material_id);
+        for key in &self.0.backing_keys {
+            let which = if Some(&key.key_material_id) == last { "current" } else { "older" };
             writeln!(f, "\nBacking key {} ({which})", shown(&key.id))?;
             backing(f, key)?;
         }

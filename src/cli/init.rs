@@ -22,6 +22,9 @@ pub struct Init {
     /// The token's PKCS#11 module, if it is at none of the places that the profile names.
     #[arg(long, value_name = "FILE")]
     token_module: Option<PathBuf>,
+    /// How the token is reached, if it has no module: of a TPM the TCTI (`device:/dev/tpmrm0`).
+    #[arg(long, value_name = "TCTI")]
+    token_device: Option<String>,
     /// The region (site) in every ARN; it looks like one of AWS's and can't be changed later.
     #[arg(long, default_value = "us-east-1")]
     region: String,
@@ -43,6 +46,7 @@ impl Init {
             dir: self.dir,
             profile: Profile::built_in(&self.profile)?,
             module: self.token_module,
+            device: self.token_device,
             region: self.region,
             account,
             listen: self.listen,

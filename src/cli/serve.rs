@@ -3,8 +3,7 @@
 use super::{runtime, shutdown, with_module_configuration};
 use crate::config::Config;
 use crate::custody::profile::Profile;
-use crate::secret::Secret;
-use crate::server::{Appliance, Error, pin};
+use crate::server::{Appliance, Error};
 use clap::Args;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -19,29 +18,29 @@ pub struct Serve {
 
 impl Serve {
     pub(super) fn run(self) -> Result<(), Error> {
-        let (config, pin) = prepare(&self.config)?;
+        let config = prepare(&self.config)?;
         runtime()?.block_on(async {
             let shutdown = shutdown()?;
-            let appliance = Appliance::open(config, pin).await?;
+            let appliance = Appliance::open(config).await?;
             let region = appliance.services.region.clone();
             appliance.serve(|addresses| announce(&region, addresses), shutdown).await
         })
     }
 }
 
-/// Reads a configuration and the PIN, and sees to it that the token's module finds its own
-/// configuration.
-pub(super) fn prepare(file: &Path) -> Result<(Config, Secret), Error> {
+/// Reads a configuration, and sees to it that the tokens' modules find their own.
+pub(super) fn prepare(file: &Path) -> Result<Config, Error> {
     let config = Config::read(file)?;
-    let profile = Profile::built_in(&config.token.profile)?;
-    if let Some(file) = &config.token.configuration {
-        with_module_configuration(&profile, file)?;
+    for token in &config.token {
+        let profile = Profile::built_in(&token.profile)?;
+        if let Some(file) = &token.configuration {
+            with_module_configuration(&profile, file)?;
+        }
+        if profile.software {
+            tracing::warn!(token = token.name, "{}", profile.statement);
+        }
     }
-    if profile.software {
-        tracing::warn!("{}", profile.statement);
-    }
-    let pin = pin::read(config.token.pin_file.as_deref())?;
-    Ok((config, pin))
+    Ok(config)
 }
 
 /// Tells a person where it is and what to try, and systemd that it is ready.

@@ -154,10 +154,10 @@ fn add_key(iam: &Iam<'_>, user: &str) -> Result<(), Error> {
 
 impl Recover {
     fn run(self) -> Result<(), Error> {
-        let (config, pin) = prepare(&self.config)?;
+        let config = prepare(&self.config)?;
         let who = if self.root { Who::Root } else { Who::Administrator };
         let key = runtime()?.block_on(async {
-            let appliance = Appliance::open(config, pin).await?;
+            let appliance = Appliance::open(config).await?;
             let account = self.account.as_ref().unwrap_or(&appliance.site.account);
             let made = administrators::recover(&appliance.services, account, who).await?;
             appliance.services.recorder.flush().await?;

@@ -6,8 +6,8 @@
 
 use super::profile::{MAX_RANDOM, Profile};
 use super::{
-    BackingKeyId, Error, Evidence, Health, KeyCheck, Request, Response, Result, Scheme,
-    SigningScheme, Token, TokenInfo, Worker,
+    BackingKeyId, Error, Evidence, Health, KeyCheck, Made, NewSigner, Request, Response, Result,
+    Scheme, SigningScheme, Token, TokenInfo, TokenKey, Worker,
 };
 use crate::secret::{Key, Secret};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
@@ -18,6 +18,12 @@ use tokio::sync::oneshot;
 
 /// The longest input to [`Request::Derive`], in bytes: what the weakest token takes in one call.
 pub const MAX_DERIVE_INPUT: usize = 1024;
+
+/// The length of an uncompressed point of P-256 (SEC 1, 2.3.3), in bytes.
+const POINT: usize = 65;
+
+/// The longest ciphertext of [`Request::Unwrap`], in bytes: of an RSA key of 4,096 bits.
+const MAX_CIPHERTEXT: usize = 512;
 
 /// The longest message of [`Request::Sign`], in bytes.
 pub const MAX_MESSAGE: usize = 4096;
@@ -168,8 +174,28 @@ impl Lane {
     ///
     /// # Errors
     /// As [`Lane::call`].
-    pub async fn derive(&self, id: BackingKeyId, check: KeyCheck, input: Vec<u8>) -> Result<Key> {
-        match self.call(Request::Derive { id, check, input }).await? {
+    pub async fn derive(&self, key: TokenKey, check: KeyCheck, input: Vec<u8>) -> Result<Key> {
+        self.secret(Request::Derive { key, check, input }).await
+    }
+
+    /// What two keys agree on: [`Request::Agree`].
+    ///
+    /// # Errors
+    /// As [`Lane::call`].
+    pub async fn agree(&self, key: TokenKey, check: KeyCheck, peer: Vec<u8>) -> Result<Key> {
+        self.secret(Request::Agree { key, check, peer }).await
+    }
+
+    /// What is encrypted for a key: [`Request::Unwrap`].
+    ///
+    /// # Errors
+    /// As [`Lane::call`].
+    pub async fn unwrap(&self, key: TokenKey, check: KeyCheck, ciphertext: Vec<u8>) -> Result<Key> {
+        self.secret(Request::Unwrap { key, check, ciphertext }).await
+    }
+
+    async fn secret(&self, request: Request) -> Result<Key> {
+        match self.call(request).await? {
             Response::MessageSecret(key) => Ok(key),
             _ => Err(self.confused()),
         }
@@ -179,9 +205,9 @@ impl Lane {
     ///
     /// # Errors
     /// As [`Lane::call`].
-    pub async fn generate(&self, id: BackingKeyId, scheme: Scheme) -> Result<Evidence> {
+    pub async fn generate(&self, id: BackingKeyId, scheme: Scheme) -> Result<Made> {
         let _alone = self.alone().await?;
-        self.evidence(Request::Generate { id, scheme }).await
+        self.made(Request::Generate { id, scheme }).await
     }
 
     /// The turn of whoever makes a key.
@@ -194,22 +220,27 @@ impl Lane {
     ///
     /// # Errors
     /// As [`Lane::call`].
-    pub async fn import(
-        &self,
-        id: BackingKeyId,
-        scheme: Scheme,
-        material: Key,
-    ) -> Result<Evidence> {
+    pub async fn import(&self, id: BackingKeyId, scheme: Scheme, material: Key) -> Result<Made> {
         let _alone = self.alone().await?;
-        self.evidence(Request::Import { id, scheme, material }).await
+        self.made(Request::Import { id, scheme, material }).await
+    }
+
+    async fn made(&self, request: Request) -> Result<Made> {
+        match self.call(request).await? {
+            Response::Made(made) => Ok(made),
+            _ => Err(self.confused()),
+        }
     }
 
     /// Reads a key's attributes back: [`Request::Inspect`].
     ///
     /// # Errors
     /// As [`Lane::call`].
-    pub async fn inspect(&self, id: BackingKeyId) -> Result<Evidence> {
-        self.evidence(Request::Inspect { id }).await
+    pub async fn inspect(&self, key: TokenKey) -> Result<Evidence> {
+        match self.call(Request::Inspect { key }).await? {
+            Response::Evidence(evidence) => Ok(evidence),
+            _ => Err(self.confused()),
+        }
     }
 
     /// Destroys a key: [`Request::Destroy`].
@@ -234,7 +265,7 @@ impl Lane {
         }
     }
 
-    /// Makes a pair that signs: [`Request::GenerateSigner`]; answers the public key.
+    /// Makes a pair that signs: [`Request::GenerateSigner`].
     ///
     /// # Errors
     /// As [`Lane::call`].
@@ -242,10 +273,10 @@ impl Lane {
         &self,
         id: BackingKeyId,
         scheme: SigningScheme,
-    ) -> Result<Vec<u8>> {
+    ) -> Result<NewSigner> {
         let _alone = self.alone().await?;
         match self.call(Request::GenerateSigner { id, scheme }).await? {
-            Response::PublicKey(public) => Ok(public),
+            Response::Signer(made) => Ok(made),
             _ => Err(self.confused()),
         }
     }
@@ -256,12 +287,12 @@ impl Lane {
     /// As [`Lane::call`].
     pub async fn sign(
         &self,
-        id: BackingKeyId,
+        key: TokenKey,
         scheme: SigningScheme,
         public: Vec<u8>,
         message: Vec<u8>,
     ) -> Result<Vec<u8>> {
-        match self.call(Request::Sign { id, scheme, public, message }).await? {
+        match self.call(Request::Sign { key, scheme, public, message }).await? {
             Response::Signature(signature) => Ok(signature),
             _ => Err(self.confused()),
         }
@@ -297,13 +328,6 @@ impl Lane {
         Health { waiting: self.queue.len(), ..self.token.health() }
     }
 
-    async fn evidence(&self, request: Request) -> Result<Evidence> {
-        match self.call(request).await? {
-            Response::Evidence(evidence) => Ok(evidence),
-            _ => Err(self.confused()),
-        }
-    }
-
     fn label(&self) -> String {
         self.token.info().label.clone()
     }
@@ -326,6 +350,12 @@ fn within_bounds(request: &Request) -> Result<()> {
         // Else the public check value would be the start of a message secret.
         Request::Derive { input, .. } if input == KeyCheck::LABEL => {
             Err(Error::BadRequest("a derivation's input is never the key-check label"))
+        }
+        Request::Agree { peer, .. } if peer.len() != POINT || peer.first() != Some(&4) => {
+            Err(Error::BadRequest("a peer's public key is an uncompressed point of 65 bytes"))
+        }
+        Request::Unwrap { ciphertext, .. } if ciphertext.len() > MAX_CIPHERTEXT => {
+            Err(Error::BadRequest("a ciphertext is at most 512 bytes"))
         }
         Request::Random { len } if !(1..=MAX_RANDOM).contains(len) => {
             Err(Error::BadRequest("random bytes come 1 to 4096 at a time"))
@@ -381,7 +411,7 @@ mod tests {
     fn the_key_check_label_can_not_be_derived_from() {
         let derive = |input: Vec<u8>| {
             let (id, check) = (BackingKeyId([0; 16]), KeyCheck([0; 8]));
-            within_bounds(&Request::Derive { id, check, input })
+            within_bounds(&Request::Derive { key: id.into(), check, input })
         };
         assert!(derive(KeyCheck::LABEL.to_vec()).is_err());
         assert!(derive(vec![0; MAX_DERIVE_INPUT]).is_ok());

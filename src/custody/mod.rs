@@ -7,8 +7,9 @@
 pub mod lane;
 pub mod pkcs11;
 pub mod profile;
+pub mod tokens;
 
-pub use crate::name::{BackingKeyId, KeyCheck, Scheme, SigningScheme};
+pub use crate::name::{BackingKeyId, KeyCheck, Scheme, SigningScheme, WrappedKey};
 use crate::secret::{Key, Secret};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -34,6 +35,26 @@ pub struct Evidence {
     pub check: KeyCheck,
 }
 
+/// Which key in a token is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenKey {
+    /// Its name.
+    pub id: BackingKeyId,
+    /// The key itself, if the token keeps none: what it gave out when the key was made.
+    pub wrapped: Option<WrappedKey>,
+}
+
+impl From<BackingKeyId> for TokenKey {
+    /// A key that the token keeps.
+    fn from(id: BackingKeyId) -> Self {
+        Self { id, wrapped: None }
+    }
+}
+
+/// The label (`L` of RFC 8017) under which message secrets are encrypted by [`Scheme::RsaOaep`]. It
+/// ends in a zero byte because TPMs want it to.
+pub const OAEP_LABEL: &[u8] = b"strongroom message secret v1\0";
+
 /// What can be asked of a token. Every message is owned and bounded.
 pub enum Request {
     /// Make a key for this scheme; it never existed outside. An id that is taken already is
@@ -42,15 +63,22 @@ pub enum Request {
     /// Bring in given key material (seeds of `strongroom dev`): sensitive and not extractable
     /// from then on, but not local.
     Import { id: BackingKeyId, scheme: Scheme, material: Key },
-    /// Destroy a key; a key that is not there is [`Error::KeyNotFound`].
+    /// Destroy a key; a key that is not there is [`Error::KeyNotFound`]. Of a key that the token
+    /// does not keep nothing is there to be destroyed.
     Destroy { id: BackingKeyId },
     /// Read a key's attributes back.
-    Inspect { id: BackingKeyId },
+    Inspect { key: TokenKey },
     /// HMAC-SHA-256 under an `hmac-kdf` key; `input` is at most 1,024 bytes and not the key-check
     /// label. The key must have this key-check value and attributes as they were made: both are
     /// checked at its first use after every login, so a key put in its place is
     /// [`Error::KeyRejected`].
-    Derive { id: BackingKeyId, check: KeyCheck, input: Vec<u8> },
+    Derive { key: TokenKey, check: KeyCheck, input: Vec<u8> },
+    /// The x-coordinate, 32 bytes, of the point that an `ecdh` key and the public key `peer` (an
+    /// uncompressed point of P-256, 65 bytes) agree on. The key is checked as for `Derive`.
+    Agree { key: TokenKey, check: KeyCheck, peer: Vec<u8> },
+    /// The 32 bytes that are encrypted in `ciphertext` (at most 512 bytes) for an `rsa-oaep` key under
+    /// [`OAEP_LABEL`]. The key is checked as for `Derive`.
+    Unwrap { key: TokenKey, check: KeyCheck, ciphertext: Vec<u8> },
     /// Random bytes of the token's own generator, at most 4,096.
     Random { len: usize },
     /// Make a pair of keys that signs and does nothing else; the private one never existed outside.
@@ -59,18 +87,39 @@ pub enum Request {
     /// Sign a message of at most 4,096 bytes. The key's attributes must be as they were made, which
     /// is checked at its first use after every login, and each signature must be one of `public`: a
     /// key put in its place is [`Error::KeyRejected`].
-    Sign { id: BackingKeyId, scheme: SigningScheme, public: Vec<u8>, message: Vec<u8> },
+    Sign { key: TokenKey, scheme: SigningScheme, public: Vec<u8>, message: Vec<u8> },
 }
 
 /// What a token answers; the variant fits the request's.
 pub enum Response {
+    Made(Made),
     Evidence(Evidence),
     Destroyed,
     MessageSecret(Key),
     Random(Secret),
-    /// The public half of a new pair, in the form that its [`SigningScheme`] says.
-    PublicKey(Vec<u8>),
+    Signer(NewSigner),
     Signature(Vec<u8>),
+}
+
+/// A new key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Made {
+    /// What the token says of it.
+    pub evidence: Evidence,
+    /// The key itself, if the token keeps none.
+    pub wrapped: Option<WrappedKey>,
+    /// The public half, of a pair: of `ecdh` an uncompressed point of 65 bytes, of `rsa-oaep` a
+    /// SubjectPublicKeyInfo in DER.
+    pub public: Option<Vec<u8>>,
+}
+
+/// A new pair that signs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewSigner {
+    /// The public half, in the form that its [`SigningScheme`] says.
+    pub public: Vec<u8>,
+    /// The private half, if the token keeps none.
+    pub wrapped: Option<WrappedKey>,
 }
 
 /// Which token this is; known by serial number, never by slot number.
@@ -108,6 +157,8 @@ pub struct Access {
     pub pin: Secret,
     /// The PKCS#11 module, if it is at none of the places that the profile names.
     pub module: Option<PathBuf>,
+    /// How a device is reached that has no module: of a TPM the TCTI (`device:/dev/tpmrm0`).
+    pub device: Option<String>,
 }
 
 /// How a token was when it was last spoken to.
@@ -155,8 +206,38 @@ pub fn open(
     let settings = options.check(&profile)?;
     let token: Arc<dyn Token> = match profile.kind {
         profile::Kind::Pkcs11 => Arc::new(pkcs11::Driver::open(profile, access)?),
+        kind @ (profile::Kind::Tpm | profile::Kind::YubiKey) => {
+            return Err(left_out(profile, kind));
+        }
     };
     lane::Lane::start(token, settings)
+}
+
+/// Makes a blank token ready for an appliance: see [`pkcs11::init_token`]. Blocks.
+///
+/// # Errors
+/// [`Error::Unsupported`] if this program was built without what the profile's kind takes; else those
+/// of the kind.
+pub fn provision(
+    profile: &profile::Profile,
+    access: &Access,
+    so_pin: &Secret,
+    label: &str,
+) -> Result<TokenInfo> {
+    match profile.kind {
+        profile::Kind::Pkcs11 => {
+            pkcs11::init_token(profile, access.module.as_deref(), label, so_pin, &access.pin)
+        }
+        kind @ (profile::Kind::Tpm | profile::Kind::YubiKey) => {
+            Err(left_out(profile.clone(), kind))
+        }
+    }
+}
+
+fn left_out(profile: profile::Profile, kind: profile::Kind) -> Error {
+    let feature = if kind == profile::Kind::Tpm { "tpm" } else { "yubikey" };
+    let why = format!("this program was built without the feature `{feature}`");
+    Error::Unsupported { profile: profile.name, why }
 }
 
 /// What can go wrong in custody.
@@ -183,6 +264,9 @@ pub enum Error {
     /// Wrong or locked PIN: never retried by itself.
     #[error("token `{token}` refused the PIN: {why}")]
     Pin { token: String, why: String },
+    /// Every place for a key is taken.
+    #[error("token `{token}` is full: {why}")]
+    Full { token: String, why: String },
     /// Our fault: a request out of its documented bounds.
     #[error("bad custody request: {0}")]
     BadRequest(&'static str),

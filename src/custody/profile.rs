@@ -44,13 +44,15 @@ pub struct Profile {
     /// certifies keys that sign the audit log's checkpoints for it.
     #[serde(default)]
     pub signs_slowly: bool,
-    /// The mechanisms that it is relied on for, by their standard names.
+    /// The PKCS#11 mechanisms that it is relied on for, by their standard names.
+    #[serde(default)]
     pub mechanisms: Vec<String>,
-    /// The library that speaks to it.
-    pub module: Module,
+    /// The PKCS#11 module that speaks to it; none for other kinds.
+    pub module: Option<Module>,
     /// Bounds to keep to.
     pub limits: Limits,
     /// Where it leaves the standard.
+    #[serde(default)]
     pub quirks: Quirks,
     /// What it can't do.
     #[serde(default)]
@@ -61,8 +63,13 @@ pub struct Profile {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// A PKCS#11 module in this process.
+    /// A PKCS#11 module.
     Pkcs11,
+    /// A TPM 2.0 through the TSS.
+    Tpm,
+    /// The PIV application of a YubiKey through PC/SC.
+    #[serde(rename = "yubikey")]
+    YubiKey,
 }
 
 /// Where a token's library is and how it is configured.
@@ -88,8 +95,8 @@ pub struct Limits {
     pub random_bytes: usize,
 }
 
-/// Where a token leaves the standard.
-#[derive(Clone, Debug, Deserialize)]
+/// Where a PKCS#11 token leaves the standard.
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Quirks {
     /// It knows and enforces `CKA_ALLOWED_MECHANISMS`.
@@ -160,22 +167,38 @@ impl Profile {
         self.schemes.first().copied()
     }
 
+    /// Puts a scheme before the others, for new keys.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if it is none of its schemes.
+    pub fn prefer(&mut self, scheme: Scheme) -> Result<(), Error> {
+        let Some(at) = self.schemes.iter().position(|have| *have == scheme) else {
+            let why = format!("it has no scheme {scheme:?}");
+            return Err(Error::Invalid { name: self.name.clone(), why });
+        };
+        let preferred = self.schemes.remove(at);
+        self.schemes.insert(0, preferred);
+        Ok(())
+    }
+
     /// What must be in the environment of the process when it starts, so that the token's library
     /// finds its configuration at `file`.
     pub fn environment(&self, file: &Path) -> Vec<(String, PathBuf)> {
-        let variable = self.module.configuration_variable.iter();
+        let variable = self.module.iter().flat_map(|module| &module.configuration_variable);
         variable.map(|name| (name.clone(), file.to_owned())).collect()
     }
 
     /// The library's configuration for a token in the folder `tokens`, if such a token is made here.
     pub fn configuration(&self, tokens: &str) -> Option<String> {
-        self.module.configuration.as_ref().map(|text| text.replace(TOKEN_FOLDER, tokens))
+        let text = self.module.as_ref().and_then(|module| module.configuration.as_ref());
+        text.map(|text| text.replace(TOKEN_FOLDER, tokens))
     }
 
-    /// The mechanisms that its schemes take.
+    /// The PKCS#11 mechanisms that its schemes take.
     pub fn needed(&self) -> impl Iterator<Item = &'static str> {
         let signing = self.signing.iter().flat_map(|scheme| scheme.mechanisms());
-        self.schemes.iter().flat_map(|scheme| scheme.mechanisms()).chain(signing).copied()
+        let all = self.schemes.iter().flat_map(|scheme| scheme.mechanisms()).chain(signing);
+        all.copied().filter(|_| self.kind == Kind::Pkcs11)
     }
 
     fn fault(&self) -> Option<String> {
@@ -192,15 +215,22 @@ impl Profile {
     }
 
     fn module_fault(&self) -> Option<String> {
-        if self.module.paths.is_empty() || self.module.paths.iter().any(|p| !p.is_absolute()) {
+        let Some(module) = &self.module else {
+            let wanted = self.kind == Kind::Pkcs11;
+            return wanted.then(|| "a PKCS#11 token has a module".into());
+        };
+        if self.kind != Kind::Pkcs11 {
+            return Some("only a PKCS#11 token has a module".into());
+        }
+        if module.paths.is_empty() || module.paths.iter().any(|p| !p.is_absolute()) {
             return Some("module paths are absolute, and there is at least one".into());
         }
-        let variable = self.module.configuration_variable.as_deref();
+        let variable = module.configuration_variable.as_deref();
         let odd = |v: &str| v.is_empty() || v.contains(['=', '\0']);
         if variable.is_some_and(odd) {
             return Some("not the name of an environment variable".into());
         }
-        let template = self.module.configuration.as_deref()?;
+        let template = module.configuration.as_deref()?;
         let told = variable.is_some() && template.matches(TOKEN_FOLDER).count() == 1;
         (!told).then(|| format!("a configuration has its variable, and {TOKEN_FOLDER} once"))
     }
@@ -227,6 +257,8 @@ impl Scheme {
     pub fn mechanisms(self) -> &'static [&'static str] {
         match self {
             Self::HmacKdf => &["CKM_GENERIC_SECRET_KEY_GEN", "CKM_SHA256_HMAC"],
+            Self::Ecdh => &["CKM_EC_KEY_PAIR_GEN", "CKM_ECDH1_DERIVE"],
+            Self::RsaOaep => &["CKM_RSA_PKCS_KEY_PAIR_GEN", "CKM_RSA_PKCS_OAEP"],
         }
     }
 }

@@ -8,23 +8,29 @@
 //!  0       1        2        3         19            35      67           99
 //!  version | scheme | id kind | key id | backing key | nonce | commitment | body || tag
 //! ```
+//!
+//! Of the schemes with public keys, what is for the holders and a MAC stand before the body: see
+//! [`holders`].
 
 pub mod access_key;
 pub mod cache;
 pub mod context;
+pub mod holders;
 pub mod message;
 pub mod session;
 pub mod store_key;
 pub mod value;
 
 use crate::clock::{Random, random_bytes};
-use crate::custody::{self, lane::Lane};
-use crate::name::{BackingKeyId, KeyCheck, Scheme};
+use crate::custody::{self, TokenKey, tokens::Tokens};
+use crate::name::{BackingKeyId, Scheme};
 use crate::secret::{Key, Secret};
-use crate::store::keys::{Backing, Key as KmsKey};
+use crate::store::keys::{Backing, Key as KmsKey, KeyHolder};
 use aws_lc_rs::{aead, constant_time, hkdf};
 use context::{Binding, Context, associated_data};
+use holders::{Authenticators, Wraps};
 use std::sync::Arc;
+use store_key::WrappedStoreKey;
 
 /// The format's version, the first byte.
 const VERSION: u8 = 1;
@@ -41,8 +47,6 @@ pub const MAX_LEN: usize = 6_144;
 
 /// SP 800-108 label of the message secret.
 const MESSAGE_SECRET: &[u8] = b"strongroom message secret v1";
-/// SP 800-108 label of what is derived to see whether the token works.
-const PROBE: &[u8] = b"strongroom probe v1";
 /// HKDF info of body key and commitment.
 const BODY_AND_COMMITMENT: &[u8] = b"strongroom body key and commitment v1";
 
@@ -78,6 +82,8 @@ pub struct Envelope {
     pub backing: BackingKeyId,
     scheme: Scheme,
     bytes: Vec<u8>,
+    /// Where the body begins.
+    body: usize,
 }
 
 impl Envelope {
@@ -89,10 +95,12 @@ impl Envelope {
         }
         let (key_id, rest) = rest.split_first_chunk::<16>().ok_or(Error::Invalid)?;
         let (backing, _) = rest.split_first_chunk::<16>().ok_or(Error::Invalid)?;
+        let scheme = Scheme::from_byte(*scheme).ok_or(Error::Invalid)?;
         Ok(Self {
             key_id: key_id_text(*kind, *key_id).ok_or(Error::Invalid)?,
             backing: BackingKeyId(*backing),
-            scheme: Scheme::from_byte(*scheme).ok_or(Error::Invalid)?,
+            scheme,
+            body: HEADER + holders::room(scheme, bytes.get(HEADER..).unwrap_or_default())?,
             bytes: bytes.to_vec(),
         })
     }
@@ -110,9 +118,19 @@ impl Envelope {
         let (body_key, commitment) = body_key_and_commitment(secret)?;
         constant_time::verify_slices_are_equal(&commitment, self.part(BOUND..HEADER)?)
             .map_err(|_| Error::Invalid)?;
-        let mut body = Secret::copy_of(self.part(HEADER..self.bytes.len())?);
+        let mut body = Secret::copy_of(self.part(self.body..self.bytes.len())?);
         open_in_place(&body_key, digest, &mut body)?;
         Ok(body)
+    }
+
+    /// What is for the holders, after the MAC was checked.
+    fn wraps(
+        &self,
+        authenticator: &holders::Authenticator,
+        digest: &[u8; 32],
+    ) -> Result<Wraps<'_>, Error> {
+        authenticator.check(&self.bytes, self.body, digest)?;
+        Wraps::parse(self.scheme, self.part(HEADER..self.body)?).ok_or(Error::Invalid)
     }
 
     fn part(&self, range: std::ops::Range<usize>) -> Result<&[u8], Error> {
@@ -120,31 +138,32 @@ impl Envelope {
     }
 }
 
-/// Seals and opens envelopes with the token's help.
+/// Seals and opens envelopes with the tokens' help.
 #[derive(Clone)]
 pub struct Envelopes {
-    lane: Lane,
+    tokens: Tokens,
     random: Arc<dyn Random>,
     region: Arc<str>,
-    probe: (BackingKeyId, KeyCheck),
+    authenticators: Arc<Authenticators>,
+    probe: Arc<WrappedStoreKey>,
 }
 
 impl Envelopes {
-    /// With the token behind this lane, for an appliance in this region; `probe` is a backing key
-    /// that is always there (the store's).
+    /// With these tokens, for an appliance in this region; `probe` is the store key, which is always
+    /// there.
     pub fn new(
-        lane: Lane,
+        tokens: Tokens,
         random: Arc<dyn Random>,
         region: &str,
-        probe: (BackingKeyId, KeyCheck),
+        probe: WrappedStoreKey,
     ) -> Self {
-        Self { lane, random, region: region.into(), probe }
+        let (authenticators, probe) = (Arc::default(), Arc::new(probe));
+        Self { tokens, random, region: region.into(), authenticators, probe }
     }
 
-    /// A real derivation in the token, thrown away: whether it works.
+    /// The store key, opened by a token and thrown away: whether the tokens work.
     pub async fn probe(&self) -> Result<(), Error> {
-        let input = derivation_input(PROBE, &[0; 32], &[0; 32]);
-        self.lane.derive(self.probe.0, self.probe.1, input).await?;
+        store_key::StoreKey::unwrap(&self.tokens, &self.region, &self.probe).await?;
         Ok(())
     }
 
@@ -155,15 +174,19 @@ impl Envelopes {
         context: &Context,
         plaintext: &[u8],
     ) -> Result<Vec<u8>, Error> {
-        if plaintext.len() + OVERHEAD > MAX_LEN {
-            return Err(Error::TooLong);
-        }
         let backing = key.current().ok_or(Error::Primitive)?;
         let nonce = random_bytes(&*self.random)?;
         let draft = Draft::new(&self.binding(key, backing), context, &nonce, plaintext.len())?;
         let input = derivation_input(MESSAGE_SECRET, &nonce, &draft.digest);
-        let secret = self.lane.derive(backing.id, backing.check, input).await?;
-        draft.seal(&secret, plaintext)
+        if !backing.scheme.has_holders() {
+            let secret = self.derive(backing, input).await?;
+            return draft.seal(&secret, None, plaintext);
+        }
+        let authenticator = self.authenticator(backing).await?;
+        let random = &*self.random;
+        let (shared, wraps) = holders::wrap(random, backing, &draft.digest)?;
+        let secret = authenticator.message_secret(&shared, &input);
+        draft.seal(&secret, Some((&wraps, &authenticator)), plaintext)
     }
 
     /// Opens an envelope that names this KMS key.
@@ -173,6 +196,74 @@ impl Envelopes {
         context: &Context,
         envelope: Envelope,
     ) -> Result<Secret, Error> {
+        let (backing, digest) = self.belongs(key, context, &envelope)?;
+        let input = derivation_input(MESSAGE_SECRET, envelope.nonce()?, &digest);
+        let secret = if backing.scheme.has_holders() {
+            let authenticator = self.authenticator(backing).await?;
+            let wraps = envelope.wraps(&authenticator, &digest)?;
+            let shared = holders::unwrap(&self.tokens, backing, &wraps, &digest).await?;
+            authenticator.message_secret(&shared, &input)
+        } else {
+            self.derive(backing, input).await?
+        };
+        envelope.open(&secret, &digest)
+    }
+
+    /// The same envelope for the holders that its backing key has now; nothing if it is for them
+    /// already.
+    pub async fn reseal(
+        &self,
+        key: &KmsKey,
+        context: &Context,
+        envelope: &Envelope,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let (backing, digest) = self.belongs(key, context, envelope)?;
+        if !backing.scheme.has_holders() {
+            return Ok(None);
+        }
+        let authenticator = self.authenticator(backing).await?;
+        let wraps = envelope.wraps(&authenticator, &digest)?;
+        if wraps.are_for(backing) {
+            return Ok(None);
+        }
+        let shared = holders::unwrap(&self.tokens, backing, &wraps, &digest).await?;
+        let wraps = holders::wrap_again(&*self.random, backing, &digest, &shared)?;
+        let mut bytes = envelope.part(0..HEADER)?.to_vec();
+        bytes.extend(wraps);
+        bytes.extend([0; holders::MAC]);
+        let body = bytes.len();
+        bytes.extend(envelope.part(envelope.body..envelope.bytes.len())?);
+        authenticator.authenticate(&mut bytes, body, &digest)?;
+        Ok(Some(bytes).filter(|bytes| bytes.len() <= MAX_LEN).ok_or(Error::TooLong)?.into())
+    }
+
+    /// A new authenticator for a backing key with holders, sealed to them: as it stands in the row.
+    pub fn new_authenticator(&self, backing: &Backing) -> Result<String, Error> {
+        holders::new_authenticator(&*self.random, backing)
+    }
+
+    /// The authenticator of a backing key, sealed to the holders that `backing` has now; it is opened
+    /// by one of those that `before` has.
+    pub async fn reseal_authenticator(
+        &self,
+        before: &Backing,
+        backing: &Backing,
+    ) -> Result<String, Error> {
+        let authenticator = self.authenticator(before).await?;
+        authenticator.sealed(&*self.random, backing)
+    }
+
+    async fn authenticator(&self, backing: &Backing) -> Result<Arc<holders::Authenticator>, Error> {
+        self.authenticators.of(&self.tokens, backing).await
+    }
+
+    /// The backing key that an envelope of this KMS key names, and the digest of what it is bound to.
+    fn belongs<'a>(
+        &self,
+        key: &'a KmsKey,
+        context: &Context,
+        envelope: &Envelope,
+    ) -> Result<(&'a Backing, [u8; 32]), Error> {
         let backing = key
             .backing
             .iter()
@@ -180,9 +271,13 @@ impl Envelopes {
             .filter(|_| key.id == envelope.key_id)
             .ok_or(Error::Invalid)?;
         let digest = envelope.digest(&self.binding(key, backing), context)?;
-        let input = derivation_input(MESSAGE_SECRET, envelope.nonce()?, &digest);
-        let secret = self.lane.derive(backing.id, backing.check, input).await?;
-        envelope.open(&secret, &digest)
+        Ok((backing, digest))
+    }
+
+    async fn derive(&self, backing: &Backing, input: Vec<u8>) -> Result<Key, Error> {
+        let [holder] = backing.holders.as_slice() else { return Err(Error::Primitive) };
+        let lane = self.tokens.of(&holder.token)?;
+        Ok(lane.derive(token_key(holder), holder.check, input).await?)
     }
 
     fn binding<'a>(&'a self, key: &'a KmsKey, backing: &Backing) -> Binding<'a> {
@@ -194,6 +289,11 @@ impl Envelopes {
             scheme: backing.scheme,
         }
     }
+}
+
+/// How a holder's key is asked for.
+fn token_key(holder: &KeyHolder) -> TokenKey {
+    TokenKey { id: holder.key, wrapped: holder.wrapped.clone() }
 }
 
 /// An envelope in the making: its header up to the commitment, which waits for the message secret.
@@ -219,12 +319,29 @@ impl Draft {
         Ok(Self { bytes, digest })
     }
 
-    fn seal(self, secret: &Key, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
+    /// With what is for the holders, and what authenticates it, if the scheme has holders.
+    fn seal(
+        self,
+        secret: &Key,
+        holders: Option<(&[u8], &holders::Authenticator)>,
+        plaintext: &[u8],
+    ) -> Result<Vec<u8>, Error> {
         let Self { mut bytes, digest } = self;
         let (body_key, commitment) = body_key_and_commitment(secret)?;
         bytes.extend(commitment);
+        if let Some((wraps, _)) = holders {
+            bytes.extend(wraps);
+            bytes.extend([0; holders::MAC]);
+        }
+        let body = bytes.len();
+        if body + plaintext.len() + TAG > MAX_LEN {
+            return Err(Error::TooLong);
+        }
         bytes.extend(plaintext);
-        seal_in_place(&body_key, &digest, &mut bytes, HEADER)?;
+        seal_in_place(&body_key, &digest, &mut bytes, body)?;
+        if let Some((_, authenticator)) = holders {
+            authenticator.authenticate(&mut bytes, body, &digest)?;
+        }
         Ok(bytes)
     }
 }

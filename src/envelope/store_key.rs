@@ -2,31 +2,52 @@
 //! row MACs, access-key secrets and page tokens are derived. So a stranger's request, checked
 //! against an access key, never reaches the token.
 //!
-//! At rest it is wrapped with AES-KW (RFC 3394) under
-//! `HKDF-Expand(message secret, "strongroom store key wrapping v1", 32)`, the message secret being
-//! derived by a backing key of its own over a nonce and SHA-256 of the site (region).
+//! At rest it is wrapped once for each token that holds it, with AES-KW (RFC 3394) under
+//! `HKDF-Expand(message secret, "strongroom store key wrapping v1", 32)`. The message secret is what
+//! a backing key of its own derives over a nonce and SHA-256 of the site (region), by the token's
+//! scheme:
+//!
+//! - `hmac-kdf`: as for an envelope.
+//! - `ecdh`: `HMAC-SHA-256(Z, derivation input)`, Z being what the token's key agrees on with
+//!   [`NOBODY`]. Whoever has the public key alone can't compute it, so nobody can put a store key of
+//!   his own in the place of this one.
 
-use super::{Error, derivation_input, expand, open_in_place, seal_in_place};
+use super::{Error, derivation_input, expand, open_in_place, seal_in_place, token_key};
 use crate::clock::{Random, random_bytes, random_key};
 use crate::custody::lane::Lane;
-use crate::name::{BackingKeyId, KeyCheck, Scheme};
+use crate::custody::tokens::Tokens;
+use crate::name::Scheme;
 use crate::secret::{Key, Secret};
+use crate::store::keys::KeyHolder;
 use aes_kw::{KeyInit, KwAes256};
-use aws_lc_rs::digest;
+use aws_lc_rs::{digest, hmac};
 use serde::{Deserialize, Serialize};
 
 const LABEL: &[u8] = b"strongroom store secret v1";
 const WRAPPING: &[u8] = b"strongroom store key wrapping v1";
 
-/// The store key as it stands in the database.
+/// A point of P-256 whose discrete logarithm nobody knows: its x-coordinate is
+/// SHA-256("strongroom point of nobody v1" || 0x00), its y-coordinate is the even one. Uncompressed.
+pub const NOBODY: [u8; 65] = *b"\x04\
+    \x9e\x96\x99\x0a\x39\xe5\xcc\xf1\x76\x5c\xd1\xf8\x4f\x63\x69\x19\
+    \x94\xd6\x5b\x3d\xf8\x86\xcd\x8a\xe3\xfa\x46\x5f\x3c\x1a\xad\x2a\
+    \x1b\x7c\x13\xcd\x47\x9f\xc8\xe2\x2a\xc9\x56\x46\x8a\x16\xd2\xc5\
+    \x28\x20\xed\x12\xc8\x93\xc5\xa9\x7e\x9f\xa4\xb4\x76\x51\x48\x7a";
+
+/// The store key as it stands in the database: wrapped for each token that holds it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WrappedStoreKey {
+    /// Never empty.
+    pub wraps: Vec<Wrap>,
+}
+
+/// The store key as one token opens it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Wrap {
     /// The backing key.
-    pub backing: BackingKeyId,
-    /// Its scheme.
+    pub holder: KeyHolder,
+    /// How it delivers the message secret: `hmac-kdf` or `ecdh`.
     pub scheme: Scheme,
-    /// What it must check to.
-    pub check: KeyCheck,
     /// 32 bytes, in base64.
     nonce: String,
     /// 40 bytes: AES-KW of the store key, in base64.
@@ -37,28 +58,50 @@ pub struct WrappedStoreKey {
 pub struct StoreKey(Key);
 
 impl StoreKey {
-    /// Makes a store key and wraps it under a backing key that is there already.
-    pub async fn create(
+    /// Makes a store key that no token holds yet.
+    pub fn create(random: &dyn Random) -> Result<Self, Error> {
+        Ok(Self(random_key(random)?))
+    }
+
+    /// Wraps it for a token, under a backing key that is there already.
+    pub async fn wrap(
+        &self,
         lane: &Lane,
         random: &dyn Random,
         site: &str,
-        backing: BackingKeyId,
-        check: KeyCheck,
-    ) -> Result<(Self, WrappedStoreKey), Error> {
-        let (key, nonce) = (random_key(random)?, random_bytes::<32>(random)?);
-        let kek = wrapping_key(lane, site, backing, check, &nonce).await?;
+        (holder, scheme): (KeyHolder, Scheme),
+    ) -> Result<Wrap, Error> {
+        let nonce = random_bytes::<32>(random)?;
+        let kek = wrapping_key(lane, site, (&holder, scheme), &nonce).await?;
         let mut wrapped = [0; 40];
-        kek.wrap_key(key.expose(), &mut wrapped).map_err(|_| Error::Primitive)?;
+        kek.wrap_key(self.0.expose(), &mut wrapped).map_err(|_| Error::Primitive)?;
         let (nonce, wrapped) = (base64(&nonce), base64(&wrapped));
-        let scheme = Scheme::HmacKdf;
-        Ok((Self(key), WrappedStoreKey { backing, scheme, check, nonce, wrapped }))
+        Ok(Wrap { holder, scheme, nonce, wrapped })
     }
 
-    /// Unwraps it with the token's help.
-    pub async fn unwrap(lane: &Lane, site: &str, wrapped: &WrappedStoreKey) -> Result<Self, Error> {
-        let nonce = unbase64(&wrapped.nonce)?;
-        let kek = wrapping_key(lane, site, wrapped.backing, wrapped.check, &nonce).await?;
-        let blob: [u8; 40] = unbase64(&wrapped.wrapped)?;
+    /// Unwraps it with the help of the first token that holds it and can be reached.
+    pub async fn unwrap(
+        tokens: &Tokens,
+        site: &str,
+        wrapped: &WrappedStoreKey,
+    ) -> Result<Self, Error> {
+        let mut last = Error::Invalid;
+        for wrap in &wrapped.wraps {
+            match Self::unwrap_with(tokens, site, wrap).await {
+                Err(Error::Custody(error)) if super::holders::elsewhere(&error) => {
+                    last = error.into();
+                }
+                settled => return settled,
+            }
+        }
+        Err(last)
+    }
+
+    async fn unwrap_with(tokens: &Tokens, site: &str, wrap: &Wrap) -> Result<Self, Error> {
+        let lane = tokens.of(&wrap.holder.token)?;
+        let nonce = unbase64(&wrap.nonce)?;
+        let kek = wrapping_key(lane, site, (&wrap.holder, wrap.scheme), &nonce).await?;
+        let blob: [u8; 40] = unbase64(&wrap.wrapped)?;
         let key =
             Key::fill(|out| kek.unwrap_key(&blob, out).map(|_| ()).map_err(|_| Error::Invalid))?;
         Ok(Self(key))
@@ -73,13 +116,23 @@ impl StoreKey {
 async fn wrapping_key(
     lane: &Lane,
     site: &str,
-    backing: BackingKeyId,
-    check: KeyCheck,
+    (holder, scheme): (&KeyHolder, Scheme),
     nonce: &[u8; 32],
 ) -> Result<KwAes256, Error> {
     let mut bound = [0; 32];
     bound.copy_from_slice(digest::digest(&digest::SHA256, site.as_bytes()).as_ref());
-    let secret = lane.derive(backing, check, derivation_input(LABEL, nonce, &bound)).await?;
+    let input = derivation_input(LABEL, nonce, &bound);
+    let key = token_key(holder);
+    let secret = match scheme {
+        Scheme::HmacKdf => lane.derive(key, holder.check, input).await?,
+        Scheme::Ecdh => {
+            let agreed = lane.agree(key, holder.check, NOBODY.to_vec()).await?;
+            let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, agreed.expose()), &input);
+            Key::from_secret(&Secret::copy_of(mac.as_ref())).ok_or(Error::Primitive)?
+        }
+        // Anybody could make one with the public key.
+        Scheme::RsaOaep => return Err(Error::Primitive),
+    };
     let kek = Key::fill(|out| expand(&secret, WRAPPING, out))?;
     KwAes256::new_from_slice(kek.expose()).map_err(|_| Error::Primitive)
 }

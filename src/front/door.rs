@@ -260,7 +260,7 @@ impl Door {
         let mut known = self.readiness.lock().await;
         let fresh = known.as_ref().filter(|(asked, _)| asked.elapsed() < READINESS);
         if fresh.is_none() {
-            let answer = crate::ops::call::ready(&self.services).await;
+            let answer = crate::ops::health::ready(&self.services).await;
             *known = Some((Instant::now(), answer));
         }
         match known.as_ref().map_or(&Ok(()), |(_, answer)| answer) {

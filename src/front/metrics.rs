@@ -3,6 +3,7 @@
 //! secret, a key or a caller is in it.
 
 use crate::ops::call::Services;
+use crate::ops::health::{self, TokenHealth};
 
 /// The media type of the text.
 pub(super) const MEDIA_TYPE: &str = "text/plain; version=0.0.4";
@@ -36,13 +37,25 @@ pub(super) fn page(services: &Services) -> String {
     let help = "Records that a signed checkpoint vouches for.";
     page.one("audit_signed_records", "gauge", help, audit.signed);
     sinks(&mut page, &audit.sinks);
-    let token = services.lane.health();
-    let up = u64::from(token.up);
-    page.one("token_up", "gauge", "1 if the token answered when last spoken to.", up);
-    let waiting = u64::try_from(token.waiting).unwrap_or(u64::MAX);
-    page.one("token_waiting_requests", "gauge", "Requests in the token's queue.", waiting);
-    page.one("token_logins_total", "counter", "Logins to the token.", token.epoch);
+    tokens(&mut page, &health::tokens(services));
     page.0
+}
+
+fn tokens(page: &mut Page, tokens: &[TokenHealth]) {
+    type Value = fn(&TokenHealth) -> u64;
+    let families: [(&str, &str, &str, Value); 3] = [
+        ("token_up", "gauge", "1 if the token answered when last spoken to.", |t| t.up.into()),
+        ("token_waiting_requests", "gauge", "Requests in the token's queue.", |t| {
+            u64::try_from(t.waiting).unwrap_or(u64::MAX)
+        }),
+        ("token_logins_total", "counter", "Logins to the token.", |t| t.logins),
+    ];
+    for (name, kind, help, value) in families {
+        page.family(name, kind, help);
+        for token in tokens {
+            page.sample(name, &format!("{{token=\"{}\"}}", escaped(&token.name)), value(token));
+        }
+    }
 }
 
 fn sinks(page: &mut Page, sinks: &[crate::audit::sink::Health]) {

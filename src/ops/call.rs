@@ -12,7 +12,7 @@ use super::{Access, Input, Operation, Row};
 use crate::audit::index::Index;
 use crate::audit::{self, Record, Recorder, Source};
 use crate::clock::{Time, World, quick_uuid};
-use crate::custody::lane::Lane;
+use crate::custody::tokens::Tokens;
 use crate::envelope::{
     Envelopes, access_key::Mint, cache::DataKeys, message::Messages, session::Sessions,
 };
@@ -37,8 +37,8 @@ pub struct Services {
     pub envelopes: Envelopes,
     /// Opened data keys.
     pub data_keys: DataKeys,
-    /// The token.
-    pub lane: Lane,
+    /// The tokens.
+    pub tokens: Tokens,
     /// Records of what was done.
     pub recorder: Recorder,
     /// Where in the log they stand; none if it is switched off.
@@ -546,13 +546,4 @@ pub(super) fn facts<O: Operation>(body: &[u8]) -> Result<Box<dyn Facts>> {
     }
     let input: O::Input = decode(body)?;
     Ok(Box::new(Held(input)))
-}
-
-/// Whether a request could be served now: a derivation in the token, a read of the database, a log
-/// that takes records.
-pub async fn ready(services: &Services) -> Result<()> {
-    services.recorder.ready()?;
-    services.records.read(|rows| rows.intents())?;
-    services.envelopes.probe().await?;
-    Ok(())
 }

@@ -177,6 +177,9 @@ impl From<custody::Error> for Error {
                 "the hardware that holds the key is not available",
             ),
             E::Overloaded(_) => Self::new(Condition::Throttled, "Rate exceeded"),
+            E::Full { .. } => {
+                Self::new(Condition::LimitExceeded, "the hardware has no room for another key")
+            }
             E::Timeout(_) => Self::new(
                 Condition::DependencyTimeout,
                 "the hardware that holds the key did not answer in time",

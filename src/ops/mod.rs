@@ -7,6 +7,7 @@ pub mod authority;
 pub mod call;
 pub mod error;
 pub mod event;
+pub mod health;
 mod holder;
 pub mod iam;
 pub mod keys;

@@ -1,16 +1,17 @@
 //! Makes an appliance: folder, token, store key, account, first administrator. The configuration
 //! file is written last, so that a founding which broke off is no appliance.
 
-use super::{Appliance, Error, on_thread, open_lane, open_store};
+use super::{Appliance, Error, on_thread, open_store, open_tokens};
 use crate::clock::{World, random_bytes};
 use crate::config::Config;
-use crate::custody::lane::Lane;
-use crate::custody::pkcs11::init_token;
 use crate::custody::profile::Profile;
-use crate::envelope::store_key::StoreKey;
-use crate::name::{BackingKeyId, Scheme, is_account, is_region};
+use crate::custody::tokens::Tokens;
+use crate::custody::{Access, Locator, provision};
+use crate::envelope::store_key::{StoreKey, WrappedStoreKey};
+use crate::name::{BackingKeyId, PublicKey, Scheme, is_account, is_region};
 use crate::ops::iam::administrators::{self, NewKey, Who};
 use crate::secret::Secret;
+use crate::store::keys::KeyHolder;
 use crate::store::meta::{Site, put_site};
 use crate::store::sqlite::Sqlite;
 use crate::store::{self, Store};
@@ -31,6 +32,8 @@ pub struct Plan {
     pub profile: Profile,
     /// The token's module, if it is at none of the places that the profile names.
     pub module: Option<PathBuf>,
+    /// How the token is reached, if it has no module: of a TPM the TCTI.
+    pub device: Option<String>,
     /// The region.
     pub region: String,
     /// The first account.
@@ -101,25 +104,24 @@ impl Plan {
         let pin = self.pin("hsm-pin", &world)?;
         let so_pin = self.pin("hsm-so-pin", &world)?;
         let module = self.module.as_deref().map(written).transpose()?;
-        let (profile, path) = (self.profile.clone(), module.as_ref().map(PathBuf::from));
         let label = format!("strongroom-{}", self.account);
-        let (token, pin) = on_thread(move || {
-            let made = init_token(&profile, path.as_deref(), &label, &so_pin, &pin)?;
-            Ok((made, pin))
-        })
-        .await?;
+        let (profile, device) = (self.profile.clone(), self.device.clone());
+        let module_path = module.as_ref().map(PathBuf::from);
+        let token = Locator::Label(label.clone());
+        let access = Access { token, pin, module: module_path, device };
+        let token = on_thread(move || Ok(provision(&profile, &access, &so_pin, &label)?)).await?;
         let text = self.text(&token.serial, module.as_deref());
         let unfinished = self.dir.join("strongroom.toml.new");
         write_private(&unfinished, text.as_bytes())?;
         let config = Config::read(&unfinished)?;
         let database = open_store(&config)?;
         let store = Store::new(database.clone());
-        let (config, lane) = on_thread(move || {
-            let lane = open_lane(&config, pin)?;
-            Ok((config, lane))
+        let (config, tokens) = on_thread(move || {
+            let tokens = open_tokens(&config)?;
+            Ok((config, tokens))
         })
         .await?;
-        let administrator = self.furnish(config, store, lane, &token.serial, &world).await?;
+        let administrator = self.furnish(config, store, tokens, &world).await?;
         std::fs::rename(&unfinished, self.configuration())
             .map_err(|e| Error::io(&unfinished, e))?;
         sync_folder(&self.dir)?;
@@ -146,35 +148,52 @@ impl Plan {
         &self,
         config: Config,
         store: Store,
-        lane: Lane,
-        serial: &str,
+        tokens: Tokens,
         world: &World,
     ) -> Result<NewKey, Error> {
-        let id = BackingKeyId(random_bytes(&*world.random)?);
-        let made = lane.generate(id, Scheme::HmacKdf).await?;
-        let (_, wrapped) =
-            StoreKey::create(&lane, &*world.random, &self.region, id, made.check).await?;
+        let wrapped = self.store_key(&tokens, world).await?;
         let site = Site {
             region: self.region.clone(),
             account: self.account.clone(),
-            token: serial.to_owned(),
             store_key: serde_json::to_value(&wrapped)
                 .map_err(|_| store::Error::Internal("a store key that can't be written"))?,
             created: world.clock.now(),
         };
         let row = site.clone();
         store.write::<_, store::Error>(move |tx| put_site(tx, &row)).await?;
-        let appliance = Appliance::join(config, store, lane, site).await?;
+        let appliance = Appliance::join(config, store, tokens, site).await?;
         crate::ops::keys::create::create_service_key(&appliance.services, &self.account).await?;
         let (services, account) = (&appliance.services, &self.account);
         Ok(administrators::found_account(services, account, Who::Administrator).await?)
+    }
+
+    /// A store key, held by the token.
+    async fn store_key(&self, tokens: &Tokens, world: &World) -> Result<WrappedStoreKey, Error> {
+        let (lane, id) = (tokens.main()?, BackingKeyId(random_bytes(&*world.random)?));
+        let schemes = [Scheme::HmacKdf, Scheme::Ecdh];
+        let able = |scheme: &Scheme| lane.described().schemes.contains(scheme);
+        let scheme = schemes.into_iter().find(able).ok_or_else(|| {
+            let profile = lane.profile();
+            Error::Refused(format!("a token of profile `{profile}` can't hold the store key"))
+        })?;
+        let made = lane.generate(id, scheme).await?;
+        let holder = KeyHolder {
+            key: id,
+            token: lane.info().serial.clone(),
+            check: made.evidence.check,
+            wrapped: made.wrapped,
+            public: made.public.map(|public| PublicKey(public.into())),
+        };
+        let (key, random) = (StoreKey::create(&*world.random)?, &*world.random);
+        let wrap = key.wrap(lane, random, &self.region, (holder, scheme)).await?;
+        Ok(WrappedStoreKey { wraps: vec![wrap] })
     }
 
     /// A random PIN of 32 hex digits, kept in a file of mode 0600.
     fn pin(&self, name: &str, world: &World) -> Result<Secret, Error> {
         let path = self.dir.join(name);
         if path.exists() {
-            return Ok(super::pin::read(Some(&path))?);
+            return Ok(super::pin::read("main", Some(&path))?);
         }
         let mut pin = Secret::new(Vec::with_capacity(32));
         for byte in random_bytes::<16>(&*world.random)? {

@@ -34,19 +34,23 @@ pub enum Error {
     None,
 }
 
-/// The PIN, from the systemd credential `hsm-pin`, else from the file that is named, else from
-/// `STRONGROOM_PIN`.
-pub fn read(file: Option<&Path>) -> Result<Secret, Error> {
-    if let Some(dir) = std::env::var_os("CREDENTIALS_DIRECTORY") {
-        let path = PathBuf::from(dir).join("hsm-pin");
-        if path.exists() {
+/// The PIN of the token of this name, from the systemd credential `hsm-pin-NAME`, else from the file
+/// that is named, else from `STRONGROOM_PIN_NAME`. That of the token `main` goes without `-main` and
+/// `_MAIN`, too.
+pub fn read(name: &str, file: Option<&Path>) -> Result<Secret, Error> {
+    let plain = (name == "main").then_some("hsm-pin".to_owned());
+    if let Some(dir) = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from) {
+        let names = [format!("hsm-pin-{name}")].into_iter().chain(plain.clone());
+        if let Some(path) = names.map(|name| dir.join(name)).find(|path| path.exists()) {
             return from_file(&path);
         }
     }
     if let Some(path) = file {
         return from_file(path);
     }
-    let pin = std::env::var("STRONGROOM_PIN").map_err(|_| Error::None)?;
+    let own = format!("STRONGROOM_PIN_{}", name.to_ascii_uppercase().replace('-', "_"));
+    let plain = plain.and_then(|_| std::env::var("STRONGROOM_PIN").ok());
+    let pin = std::env::var(own).ok().or(plain).ok_or(Error::None)?;
     Ok(Secret::new(pin.into_bytes()))
 }
 
@@ -90,13 +94,13 @@ mod tests {
     #[test]
     fn a_private_file_is_read_without_its_line_feed() {
         let (_dir, path) = file(0o600, "123456\n");
-        assert!(read(Some(&path)).is_ok_and(|pin| pin.expose() == b"123456"));
+        assert!(read("main", Some(&path)).is_ok_and(|pin| pin.expose() == b"123456"));
     }
 
     #[test]
     fn a_file_that_others_can_read_is_refused_with_what_to_do() {
         let (_dir, path) = file(0o640, "123456\n");
-        let error = read(Some(&path)).err().map(|e| e.to_string()).unwrap_or_default();
+        let error = read("main", Some(&path)).err().map(|e| e.to_string()).unwrap_or_default();
         assert!(error.contains("chmod 600"), "{error}");
         assert!(!error.contains("123456"));
     }
@@ -105,7 +109,7 @@ mod tests {
     fn an_empty_or_endless_file_is_no_pin() {
         for text in ["", " \n", &"9".repeat(300)] {
             let (_dir, path) = file(0o600, text);
-            assert!(matches!(read(Some(&path)), Err(Error::NotAPin(_))));
+            assert!(matches!(read("main", Some(&path)), Err(Error::NotAPin(_))));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Result;
 use super::records::{Document, Rows};
-use crate::name::{BackingKeyId, SigningScheme};
+use crate::name::{BackingKeyId, SigningScheme, WrappedKey};
 use serde::{Deserialize, Serialize};
 
 /// The audit log's tree and its signing key.
@@ -12,6 +12,11 @@ pub struct Seal {
     pub tree: String,
     /// The key in the token.
     pub key: BackingKeyId,
+    /// The token's serial number.
+    pub token: String,
+    /// The key itself, if the token keeps none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wrapped: Option<WrappedKey>,
     /// What it does.
     pub scheme: SigningScheme,
     /// Its public half, in hexadecimal; none while the key is being made.

@@ -4,7 +4,7 @@ use super::grants::Holder;
 use super::records::{Document, Made, Records, Rows, belongs};
 use super::{Result, Value};
 use crate::clock::Time;
-use crate::name::{BackingKeyId, KeyCheck, Scheme};
+use crate::name::{BackingKeyId, KeyCheck, PublicKey, Scheme, WrappedKey};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
@@ -69,15 +69,20 @@ pub enum KeyManager {
     Customer,
 }
 
-/// One key in the token.
+/// One generation of a KMS key's material: one key in a token, or one in each of several tokens.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Backing {
-    /// Its name in the token.
+    /// Its name, which envelopes carry; the first holder's key has the same.
     pub id: BackingKeyId,
     /// How it delivers message secrets.
     pub scheme: Scheme,
-    /// What it must check to.
-    pub check: KeyCheck,
+    /// Who holds it: one token, or several of which any one opens if the scheme allows that. Never
+    /// empty.
+    pub holders: Vec<KeyHolder>,
+    /// Of a scheme with public keys: the secret that nobody forges an envelope without, sealed to
+    /// the holders; in base64, as the layer above reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authenticator: Option<String>,
     /// When it became the current one.
     pub created: Time,
     /// AWS's key material id: 64 hex digits.
@@ -88,6 +93,23 @@ pub struct Backing {
     /// that it was never anywhere else.
     #[serde(default)]
     pub imported: bool,
+}
+
+/// One key in one token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyHolder {
+    /// Its name in the token.
+    pub key: BackingKeyId,
+    /// The token's serial number.
+    pub token: String,
+    /// What it must check to.
+    pub check: KeyCheck,
+    /// The key itself, if the token keeps none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wrapped: Option<WrappedKey>,
+    /// The public half, of a pair.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public: Option<PublicKey>,
 }
 
 /// Why a backing key was made.
@@ -123,6 +145,11 @@ impl Key {
     /// The backing key that seals now.
     pub fn current(&self) -> Option<&Backing> {
         self.backing.last()
+    }
+
+    /// Every key in a token that it has, with the generation that it belongs to.
+    pub fn holders(&self) -> impl Iterator<Item = (&Backing, &KeyHolder)> {
+        self.backing.iter().flat_map(|b| b.holders.iter().map(move |holder| (b, holder)))
     }
 
     /// When the next automatic rotation is due; a key that is not enabled is not rotated.
@@ -170,6 +197,8 @@ fn alias_cache_key(account: &str, name: &str) -> String {
 pub struct Intent {
     /// Which one.
     pub backing_key: BackingKeyId,
+    /// The serial number of the token that it is in, or is to be in.
+    pub token: String,
     /// Make or destroy.
     pub what: IntentKind,
     /// When it was noted.
@@ -336,7 +365,7 @@ impl Rows<'_> {
     pub fn backing_keys_in_use(&mut self) -> Result<HashSet<BackingKeyId>> {
         let mut ids = HashSet::new();
         self.each("SELECT doc, mac FROM kms_key", &[], |key: Key, _| {
-            ids.extend(key.backing.iter().map(|backing| backing.id));
+            ids.extend(key.holders().map(|(_, holder)| holder.key));
             Ok(true)
         })?;
         Ok(ids)

@@ -14,8 +14,6 @@ pub struct Site {
     pub region: String,
     /// The first account.
     pub account: String,
-    /// The token's serial number at init.
-    pub token: String,
     /// The store key, wrapped, as the layer above reads it.
     pub store_key: serde_json::Value,
     /// When it was made.

@@ -12,6 +12,7 @@ use strongroom::audit::{Options, Parts, Recorder};
 use strongroom::clock::World;
 use strongroom::custody::pkcs11::init_token;
 use strongroom::custody::profile::Profile;
+use strongroom::custody::tokens::Tokens;
 use strongroom::custody::{self, Access, Locator, lane};
 use strongroom::secret::Secret;
 use strongroom::store::Store;
@@ -48,8 +49,9 @@ fn scenario() {
     let pin = || Secret::copy_of(b"a user pin");
     init_token(&profile, None, "slow", &Secret::copy_of(b"an officer's"), &pin()).expect("made");
     let token = Locator::Label("slow".into());
-    let access = Access { token, pin: pin(), module: None };
+    let access = Access { token, pin: pin(), module: None, device: None };
     let lane = custody::open(profile, access, &lane::Options::default()).expect("a lane");
+    let tokens = Tokens::one(lane);
     let engine = Sqlite::open(sqlite::Options::new(dir.join("store"))).expect("a store");
     let records = Records::new(Store::new(Arc::new(engine)), RowMac::new(&[7; 32]), 10);
     let mut options = Options::default();
@@ -57,7 +59,7 @@ fn scenario() {
     let (world, region) = (World::system(), "eu-central-1");
     let runtime = tokio::runtime::Runtime::new().expect("a reactor");
     runtime.block_on(async {
-        let parts = Parts { options: &options, region, lane: &lane, records, world: &world };
+        let parts = Parts { options: &options, region, tokens: &tokens, records, world: &world };
         let recorder = Recorder::start(parts).await.expect("a recorder");
         recorder.append_line(b"{\"eventID\":\"1\"}\n").await.expect("appended");
         while recorder.status().signed < 1 {

@@ -81,7 +81,7 @@ fn open(options: &Options) -> custody::Result<Lane> {
     let module = std::env::var(MODULE).expect("set by the parent");
     let token = Locator::Label(LABEL.into());
     let module = Some(PathBuf::from(module));
-    custody::open(profile(), Access { token, pin: secret(PIN), module }, options)
+    custody::open(profile(), Access { token, pin: secret(PIN), module, device: None }, options)
 }
 
 /// One thread, so that it is known which session a fault meets.
@@ -123,7 +123,7 @@ impl Scene {
 
     /// One derivation, whose outcome must be right if there is one.
     async fn derive(&self) -> custody::Result<()> {
-        let derived = self.lane().derive(ID, self.check, b"x".to_vec()).await?;
+        let derived = self.lane().derive(ID.into(), self.check, b"x".to_vec()).await?;
         assert_eq!(derived.expose().as_slice(), host_mac(&VALUE, b"x"), "a wrong answer");
         Ok(())
     }
@@ -131,7 +131,7 @@ impl Scene {
     async fn ask(&self, what: Ask) -> custody::Result<()> {
         match what {
             Ask::Derive => self.derive().await,
-            Ask::Inspect => self.lane().inspect(ID).await.map(drop),
+            Ask::Inspect => self.lane().inspect(ID.into()).await.map(drop),
             Ask::Random => self.lane().random(8).await.map(drop),
             Ask::Generate => self.lane().generate(OTHER, Scheme::HmacKdf).await.map(drop),
             Ask::Import => self.lane().import(OTHER, Scheme::HmacKdf, key(VALUE)).await.map(drop),
@@ -574,7 +574,8 @@ mod scenarios {
             let mut waiting = tokio::task::JoinSet::new();
             for _ in 0..3 {
                 let (lane, check) = (scene.lane().clone(), scene.check);
-                waiting.spawn(async move { lane.derive(ID, check, b"x".to_vec()).await.err() });
+                waiting
+                    .spawn(async move { lane.derive(ID.into(), check, b"x".to_vec()).await.err() });
                 // The first is taken up before the others wait.
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -602,7 +603,8 @@ mod scenarios {
             // While the server logs in everybody is told at once.
             scene.shim.set(["C_SignInit 0 1 answer CKR_DEVICE_REMOVED", "C_Login 0 1 hang"]);
             let (lane, check) = (scene.lane().clone(), scene.check);
-            let hung = tokio::spawn(async move { lane.derive(ID, check, b"x".to_vec()).await });
+            let hung =
+                tokio::spawn(async move { lane.derive(ID.into(), check, b"x".to_vec()).await });
             while scene.shim.calls().struck() == 0 || scene.lane().health().up {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
@@ -643,7 +645,8 @@ mod scenarios {
             }
             scene.shim.set(["C_SignInit 0 1 hang"]);
             let (lane, check) = (scene.lane().clone(), scene.check);
-            let hung = tokio::spawn(async move { lane.derive(ID, check, b"x".to_vec()).await });
+            let hung =
+                tokio::spawn(async move { lane.derive(ID.into(), check, b"x".to_vec()).await });
             while scene.shim.calls().struck() == 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }

@@ -20,7 +20,8 @@ pub(super) struct Library {
 impl Library {
     /// Loads `path`, or the first of the profile's paths that exists. Initialises nothing.
     pub(super) fn load(profile: &Profile, path: Option<&Path>, token: String) -> Result<Self> {
-        let known = || profile.module.paths.iter().map(AsRef::as_ref).find(|p: &&Path| p.exists());
+        let paths = || profile.module.iter().flat_map(|module| &module.paths);
+        let known = || paths().map(AsRef::as_ref).find(|p: &&Path| p.exists());
         let Some(path) = path.or_else(known) else {
             let why = format!("no module of profile `{}` is installed", profile.name);
             return Err(Error::Unavailable { token, why });

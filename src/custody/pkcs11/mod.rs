@@ -249,12 +249,12 @@ impl Driver {
     /// Forgets the handle of a request's key, so that the next one searches for it: of a key that
     /// somebody else has destroyed Kryoptic says no more than that the call has failed.
     fn forget(&self, seen: u64, request: &Request) {
-        let (Request::Derive { id, .. } | Request::Sign { id, .. }) = request else { return };
+        let (Request::Derive { key, .. } | Request::Sign { key, .. }) = request else { return };
         let Ok(state) = self.enter() else { return };
         if let State::Up(epoch) = &*state
             && epoch.number == seen
         {
-            epoch.forget(*id);
+            epoch.forget(key.id);
         }
     }
 

@@ -3,8 +3,8 @@
 use super::errors::{self, Action};
 use super::{DESTROYING_WAITS, Driver, Epoch, Fault, State, Verified, keys, signer};
 use crate::custody::{
-    BackingKeyId, Error, Evidence, KeyCheck, Request, Response, Result, Scheme, SigningScheme,
-    Worker,
+    BackingKeyId, Error, Evidence, KeyCheck, Made, NewSigner, Request, Response, Result, Scheme,
+    SigningScheme, Worker,
 };
 use crate::secret::{Key, Secret};
 use cryptoki::object::ObjectHandle;
@@ -173,22 +173,25 @@ enum Served {
 impl Call<'_> {
     fn serve(&self, request: &Request) -> std::result::Result<Served, Fault> {
         let response = match request {
-            Request::Derive { id, check, input } => {
-                Response::MessageSecret(self.derive(*id, *check, input)?)
+            Request::Derive { key, check, input } => {
+                Response::MessageSecret(self.derive(key.id, *check, input)?)
             }
-            Request::Generate { id, scheme } => {
-                Response::Evidence(self.create(*id, *scheme, None)?)
-            }
+            Request::Agree { .. } => return Err(self.no_scheme(Scheme::Ecdh).into()),
+            Request::Unwrap { .. } => return Err(self.no_scheme(Scheme::RsaOaep).into()),
+            Request::Generate { id, scheme } => Response::Made(self.create(*id, *scheme, None)?),
             Request::Import { id, scheme, material } => {
-                Response::Evidence(self.create(*id, *scheme, Some(material))?)
+                Response::Made(self.create(*id, *scheme, Some(material))?)
             }
-            Request::Inspect { id } => Response::Evidence(self.verify(*id, self.find(*id)?)?),
+            Request::Inspect { key } => {
+                Response::Evidence(self.verify(key.id, self.find(key.id)?)?)
+            }
             Request::Random { len } => Response::Random(self.random(*len)?),
             Request::GenerateSigner { id, scheme } => {
-                Response::PublicKey(self.create_signer(*id, *scheme)?)
+                let public = self.create_signer(*id, *scheme)?;
+                Response::Signer(NewSigner { public, wrapped: None })
             }
-            Request::Sign { id, scheme, public, message } => {
-                Response::Signature(self.sign(*id, *scheme, public, message)?)
+            Request::Sign { key, scheme, public, message } => {
+                Response::Signature(self.sign(key.id, *scheme, public, message)?)
             }
             Request::Destroy { id } => return Ok(Served::Destroy(*id, self.find(*id)?)),
         };
@@ -220,10 +223,9 @@ impl Call<'_> {
         id: BackingKeyId,
         scheme: Scheme,
         material: Option<&Key>,
-    ) -> std::result::Result<Evidence, Fault> {
-        if !self.driver.profile.schemes.contains(&scheme) {
-            let profile = self.driver.profile.name.clone();
-            return Err(Error::Unsupported { profile, why: format!("no scheme {scheme:?}") }.into());
+    ) -> std::result::Result<Made, Fault> {
+        if scheme != Scheme::HmacKdf || !self.driver.profile.schemes.contains(&scheme) {
+            return Err(self.no_scheme(scheme).into());
         }
         if keys::find(self.session, id)?.is_some() {
             return Err(keys::rejected(id, "a key of this id is in the token already"));
@@ -234,7 +236,7 @@ impl Call<'_> {
             None => keys::generate(self.session, id, quirks)?,
         };
         match self.verify(id, key) {
-            Ok(evidence) => Ok(evidence),
+            Ok(evidence) => Ok(Made { evidence, wrapped: None, public: None }),
             Err(Fault::Answer(rejected)) => {
                 // The token did not make it as told: it must not stay.
                 keys::destroy(self.session, key)?;
@@ -243,6 +245,11 @@ impl Call<'_> {
             Err(Fault::Device { error, .. }) => Err(Fault::halfway(error)),
             Err(Fault::Gone) => Err(Fault::Gone),
         }
+    }
+
+    fn no_scheme(&self, scheme: Scheme) -> Error {
+        let profile = self.driver.profile.name.clone();
+        Error::Unsupported { profile, why: format!("no keys of scheme {scheme:?}") }
     }
 
     fn create_signer(

@@ -5,13 +5,13 @@ use super::attestation::{
     Attestation, Attributes, BackingKey, Described, Fault, Statement, Token, VERSION,
 };
 use super::{KeyTarget, check_key_id, locate};
-use crate::custody::{self, lane::Lane};
+use crate::custody::{self, TokenKey, lane::Lane};
 use crate::name::Service;
 use crate::ops::call::{Allowed, Call};
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::shape::{Checks, given};
 use crate::ops::{Access, Input, Operation, Route};
-use crate::store::keys::Backing;
+use crate::store::keys::{Backing, KeyHolder};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -62,55 +62,65 @@ impl Operation for GetKeyAttestation {
         input: GetKeyAttestationInput,
     ) -> Result<Attestation> {
         let key = target.key()?;
-        let mut backing_keys = Vec::with_capacity(key.backing.len());
-        for backing in &key.backing {
-            backing_keys.push(ask(&call.lane, backing).await?);
+        let (mut backing_keys, mut tokens) = (Vec::new(), Vec::<Token>::new());
+        for (backing, holder) in key.holders() {
+            let lane = call.tokens.of(&holder.token)?;
+            if !tokens.iter().any(|token| token.serial == holder.token) {
+                tokens.push(described(lane));
+            }
+            backing_keys.push(ask(lane, backing, holder).await?);
         }
-        let (info, profile) = (call.lane.info(), call.lane.described());
         let now = jiff::Timestamp::from_second(call.services.world.clock.now().seconds());
         let statement = Statement {
             version: VERSION,
             key_arn: target.arn_of_key(key),
             time: now.unwrap_or(jiff::Timestamp::MAX).to_string(),
             nonce: input.nonce,
-            token: Token {
-                label: info.label.clone(),
-                serial: info.serial.clone(),
-                manufacturer: info.manufacturer.clone(),
-                model: info.model.clone(),
-            },
-            profile: Described {
-                name: profile.name.clone(),
-                software: profile.software,
-                statement: profile.statement.clone(),
-            },
+            tokens,
             backing_keys,
         };
         let statement = serde_json::to_string(&statement)
             .map_err(|e| Error::internal(format!("a statement that can't be written: {e}")))?;
         let note = call.recorder.state(&statement).await?.ok_or_else(|| {
-            let text = format!("a token of profile `{}` can't sign", profile.name);
-            Error::new(Condition::Unsupported, text)
+            Error::new(Condition::Unsupported, "the default token can't sign".to_owned())
         })?;
         Ok(Attestation { statement, note })
     }
 }
 
+/// A token, and what it is taken for.
+fn described(lane: &Lane) -> Token {
+    let (info, profile) = (lane.info().clone(), lane.described());
+    Token {
+        label: info.label,
+        serial: info.serial,
+        manufacturer: info.manufacturer,
+        model: info.model,
+        profile: Described {
+            name: profile.name.clone(),
+            software: profile.software,
+            statement: profile.statement.clone(),
+        },
+    }
+}
+
 /// What the token says of a backing key. That it is not the one that was made is said too; a token
 /// that does not answer is an error.
-async fn ask(lane: &Lane, backing: &Backing) -> Result<BackingKey> {
-    let (attributes, fault) = match lane.inspect(backing.id).await {
-        Ok(evidence) if evidence.check == backing.check => (Some(evidence.into()), None),
+async fn ask(lane: &Lane, backing: &Backing, holder: &KeyHolder) -> Result<BackingKey> {
+    let key = TokenKey { id: holder.key, wrapped: holder.wrapped.clone() };
+    let (attributes, fault) = match lane.inspect(key).await {
+        Ok(evidence) if evidence.check == holder.check => (Some(evidence.into()), None),
         Ok(evidence) => (Some(Attributes::from(evidence)), Some(Fault::Substituted)),
         Err(custody::Error::KeyNotFound(_)) => (None, Some(Fault::Missing)),
         Err(custody::Error::KeyRejected { .. }) => (None, Some(Fault::Altered)),
         Err(error) => return Err(error.into()),
     };
     if let Some(fault) = fault {
-        tracing::error!(?fault, "backing key {} is not as it was made", backing.id);
+        tracing::error!(?fault, "backing key {} is not as it was made", holder.key);
     }
     Ok(BackingKey {
-        id: backing.id.to_string(),
+        id: holder.key.to_string(),
+        token: holder.token.clone(),
         key_material_id: backing.material_id.clone(),
         scheme: backing.scheme,
         imported: backing.imported,

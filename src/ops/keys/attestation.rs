@@ -37,11 +37,9 @@ pub struct Statement {
     /// What the caller gave, so that they see that the statement was made for them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nonce: Option<String>,
-    /// The token, as it calls itself.
-    pub token: Token,
-    /// What the appliance takes it for.
-    pub profile: Described,
-    /// The backing keys, the current one last.
+    /// The tokens that hold it.
+    pub tokens: Vec<Token>,
+    /// The backing keys, the current one last; one for each token that holds it.
     pub backing_keys: Vec<BackingKey>,
 }
 
@@ -53,6 +51,8 @@ pub struct Token {
     pub serial: String,
     pub manufacturer: String,
     pub model: String,
+    /// What the appliance takes it for.
+    pub profile: Described,
 }
 
 /// What a profile says of its kind of token.
@@ -72,6 +72,8 @@ pub struct Described {
 pub struct BackingKey {
     /// Its `CKA_ID`, in hexadecimal.
     pub id: String,
+    /// The serial number of the token that it is in.
+    pub token: String,
     /// AWS's id of the key material.
     pub key_material_id: String,
     /// What it does.
@@ -205,7 +207,12 @@ impl Report {
         for key in &statement.backing_keys {
             self.judge_key(key);
         }
-        if statement.profile.software {
+        for key in &statement.backing_keys {
+            if !statement.tokens.iter().any(|token| token.serial == key.token) {
+                self.find(format!("backing key {}: nothing is said of its token", key.id));
+            }
+        }
+        if statement.tokens.iter().any(|token| token.profile.software) {
             self.doubt("software token, proves nothing");
         }
         self.statement = Some(statement);
@@ -223,8 +230,8 @@ impl Report {
             self.find(format!("backing key {id}: {what}"));
             return;
         };
-        let Scheme::HmacKdf = key.scheme;
-        let foreign = told.mechanisms.iter().find(|name| *name != "CKM_SHA256_HMAC");
+        let own = key.scheme.mechanisms();
+        let foreign = told.mechanisms.iter().find(|name| !own.contains(&name.as_str()));
         let inside = told.local && told.never_extractable && told.always_sensitive;
         if !told.sensitive {
             self.find(format!("backing key {id}: its value can be read (not sensitive)"));
@@ -282,13 +289,13 @@ mod tests {
             key_arn: "arn:aws:kms:eu-central-1:111122223333:key/k".into(),
             time: "2026-01-01T00:00:00Z".into(),
             nonce: Some("AB".repeat(16)),
-            token: Token {
+            tokens: vec![Token {
                 label: "l".into(),
                 serial: "s".into(),
                 manufacturer: "m".into(),
                 model: "m".into(),
-            },
-            profile: Described { name: "p".into(), software: false, statement: String::new() },
+                profile: Described { name: "p".into(), software: false, statement: String::new() },
+            }],
             backing_keys: vec![key],
         }
     }
@@ -296,6 +303,7 @@ mod tests {
     fn backing(attributes: Attributes) -> BackingKey {
         BackingKey {
             id: "07".into(),
+            token: "s".into(),
             key_material_id: "m".into(),
             scheme: Scheme::HmacKdf,
             imported: false,
@@ -355,7 +363,7 @@ mod tests {
     #[test]
     fn software_proves_nothing_and_what_came_from_outside_little() {
         let mut software = statement(backing(attributes()));
-        software.profile.software = true;
+        software.tokens[0].profile.software = true;
         let report = judged(software, None);
         assert_eq!(report.verdict(), Verdict::Unproven);
         assert_eq!(report.doubts, ["software token, proves nothing"]);

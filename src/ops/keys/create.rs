@@ -1,7 +1,7 @@
 //! CreateKey, and the keys that the service makes for itself.
 
 use super::describe::KeyMetadata;
-use super::material::{adopt, discard, event, make_backing_key};
+use super::material::{Place, adopt, discard, event, make_backing_key};
 use super::tags::{Brought, TagInput, TagResource, check_tags};
 use super::{facts, policy};
 use crate::clock::{Time, random_uuid};
@@ -134,7 +134,7 @@ impl Operation for CreateKey {
             call.allow_with(TagResource::NAME, OwnAccount::of(call), &Brought(tags))?;
         }
         let tags = check_tags(tags)?;
-        check_kind(&input, call.lane.profile())?;
+        check_kind(&input, call.tokens.main()?.profile())?;
         let id = random_uuid(&*call.world.random)?;
         let arn = key_arn(&call.region, &call.caller.account, &id);
         let (policy, policy_holders) = match &input.policy {
@@ -146,8 +146,9 @@ impl Operation for CreateKey {
             }
             None => (policy::default_policy(&call.caller.account), Vec::new()),
         };
-        let backing = make_backing_key(call, None).await?;
-        let made = backing.id;
+        let place = Place::standard(call.tokens.main()?)?;
+        let backing = make_backing_key(call, &place, None).await?;
+        let made = backing.holders.clone();
         let key = Key {
             description: input.description.unwrap_or_default(),
             policy,
@@ -160,12 +161,12 @@ impl Operation for CreateKey {
         call.answering(&output)?;
         let committed = call
             .commit(move |rows| {
-                adopt(rows, made)?;
+                adopt(rows, key.holders().map(|(_, holder)| holder))?;
                 Ok(rows.put_key(&key)?)
             })
             .await;
         if committed.is_err() {
-            discard(call, made).await;
+            discard(call, &made).await;
         }
         committed.map(|()| output)
     }
@@ -271,8 +272,9 @@ pub async fn create_service_key(services: &Services, account: &str) -> Result<St
         return Ok(alias.target.clone());
     }
     let (id, now) = (random_uuid(&*services.world.random)?, services.world.clock.now());
-    let backing = make_backing_key(services, None).await?;
-    let made = backing.id;
+    let place = Place::standard(services.tokens.main()?)?;
+    let backing = make_backing_key(services, &place, None).await?;
+    let made = backing.holders.clone();
     let next = now.plus_days(SERVICE_KEY_ROTATION);
     let key = Key {
         description: SECRETS_KEY_DESCRIPTION.to_owned(),
@@ -286,7 +288,7 @@ pub async fn create_service_key(services: &Services, account: &str) -> Result<St
         if let Some(alias) = rows.alias(&key.account, DEFAULT_SECRETS_ALIAS)? {
             return Ok(alias.target);
         }
-        adopt(rows, made)?;
+        adopt(rows, key.holders().map(|(_, holder)| holder))?;
         rows.put_key(&key)?;
         rows.put_alias(&alias_of(&key, DEFAULT_SECRETS_ALIAS, now))?;
         Ok(key.id.clone())
@@ -294,7 +296,7 @@ pub async fn create_service_key(services: &Services, account: &str) -> Result<St
     let committed = committed.await;
     // Where somebody else was faster, or the commit failed, the new key in the token goes again;
     // where it was adopted, this does nothing.
-    discard(services, made).await;
+    discard(services, &made).await;
     committed
 }
 

@@ -6,13 +6,13 @@
 //! then the token, then the intent goes. [`reconcile`] carries out what a crash left behind.
 
 use crate::clock::{DAY, Time, random_bytes};
-use crate::custody::{self, Evidence};
-use crate::name::{BackingKeyId, KeyCheck, Scheme, Service};
+use crate::custody::{self, Made, lane::Lane};
+use crate::name::{BackingKeyId, KeyCheck, PublicKey, Scheme, Service};
 use crate::ops::call::Services;
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::event::Event;
 use crate::secret::Key;
-use crate::store::keys::{Backing, Intent, IntentKind, RotationType};
+use crate::store::keys::{Backing, Intent, IntentKind, KeyHolder, RotationType};
 use crate::store::records::Rows;
 use aws_lc_rs::{digest, hmac};
 use std::collections::HashSet;
@@ -36,17 +36,18 @@ const IMPORTED_ID: &[u8] = b"strongroom imported backing key v1";
 /// a key that could leave it. What may have been made is destroyed, by [`reconcile`] at last.
 pub async fn make_backing_key(
     services: &Services,
+    place: &Place,
     rotation: Option<RotationType>,
 ) -> Result<Backing> {
     for pause in PAUSES {
-        match generate(services, rotation).await {
+        match generate(services, place, rotation).await {
             Err(error) if error.condition == Condition::KeyUnavailable => {
                 tokio::time::sleep(pause).await;
             }
             settled => return settled,
         }
     }
-    generate(services, rotation).await
+    generate(services, place, rotation).await
 }
 
 /// How long is waited before a key is made once more. SoftHSM 2.6.1 fails some generations
@@ -54,9 +55,45 @@ pub async fn make_backing_key(
 const PAUSES: [Duration; 3] =
     [Duration::from_millis(10), Duration::from_millis(50), Duration::from_millis(200)];
 
-async fn generate(services: &Services, rotation: Option<RotationType>) -> Result<Backing> {
-    let id = BackingKeyId(random_bytes(&*services.world.random)?);
-    make(services, id, None, rotation).await
+async fn generate(
+    services: &Services,
+    place: &Place,
+    rotation: Option<RotationType>,
+) -> Result<Backing> {
+    let mut backing = Backing { rotation, ..blank(services, random_id(services)?, place.scheme) };
+    for token in &place.tokens {
+        let first = backing.holders.is_empty();
+        let id = if first { backing.id } else { random_id(services)? };
+        match make(services, token, (id, place.scheme), None).await {
+            Ok(holder) => backing.holders.push(holder),
+            Err(error) => {
+                discard(services, &backing.holders).await;
+                return Err(error);
+            }
+        }
+    }
+    if place.scheme.has_holders() {
+        backing.authenticator = Some(services.envelopes.new_authenticator(&backing)?);
+    }
+    Ok(backing)
+}
+
+fn random_id(services: &Services) -> Result<BackingKeyId> {
+    Ok(BackingKeyId(random_bytes(&*services.world.random)?))
+}
+
+/// A backing key that nobody holds yet.
+fn blank(services: &Services, id: BackingKeyId, scheme: Scheme) -> Backing {
+    Backing {
+        id,
+        scheme,
+        holders: Vec::new(),
+        authenticator: None,
+        created: services.world.clock.now(),
+        material_id: material_id(&services.region, id),
+        rotation: None,
+        imported: false,
+    }
 }
 
 /// Brings given material into the token as the backing key of a KMS key; else as
@@ -75,10 +112,12 @@ pub async fn import_backing_key(
     let check = check_value(&material);
     let id = imported_id(key_id, check);
     // What a start that broke off, or the deletion of a key with this id, has left behind.
+    let lane = services.tokens.main()?;
+    let token = &lane.info().serial;
     if give_up(services, id).await? {
-        destroy(services, id).await?;
+        destroy(services, id, token).await?;
     }
-    match services.lane.inspect(id).await {
+    match lane.inspect(id.into()).await {
         Err(custody::Error::KeyNotFound(_)) => {}
         Err(error) => return Err(error.into()),
         Ok(_) => {
@@ -86,40 +125,68 @@ pub async fn import_backing_key(
             return Err(Error::new(Condition::AlreadyExists, text));
         }
     }
-    make(services, id, Some((material, check)), None).await
+    let scheme = Scheme::HmacKdf;
+    let holder = make(services, token, (id, scheme), Some((material, check))).await?;
+    Ok(Backing { holders: vec![holder], imported: true, ..blank(services, id, scheme) })
 }
 
-/// Makes a backing key: of given material with this check value, or of the token's own.
+/// Makes a key in a token: of given material with this check value, or of the token's own.
 async fn make(
     services: &Services,
-    id: BackingKeyId,
+    token: &str,
+    (id, scheme): (BackingKeyId, Scheme),
     given: Option<(Key, KeyCheck)>,
-    rotation: Option<RotationType>,
-) -> Result<Backing> {
-    let scheme = Scheme::HmacKdf;
+) -> Result<KeyHolder> {
+    let lane = services.tokens.of(token)?;
     let expected = given.as_ref().map(|(_, check)| *check);
-    note(services, id, IntentKind::Create).await?;
+    note(services, (id, token), IntentKind::Create).await?;
     let made = match given {
-        Some((material, _)) => services.lane.import(id, scheme, material).await,
-        None => services.lane.generate(id, scheme).await,
+        Some((material, _)) => lane.import(id, scheme, material).await,
+        None => lane.generate(id, scheme).await,
     };
-    match made.map_err(Error::from).and_then(|evidence| trusted(id, evidence, expected)) {
-        Ok(evidence) => Ok(Backing {
-            id,
-            scheme,
-            check: evidence.check,
-            created: services.world.clock.now(),
-            material_id: material_id(&services.region, id),
-            rotation,
-            imported: expected.is_some(),
+    match made.map_err(Error::from).and_then(|made| trusted(id, scheme, made, expected)) {
+        Ok(made) => Ok(KeyHolder {
+            key: id,
+            token: token.to_owned(),
+            check: made.evidence.check,
+            wrapped: made.wrapped,
+            public: made.public.map(|public| PublicKey(public.into())),
         }),
         Err(error) => {
             // The intent stays: a request that timed out may still take effect in the token.
-            if let Err(why) = services.lane.destroy(id).await {
+            if let Err(why) = lane.destroy(id).await {
                 tracing::warn!(%why, "backing key {id} is left to the next reconciliation");
             }
             Err(error)
         }
+    }
+}
+
+/// Where a new backing key is made, and how it delivers message secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    scheme: Scheme,
+    /// Serial numbers; more than one if the scheme has holders.
+    tokens: Vec<String>,
+}
+
+impl Place {
+    /// In this token, by the scheme that its profile prefers.
+    ///
+    /// # Errors
+    /// [`Condition::Unsupported`] if it can't hold any such key.
+    pub fn standard(lane: &Lane) -> Result<Self> {
+        let scheme = lane.described().preferred_scheme().ok_or_else(|| {
+            let text = format!("a token of profile `{}` holds no such keys", lane.profile());
+            Error::new(Condition::Unsupported, text)
+        })?;
+        Ok(Self { scheme, tokens: vec![lane.info().serial.clone()] })
+    }
+
+    /// Where another one is, and by the same scheme.
+    pub fn of(backing: &Backing) -> Self {
+        let tokens = backing.holders.iter().map(|holder| holder.token.clone()).collect();
+        Self { scheme: backing.scheme, tokens }
     }
 }
 
@@ -128,25 +195,33 @@ async fn make(
 ///
 /// # Errors
 /// [`Condition::DependencyTimeout`] if the intent is gone, because the key was given up meanwhile.
-pub fn adopt(rows: &mut Rows<'_>, backing: BackingKeyId) -> Result<()> {
-    match rows.intent(backing)? {
-        Some(intent) if intent.what == IntentKind::Create => Ok(rows.delete_intent(backing)?),
-        _ => Err(Error::new(Condition::DependencyTimeout, "the key took too long to make")
-            .logged(format!("backing key {backing} was given up before it was adopted"))),
+pub fn adopt<'a>(rows: &mut Rows<'_>, made: impl IntoIterator<Item = &'a KeyHolder>) -> Result<()> {
+    for KeyHolder { key, .. } in made {
+        match rows.intent(*key)? {
+            Some(intent) if intent.what == IntentKind::Create => rows.delete_intent(*key)?,
+            _ => {
+                let error =
+                    Error::new(Condition::DependencyTimeout, "the key took too long to make");
+                return Err(error.logged(format!("backing key {key} was given up before")));
+            }
+        }
     }
+    Ok(())
 }
 
 /// Gives up a backing key after the commit that should have adopted it failed. If it was adopted
 /// all the same (a commit whose outcome got lost), it stays.
-pub async fn discard(services: &Services, backing: BackingKeyId) {
-    let gone = async {
-        if give_up(services, backing).await? {
-            destroy(services, backing).await?;
+pub async fn discard(services: &Services, made: &[KeyHolder]) {
+    for KeyHolder { key, token, .. } in made {
+        let gone = async {
+            if give_up(services, *key).await? {
+                destroy(services, *key, token).await?;
+            }
+            Ok::<_, Error>(())
+        };
+        if let Err(error) = gone.await {
+            tracing::warn!(%error, "backing key {key} is left to the next reconciliation");
         }
-        Ok::<_, Error>(())
-    };
-    if let Err(error) = gone.await {
-        tracing::warn!(%error, "backing key {backing} is left to the next reconciliation");
     }
 }
 
@@ -155,8 +230,8 @@ pub async fn discard(services: &Services, backing: BackingKeyId) {
 ///
 /// # Errors
 /// Those of the token and the database; the intent stands then.
-pub(super) async fn destroy(services: &Services, backing: BackingKeyId) -> Result<()> {
-    match services.lane.destroy(backing).await {
+pub(super) async fn destroy(services: &Services, backing: BackingKeyId, token: &str) -> Result<()> {
+    match services.tokens.of(token)?.destroy(backing).await {
         Ok(()) | Err(custody::Error::KeyNotFound(_)) => {}
         Err(error) => return Err(error.into()),
     }
@@ -211,7 +286,7 @@ async fn settle(
     if intent.what == IntentKind::Create && !give_up(services, id).await? {
         return Ok(());
     }
-    destroy(services, id).await
+    destroy(services, id, &intent.token).await
 }
 
 /// Turns an intent to make a key into one to destroy it, unless the key was adopted meanwhile.
@@ -227,21 +302,36 @@ async fn give_up(services: &Services, id: BackingKeyId) -> Result<bool> {
         .await
 }
 
-async fn note(services: &Services, backing_key: BackingKeyId, what: IntentKind) -> Result<()> {
-    let intent = Intent { backing_key, what, noted: services.world.clock.now() };
+async fn note(
+    services: &Services,
+    (backing_key, token): (BackingKeyId, &str),
+    what: IntentKind,
+) -> Result<()> {
+    let (token, noted) = (token.to_owned(), services.world.clock.now());
+    let intent = Intent { backing_key, token, what, noted };
     services.records.write(move |rows| Ok::<_, Error>(rows.put_intent(&intent)?)).await
 }
 
 /// Refuses a key that could leave the token, and one that is not what was asked for: made in the
 /// token, or of the material with the check value `imported`.
-fn trusted(id: BackingKeyId, evidence: Evidence, imported: Option<KeyCheck>) -> Result<Evidence> {
+fn trusted(
+    id: BackingKeyId,
+    scheme: Scheme,
+    made: Made,
+    imported: Option<KeyCheck>,
+) -> Result<Made> {
+    let Made { evidence, public, .. } = &made;
     let stays = evidence.sensitive && !evidence.extractable;
+    let of_its_kind = match public {
+        Some(public) => scheme.has_holders() && KeyCheck::of_public(public) == evidence.check,
+        None => !scheme.has_holders(),
+    };
     let as_asked = match imported {
         Some(check) => evidence.check == check,
         None => evidence.always_sensitive && evidence.never_extractable && evidence.local,
     };
-    if stays && as_asked {
-        return Ok(evidence);
+    if stays && as_asked && of_its_kind {
+        return Ok(made);
     }
     let why = format!("the token made it with other attributes than asked for: {evidence:?}");
     Err(Error::internal(custody::Error::KeyRejected { id, why }.to_string()))
@@ -287,7 +377,7 @@ pub(super) fn event(name: &'static str, account: &str, arn: String) -> Event {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::name::KeyCheck;
+    use crate::custody::Evidence;
 
     fn evidence() -> Evidence {
         Evidence {
@@ -301,10 +391,29 @@ mod tests {
         }
     }
 
+    fn judged(evidence: Evidence, imported: Option<KeyCheck>) -> Result<Made> {
+        let made = Made { evidence, wrapped: None, public: None };
+        trusted(BackingKeyId([7; 16]), Scheme::HmacKdf, made, imported)
+    }
+
+    #[test]
+    fn a_pair_has_a_public_key_of_its_check_value_and_a_symmetric_key_has_none() {
+        let id = BackingKeyId([7; 16]);
+        let judged = |scheme, public: Option<&[u8]>, check| {
+            let evidence = Evidence { check, ..evidence() };
+            let made = Made { evidence, wrapped: None, public: public.map(<[u8]>::to_vec) };
+            trusted(id, scheme, made, None).is_ok()
+        };
+        let check = KeyCheck::of_public(b"point");
+        assert!(judged(Scheme::Ecdh, Some(b"point"), check));
+        assert!(!judged(Scheme::Ecdh, Some(b"other"), check));
+        assert!(!judged(Scheme::Ecdh, None, check));
+        assert!(!judged(Scheme::HmacKdf, Some(b"point"), check));
+    }
+
     #[test]
     fn a_key_that_could_leave_the_token_is_refused() {
-        let id = BackingKeyId([7; 16]);
-        assert!(trusted(id, evidence(), None).is_ok());
+        assert!(judged(evidence(), None).is_ok());
         let loosened: [fn(&mut Evidence); 5] = [
             |e| e.sensitive = false,
             |e| e.extractable = true,
@@ -315,14 +424,13 @@ mod tests {
         for loosen in loosened {
             let mut evidence = evidence();
             loosen(&mut evidence);
-            let refused = trusted(id, evidence, None).expect_err("not to be trusted");
+            let refused = judged(evidence, None).expect_err("not to be trusted");
             assert_eq!(refused.condition, Condition::Internal);
         }
     }
 
     #[test]
     fn imported_material_need_not_be_local_but_must_be_the_same_and_stay() {
-        let id = BackingKeyId([7; 16]);
         let given = KeyCheck([9; 8]);
         let imported = || Evidence {
             never_extractable: false,
@@ -331,11 +439,11 @@ mod tests {
             check: given,
             ..evidence()
         };
-        assert!(trusted(id, imported(), Some(given)).is_ok());
-        assert!(trusted(id, imported(), None).is_err());
-        assert!(trusted(id, imported(), Some(KeyCheck([8; 8]))).is_err());
-        assert!(trusted(id, Evidence { extractable: true, ..imported() }, Some(given)).is_err());
-        assert!(trusted(id, Evidence { sensitive: false, ..imported() }, Some(given)).is_err());
+        assert!(judged(imported(), Some(given)).is_ok());
+        assert!(judged(imported(), None).is_err());
+        assert!(judged(imported(), Some(KeyCheck([8; 8]))).is_err());
+        assert!(judged(Evidence { extractable: true, ..imported() }, Some(given)).is_err());
+        assert!(judged(Evidence { sensitive: false, ..imported() }, Some(given)).is_err());
     }
 
     /// The expected values come from another implementation (Python's `hmac` and `hashlib`).
@@ -351,8 +459,10 @@ mod tests {
 
     #[test]
     fn a_key_in_the_making_is_left_alone_until_it_counts_as_abandoned() {
-        let intent =
-            |what, noted| Intent { backing_key: BackingKeyId([1; 16]), what, noted: Time(noted) };
+        let intent = |what, noted| {
+            let (backing_key, token) = (BackingKeyId([1; 16]), String::new());
+            Intent { backing_key, token, what, noted: Time(noted) }
+        };
         let now = Time(ABANDONED * 2);
         let due = due(
             vec![

@@ -43,9 +43,9 @@ async fn delete(services: &Services, key: Key, now: Time) -> Result<bool> {
         Err(error) if error.condition == Condition::Conflict => return Ok(false),
         other => other?,
     };
-    for backing in backing {
-        let id = backing.id;
-        if let Err(error) = material::destroy(services, id).await {
+    for holder in backing.iter().flat_map(|backing| &backing.holders) {
+        let id = holder.key;
+        if let Err(error) = material::destroy(services, id, &holder.token).await {
             tracing::warn!(%error, "backing key {id} is left to the next reconciliation");
         }
     }
@@ -56,9 +56,9 @@ async fn delete(services: &Services, key: Key, now: Time) -> Result<bool> {
 fn take_away(rows: &mut Rows<'_>, id: &str, now: Time) -> Result<Vec<Backing>> {
     let saved = || Error::new(Condition::Conflict, "the key is not due any more");
     let key = rows.key(id)?.filter(|key| is_due(key, now)).ok_or_else(saved)?;
-    for backing in &key.backing {
-        let what = IntentKind::Destroy;
-        rows.put_intent(&Intent { backing_key: backing.id, what, noted: now })?;
+    for (_, holder) in key.holders() {
+        let (backing_key, token) = (holder.key, holder.token.clone());
+        rows.put_intent(&Intent { backing_key, token, what: IntentKind::Destroy, noted: now })?;
     }
     rows.delete_key(&key)?;
     Ok(key.backing)

@@ -72,7 +72,7 @@ impl Operation for GenerateRandom {
             return Err(Error::new(Condition::KeyStoreNotFound, text));
         }
         let length = input.length()?;
-        let tokens = call.lane.random(length).await?;
+        let tokens = call.tokens.main()?.random(length).await?;
         let mut mixed = Secret::new(vec![0; length]);
         call.world.random.fill(mixed.expose_mut())?;
         mix(&mut mixed, &tokens)?;

@@ -4,17 +4,17 @@
 //! A rotation makes a new backing key and seals with it from then on. The old ones stay: what they
 //! sealed still opens.
 
-use super::material::{adopt, discard, event, make_backing_key};
+use super::material::{Place, adopt, discard, event, make_backing_key};
 use super::state::KeyIdInput;
 use super::{KeyTarget, change, check_key_id, facts, locate_key, locate_own, usable};
 use crate::clock::Time;
-use crate::name::{BackingKeyId, Service, key_arn};
+use crate::name::{Service, key_arn};
 use crate::ops::call::{Allowed, Call, Services};
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::shape::{Checks, Empty, Epoch, given};
 use crate::ops::{Access, Input, Operation, Route};
 use crate::policy::Values;
-use crate::store::keys::{Backing, Key, KeyState, Rotation, RotationType};
+use crate::store::keys::{Backing, Key, KeyHolder, KeyState, Rotation, RotationType};
 use crate::store::records::Rows;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -200,8 +200,9 @@ impl Operation for RotateKeyOnDemand {
         let key = target.customers(call)?.clone();
         let (arn, now) = (target.arn_of_key(&key), call.now);
         may_rotate(&key, &arn, now)?;
-        let new = make_backing_key(&call.services, Some(RotationType::OnDemand)).await?;
-        let made = new.id;
+        let place = Place::of(key.current().ok_or_else(|| Error::internal("a key of nothing"))?);
+        let new = make_backing_key(&call.services, &place, Some(RotationType::OnDemand)).await?;
+        let made = new.holders.clone();
         let output = RotateKeyOnDemandOutput { key_id: arn.clone() };
         call.answering(&output)?;
         let committed = call
@@ -211,7 +212,7 @@ impl Operation for RotateKeyOnDemand {
                 replace(rows, &mut key, new.clone())
             })
             .await;
-        settle(&call.services, made, committed).await?;
+        settle(&call.services, &made, committed).await?;
         Ok(output)
     }
 }
@@ -249,7 +250,7 @@ fn current(rows: &mut Rows<'_>, known: &Key, arn: &str) -> Result<Key> {
 
 /// Puts a new backing key behind the others, which makes it the current one.
 fn replace(rows: &mut Rows<'_>, key: &mut Key, new: Backing) -> Result<()> {
-    adopt(rows, new.id)?;
+    adopt(rows, &new.holders)?;
     key.backing.push(new);
     key.revision += 1;
     rows.put_key(key)?;
@@ -257,7 +258,7 @@ fn replace(rows: &mut Rows<'_>, key: &mut Key, new: Backing) -> Result<()> {
 }
 
 /// Gives up a backing key that did not get its place.
-async fn settle(services: &Services, made: BackingKeyId, committed: Result<()>) -> Result<()> {
+async fn settle(services: &Services, made: &[KeyHolder], committed: Result<()>) -> Result<()> {
     if committed.is_err() {
         discard(services, made).await;
     }
@@ -288,8 +289,9 @@ pub async fn rotate_due(services: &Arc<Services>) -> Result<usize> {
 async fn rotate(services: &Services, key: Key, now: Time) -> Result<()> {
     let arn = key_arn(&services.region, &key.account, &key.id);
     let event = event("RotateKey", &key.account, arn.clone());
-    let new = make_backing_key(services, Some(RotationType::Automatic)).await?;
-    let made = new.id;
+    let place = Place::of(key.current().ok_or_else(|| Error::internal("a key of nothing"))?);
+    let new = make_backing_key(services, &place, Some(RotationType::Automatic)).await?;
+    let made = new.holders.clone();
     let committed = services
         .commit_event(&event, move |rows| {
             let mut key = current(rows, &key, &arn)?;
@@ -299,7 +301,7 @@ async fn rotate(services: &Services, key: Key, now: Time) -> Result<()> {
             replace(rows, &mut key, new.clone())
         })
         .await;
-    settle(services, made, committed).await
+    settle(services, &made, committed).await
 }
 
 /// The schedule after a rotation at `now`: a period after the date that was due; if that is over

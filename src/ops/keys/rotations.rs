@@ -112,7 +112,7 @@ fn entries(key: &Key, all: bool, after: &str, limit: usize) -> Vec<RotationsList
 pub(super) mod tests {
     use super::*;
     use crate::clock::Time;
-    use crate::name::{BackingKeyId, KeyCheck, Scheme};
+    use crate::name::{BackingKeyId, Scheme};
     use crate::store::keys::{Backing, KeyManager, KeyState};
 
     /// A key with this many backing keys, `m0`, `m1`, ...; all but the first were made on demand.
@@ -120,7 +120,8 @@ pub(super) mod tests {
         let backing = |n: u8| Backing {
             id: BackingKeyId([n; 16]),
             scheme: Scheme::HmacKdf,
-            check: KeyCheck([n; 8]),
+            holders: Vec::new(),
+            authenticator: None,
             created: Time(n.into()),
             material_id: format!("m{n}"),
             rotation: (n > 0).then_some(RotationType::OnDemand),

@@ -2,7 +2,9 @@
 
 use super::alias::{self, MOST_PER_KEY};
 use super::create::{alias_of, fresh};
-use super::material::{adopt, check_value, discard, event, import_backing_key, make_backing_key};
+use super::material::{
+    Place, adopt, check_value, discard, event, import_backing_key, make_backing_key,
+};
 use super::tags::{TagInput, check_tags};
 use crate::name::{alias_arn, is_key_id, key_arn};
 use crate::ops::call::Services;
@@ -134,7 +136,7 @@ impl KeySeed {
         note(there.account != account, "belongs to another account");
         if let Some(GivenMaterial(given)) = &self.key_material {
             let check = check_value(given);
-            let same = there.backing.iter().any(|b| b.imported && b.check == check);
+            let same = there.holders().any(|(b, holder)| b.imported && holder.check == check);
             note(!same, "has other key material");
         }
         match there.state {
@@ -193,9 +195,12 @@ async fn make(services: &Services, account: &str, seed: KeySeed) -> Result<Plant
     let (tags, state) = (seed.tags()?, seed.state());
     let backing = match seed.key_material {
         Some(GivenMaterial(given)) => import_backing_key(services, &seed.key_id, given).await?,
-        None => make_backing_key(services, None).await?,
+        None => {
+            let place = Place::standard(services.tokens.main()?)?;
+            make_backing_key(services, &place, None).await?
+        }
     };
-    let (made, now) = (backing.id, services.world.clock.now());
+    let (made, now) = (backing.holders.clone(), services.world.clock.now());
     let description = seed.description;
     let key = Key { description, tags, state, ..fresh(seed.key_id, account, now, backing) };
     let region = &services.region;
@@ -204,13 +209,13 @@ async fn make(services: &Services, account: &str, seed: KeySeed) -> Result<Plant
     let aliases = seed.aliases;
     let committed = services
         .commit_event(&event, move |rows| {
-            adopt(rows, made)?;
+            adopt(rows, key.holders().map(|(_, holder)| holder))?;
             rows.put_key(&key)?;
             name(rows, &key, &aliases)
         })
         .await;
     if committed.is_err() {
-        discard(services, made).await;
+        discard(services, &made).await;
     }
     committed.map(|differences| Planted { made: true, differences })
 }
