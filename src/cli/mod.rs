@@ -16,6 +16,7 @@ mod role;
 mod seed;
 pub mod serve;
 mod session;
+pub mod stand_in;
 mod user;
 
 use crate::custody::profile::Profile;

@@ -5,6 +5,8 @@
 //! permits, a bounded queue, a deadline.
 
 pub mod lane;
+#[cfg(feature = "yubikey")]
+mod piv;
 pub mod pkcs11;
 pub mod profile;
 pub mod tokens;
@@ -206,9 +208,11 @@ pub fn open(
     let settings = options.check(&profile)?;
     let token: Arc<dyn Token> = match profile.kind {
         profile::Kind::Pkcs11 => Arc::new(pkcs11::Driver::open(profile, access)?),
-        kind @ (profile::Kind::Tpm | profile::Kind::YubiKey) => {
-            return Err(left_out(profile, kind));
-        }
+        #[cfg(feature = "yubikey")]
+        profile::Kind::YubiKey => Arc::new(piv::Driver::open(profile, access)?),
+        #[cfg(not(feature = "yubikey"))]
+        kind @ profile::Kind::YubiKey => return Err(left_out(profile, kind)),
+        kind @ profile::Kind::Tpm => return Err(left_out(profile, kind)),
     };
     lane::Lane::start(token, settings)
 }
@@ -228,9 +232,11 @@ pub fn provision(
         profile::Kind::Pkcs11 => {
             pkcs11::init_token(profile, access.module.as_deref(), label, so_pin, &access.pin)
         }
-        kind @ (profile::Kind::Tpm | profile::Kind::YubiKey) => {
-            Err(left_out(profile.clone(), kind))
-        }
+        #[cfg(feature = "yubikey")]
+        profile::Kind::YubiKey => piv::provision(profile, access, so_pin, label),
+        #[cfg(not(feature = "yubikey"))]
+        kind @ profile::Kind::YubiKey => Err(left_out(profile.clone(), kind)),
+        kind @ profile::Kind::Tpm => Err(left_out(profile.clone(), kind)),
     }
 }
 

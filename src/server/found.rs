@@ -4,7 +4,7 @@
 use super::{Appliance, Error, on_thread, open_store, open_tokens};
 use crate::clock::{World, random_bytes};
 use crate::config::Config;
-use crate::custody::profile::Profile;
+use crate::custody::profile::{Kind, Profile};
 use crate::custody::tokens::Tokens;
 use crate::custody::{Access, Locator, provision};
 use crate::envelope::store_key::{StoreKey, WrappedStoreKey};
@@ -87,6 +87,9 @@ impl Plan {
             .create(&tokens)
             .map_err(|e| Error::io(&tokens, e))?;
         let profile = &self.profile;
+        if profile.kind != Kind::Pkcs11 {
+            return Ok(());
+        }
         let text = profile.configuration(&written(&tokens)?).ok_or_else(|| {
             Error::Refused(format!("a token of profile `{}` is not made here", profile.name))
         })?;
@@ -134,12 +137,16 @@ impl Plan {
             Some(path) => format!("module = '{path}'"),
             None => "# module = \"/usr/lib/softhsm/libsofthsm2.so\"".to_owned(),
         };
+        let configuration = match self.profile.kind {
+            Kind::Pkcs11 => format!("configuration = \"{}\"", self.module_configuration_name()),
+            Kind::Tpm | Kind::YubiKey => "# configuration = \"softhsm2.conf\"".to_owned(),
+        };
         CONFIGURATION
             .replace("@REGION@", &self.region)
             .replace("@LISTEN@", &self.listen.to_string())
             .replace("@PROFILE@", &self.profile.name)
             .replace("@SERIAL@", serial)
-            .replace("@CONFIGURATION@", &self.module_configuration_name())
+            .replace("@CONFIGURATION@", &configuration)
             .replace("@MODULE@", &module)
     }
 
@@ -189,14 +196,16 @@ impl Plan {
         Ok(WrappedStoreKey { wraps: vec![wrap] })
     }
 
-    /// A random PIN of 32 hex digits, kept in a file of mode 0600.
+    /// A random PIN of 32 hex digits, or 8, which is all that a card takes and it counts wrong ones;
+    /// kept in a file of mode 0600.
     fn pin(&self, name: &str, world: &World) -> Result<Secret, Error> {
         let path = self.dir.join(name);
         if path.exists() {
             return Ok(super::pin::read("main", Some(&path))?);
         }
         let mut pin = Secret::new(Vec::with_capacity(32));
-        for byte in random_bytes::<16>(&*world.random)? {
+        let bytes = if self.profile.kind == Kind::YubiKey { 4 } else { 16 };
+        for byte in random_bytes::<16>(&*world.random)?.into_iter().take(bytes) {
             for digit in [byte >> 4, byte & 15] {
                 pin.expose_mut()
                     .push(b"0123456789abcdef".get(usize::from(digit)).copied().unwrap_or(b'0'));
