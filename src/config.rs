@@ -59,6 +59,13 @@ pub struct Token {
     pub module: Option<PathBuf>,
     /// How a device without a module is reached: of a TPM the TCTI.
     pub device: Option<String>,
+    /// Of a TPM: whether what is secret crosses the bus to it encrypted, if that is not to be as the
+    /// profile says.
+    pub encrypt_bus: Option<bool>,
+    /// Whether it holds every new KMS key whose scheme lets several tokens do so, besides the first
+    /// token.
+    #[serde(default)]
+    pub holds_new_keys: bool,
     /// The scheme of new keys, if it is not the one that the profile prefers.
     pub scheme: Option<Scheme>,
     /// The module's own configuration file.
@@ -244,7 +251,8 @@ mod tests {
         let template = include_str!("../firmware-config/strongroom.toml.in")
             .replace("@REGION@", "eu-central-1")
             .replace("@LISTEN@", "127.0.0.1:0")
-            .replace("@MODULE@", "# module = \"/opt/module.so\"");
+            .replace("@MODULE@", "# module = \"/opt/module.so\"")
+            .replace("@DEVICE@", "# device = \"device:/dev/tpmrm0\"");
         let setting = |line: &str| {
             line.starts_with('[')
                 || line.split_once(" = ").is_some_and(|(name, _)| !name.contains(' '))

@@ -16,6 +16,9 @@
 mod faulty;
 #[path = "custody/shim.rs"]
 mod shim;
+#[cfg(feature = "tpm")]
+#[path = "custody/tpm.rs"]
+mod tpm;
 
 use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, UnparsedPublicKey};

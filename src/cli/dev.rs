@@ -1,6 +1,7 @@
 //! `strongroom dev`: an appliance for CI pipelines and test suites, ready in under a second.
 
 use super::seed::Seed;
+use super::stand_in::swtpm::Swtpm;
 use super::{runtime, shutdown, with_module_configuration};
 use crate::config::Config;
 use crate::custody::profile::{Kind, Profile};
@@ -27,8 +28,8 @@ pub struct Dev {
     /// Print one JSON line when ready instead of text.
     #[arg(long)]
     json: bool,
-    /// The kind of token, when the appliance is made: `softhsm2` (the default), `kryoptic`, or `piv`, a
-    /// virtual card in the place of a YubiKey.
+    /// The kind of token, when the appliance is made: `softhsm2` (the default), `kryoptic`, `swtpm`, or
+    /// `piv`, a virtual card in the place of a YubiKey.
     #[arg(long, value_name = "PROFILE")]
     token: Option<String>,
     /// The token's PKCS#11 module, when the appliance is made, if it is at none of the places that
@@ -61,7 +62,7 @@ struct Ready<'a> {
 impl Dev {
     pub(super) fn run(self) -> Result<(), Error> {
         let profile = self.profile()?;
-        let plan = Plan {
+        let mut plan = Plan {
             dir: self.dir.clone(),
             module: self.token_module.clone().filter(|_| profile.kind == Kind::Pkcs11),
             device: None,
@@ -76,19 +77,31 @@ impl Dev {
         }
         let file = plan.module_configuration();
         let file = std::path::absolute(&file).map_err(|e| Error::io(&file, e))?;
-        with_module_configuration(&plan.profile, &file)?;
-        self.stand_in(&plan)?;
+        with_module_configuration(&plan.profile, Some(&file))?;
+        self.virtual_card(&plan)?;
+        let stand_in = self.stand_in(&plan.profile)?;
+        plan.device = stand_in.as_ref().map(Swtpm::device);
         // Read once, after the start anew and before anything is made.
         let seed = self.seed.as_deref().map(Seed::read).transpose()?;
         if !made {
             self.found(&plan)?;
         }
-        runtime()?.block_on(self.serve(Config::read(&plan.configuration())?, seed))
+        let mut config = Config::read(&plan.configuration())?;
+        if let (Some(token), Some(_)) = (config.token.first_mut(), &stand_in) {
+            token.device = plan.device;
+        }
+        runtime()?.block_on(self.serve(config, seed))
     }
 
-    /// What takes the hardware's place, for a profile that has such a thing.
+    /// What is there in the place of hardware as long as the appliance runs.
+    fn stand_in(&self, profile: &Profile) -> Result<Option<Swtpm>, Error> {
+        let wanted = profile.name == "swtpm";
+        wanted.then(|| Swtpm::start(&self.dir.join("tokens"))).transpose()
+    }
+
+    /// A virtual card, if that is the token: this process is started anew beside it.
     #[cfg(feature = "yubikey")]
-    fn stand_in(&self, plan: &Plan) -> Result<(), Error> {
+    fn virtual_card(&self, plan: &Plan) -> Result<(), Error> {
         if plan.profile.name != VIRTUAL_PIV {
             return Ok(());
         }
@@ -100,7 +113,7 @@ impl Dev {
 
     #[cfg(not(feature = "yubikey"))]
     #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "as with the feature")]
-    fn stand_in(&self, _: &Plan) -> Result<(), Error> {
+    fn virtual_card(&self, _: &Plan) -> Result<(), Error> {
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! `strongroom hsm`.
 
+use super::hsm_holder::Holders;
 use super::hsm_verify::{Plain, Verify};
 use super::remote::Remote;
 use super::runtime;
@@ -12,7 +13,7 @@ use http::Method;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use std::path::PathBuf;
 
-/// Evidence of what holds a key.
+/// Evidence of what holds a key, and which tokens do.
 #[derive(Args)]
 pub(super) struct Hsm {
     #[command(subcommand)]
@@ -27,6 +28,8 @@ enum Command {
     /// it, by the token's word; 1 if it is forged or a key is not as it must be; 2 if it proves
     /// nothing, as with a software token, or that can't be told.
     Verify(Verify),
+    /// Keep which tokens hold which keys, on a data directory that nobody serves.
+    Holder(Holders),
 }
 
 #[derive(Args)]
@@ -51,6 +54,7 @@ impl Hsm {
         match self.command {
             Command::Attest(attest) => attest.run(),
             Command::Verify(verify) => verify.run(),
+            Command::Holder(holders) => holders.run(),
         }
     }
 }

@@ -54,7 +54,7 @@ impl Init {
         plan.prepare()?;
         let file = plan.module_configuration();
         let file = std::path::absolute(&file).map_err(|e| Error::io(&file, e))?;
-        with_module_configuration(&plan.profile, &file)?;
+        with_module_configuration(&plan.profile, Some(&file))?;
         let (administrator, _) = runtime()?.block_on(plan.found())?;
         report(&plan, &administrator);
         Ok(())

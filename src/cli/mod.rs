@@ -4,6 +4,7 @@ pub mod account;
 pub mod audit;
 pub mod dev;
 mod hsm;
+mod hsm_holder;
 mod hsm_verify;
 mod iam;
 pub mod init;
@@ -19,7 +20,7 @@ mod session;
 pub mod stand_in;
 mod user;
 
-use crate::custody::profile::Profile;
+use crate::custody::profile::{Kind, Profile};
 use crate::server::{Error, harden};
 use clap::{Parser, Subcommand};
 use serde::Serialize;
@@ -80,11 +81,18 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
     }
 }
 
-/// Starts this program anew with the module's configuration in the environment, unless it is there
-/// already. PKCS#11 modules read it when they are loaded, and a process with threads must not
-/// change its own environment.
-fn with_module_configuration(profile: &Profile, file: &Path) -> Result<(), Error> {
-    let wanted = profile.environment(file);
+/// What tells the TSS what to write to stderr, and that it is nothing: each failed command has its
+/// error, which says more.
+const QUIET: (&str, &str) = ("TSS2_LOG", "all+NONE");
+
+/// Starts this program anew with what the token's library wants in the environment, unless it is
+/// there already: the module's configuration, if it has one. Libraries read it when they are loaded,
+/// and a process with threads must not change its own environment.
+fn with_module_configuration(profile: &Profile, file: Option<&Path>) -> Result<(), Error> {
+    let mut wanted = file.map(|file| profile.environment(file)).unwrap_or_default();
+    if profile.kind == Kind::Tpm && std::env::var_os(QUIET.0).is_none() {
+        wanted.push((QUIET.0.to_owned(), QUIET.1.into()));
+    }
     if wanted.iter().all(|(name, value)| std::env::var_os(name).is_some_and(|v| v == *value)) {
         return Ok(());
     }

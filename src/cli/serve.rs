@@ -33,9 +33,7 @@ pub(super) fn prepare(file: &Path) -> Result<Config, Error> {
     let config = Config::read(file)?;
     for token in &config.token {
         let profile = Profile::built_in(&token.profile)?;
-        if let Some(file) = &token.configuration {
-            with_module_configuration(&profile, file)?;
-        }
+        with_module_configuration(&profile, token.configuration.as_deref())?;
         if profile.software {
             tracing::warn!(token = token.name, "{}", profile.statement);
         }

@@ -10,6 +10,8 @@ mod piv;
 pub mod pkcs11;
 pub mod profile;
 pub mod tokens;
+#[cfg(feature = "tpm")]
+mod tpm;
 
 pub use crate::name::{BackingKeyId, KeyCheck, Scheme, SigningScheme, WrappedKey};
 use crate::secret::{Key, Secret};
@@ -208,11 +210,14 @@ pub fn open(
     let settings = options.check(&profile)?;
     let token: Arc<dyn Token> = match profile.kind {
         profile::Kind::Pkcs11 => Arc::new(pkcs11::Driver::open(profile, access)?),
+        #[cfg(feature = "tpm")]
+        profile::Kind::Tpm => Arc::new(tpm::Driver::open(profile, access)?),
+        #[cfg(not(feature = "tpm"))]
+        profile::Kind::Tpm => return Err(left_out(profile, profile::Kind::Tpm)),
         #[cfg(feature = "yubikey")]
         profile::Kind::YubiKey => Arc::new(piv::Driver::open(profile, access)?),
         #[cfg(not(feature = "yubikey"))]
         kind @ profile::Kind::YubiKey => return Err(left_out(profile, kind)),
-        kind @ profile::Kind::Tpm => return Err(left_out(profile, kind)),
     };
     lane::Lane::start(token, settings)
 }
@@ -232,11 +237,14 @@ pub fn provision(
         profile::Kind::Pkcs11 => {
             pkcs11::init_token(profile, access.module.as_deref(), label, so_pin, &access.pin)
         }
+        #[cfg(feature = "tpm")]
+        profile::Kind::Tpm => tpm::look(profile, access),
+        #[cfg(not(feature = "tpm"))]
+        profile::Kind::Tpm => Err(left_out(profile.clone(), profile::Kind::Tpm)),
         #[cfg(feature = "yubikey")]
         profile::Kind::YubiKey => piv::provision(profile, access, so_pin, label),
         #[cfg(not(feature = "yubikey"))]
         kind @ profile::Kind::YubiKey => Err(left_out(profile.clone(), kind)),
-        kind @ profile::Kind::Tpm => Err(left_out(profile.clone(), kind)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Makes an appliance: folder, token, store key, account, first administrator. The configuration
 //! file is written last, so that a founding which broke off is no appliance.
 
+use super::holders::store_scheme;
 use super::{Appliance, Error, on_thread, open_store, open_tokens};
 use crate::clock::{World, random_bytes};
 use crate::config::Config;
@@ -8,7 +9,7 @@ use crate::custody::profile::{Kind, Profile};
 use crate::custody::tokens::Tokens;
 use crate::custody::{Access, Locator, provision};
 use crate::envelope::store_key::{StoreKey, WrappedStoreKey};
-use crate::name::{BackingKeyId, PublicKey, Scheme, is_account, is_region};
+use crate::name::{BackingKeyId, PublicKey, is_account, is_region};
 use crate::ops::iam::administrators::{self, NewKey, Who};
 use crate::secret::Secret;
 use crate::store::keys::KeyHolder;
@@ -86,17 +87,24 @@ impl Plan {
             .mode(0o700)
             .create(&tokens)
             .map_err(|e| Error::io(&tokens, e))?;
+        let tokens = written(&tokens)?;
+        let device = self.device.as_deref().unwrap_or_default();
+        if device.contains(|c: char| c.is_control() || c == '\'') {
+            return Err(Error::Refused(format!("`{device}` can't stand in a configuration file")));
+        }
+        self.configure_module(&tokens)
+    }
+
+    /// Writes the module's own configuration, where the token has a module.
+    fn configure_module(&self, tokens: &str) -> Result<(), Error> {
         let profile = &self.profile;
-        if profile.kind != Kind::Pkcs11 {
+        if profile.module.is_none() || self.module_configuration().exists() {
             return Ok(());
         }
-        let text = profile.configuration(&written(&tokens)?).ok_or_else(|| {
+        let text = profile.configuration(tokens).ok_or_else(|| {
             Error::Refused(format!("a token of profile `{}` is not made here", profile.name))
         })?;
-        if !self.module_configuration().exists() {
-            write_private(&self.module_configuration(), text.as_bytes())?;
-        }
-        Ok(())
+        write_private(&self.module_configuration(), text.as_bytes())
     }
 
     /// Makes the rest; answers the administrator's access key, and the database. Who serves in the
@@ -137,16 +145,22 @@ impl Plan {
             Some(path) => format!("module = '{path}'"),
             None => "# module = \"/usr/lib/softhsm/libsofthsm2.so\"".to_owned(),
         };
-        let configuration = match self.profile.kind {
-            Kind::Pkcs11 => format!("configuration = \"{}\"", self.module_configuration_name()),
-            Kind::Tpm | Kind::YubiKey => "# configuration = \"softhsm2.conf\"".to_owned(),
+        let device = match &self.device {
+            Some(device) => format!("device = '{device}'"),
+            None => "# device = \"device:/dev/tpmrm0\"".to_owned(),
+        };
+        let configuration = match &self.profile.module {
+            Some(_) => "configuration = \"@CONFIGURATION@\"",
+            None => "# configuration = \"softhsm2.conf\"",
         };
         CONFIGURATION
+            .replace("configuration = \"@CONFIGURATION@\"", configuration)
+            .replace("@DEVICE@", &device)
             .replace("@REGION@", &self.region)
             .replace("@LISTEN@", &self.listen.to_string())
             .replace("@PROFILE@", &self.profile.name)
             .replace("@SERIAL@", serial)
-            .replace("@CONFIGURATION@", &configuration)
+            .replace("@CONFIGURATION@", &self.module_configuration_name())
             .replace("@MODULE@", &module)
     }
 
@@ -177,12 +191,7 @@ impl Plan {
     /// A store key, held by the token.
     async fn store_key(&self, tokens: &Tokens, world: &World) -> Result<WrappedStoreKey, Error> {
         let (lane, id) = (tokens.main()?, BackingKeyId(random_bytes(&*world.random)?));
-        let schemes = [Scheme::HmacKdf, Scheme::Ecdh];
-        let able = |scheme: &Scheme| lane.described().schemes.contains(scheme);
-        let scheme = schemes.into_iter().find(able).ok_or_else(|| {
-            let profile = lane.profile();
-            Error::Refused(format!("a token of profile `{profile}` can't hold the store key"))
-        })?;
+        let scheme = store_scheme(lane)?;
         let made = lane.generate(id, scheme).await?;
         let holder = KeyHolder {
             key: id,

@@ -1,8 +1,10 @@
 """The appliance on every token that it can be made on, across restarts; the suites use the default."""
 
+import contextlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 
 import pytest
@@ -18,6 +20,7 @@ CARD = BINARY.parents[1] / "piv-card" / "debug" / "piv-card"
 TOKENS = {
     "softhsm2": ("--token", "softhsm2"),
     "kryoptic": ("--token", "kryoptic", "--token-module", KRYOPTIC),
+    "swtpm": ("--token", "swtpm"),
     "piv": ("--token", "piv", "--token-module", CARD),
 }
 PROFILES = {"piv": "virtual-piv"}
@@ -83,14 +86,62 @@ def test_an_appliance_keeps_the_token_that_it_was_made_with(own_appliance, tmp_p
     appliance.client("kms").list_keys()
 
 
-def test_an_appliance_is_made_on_each_token_for_good(tmp_path):
-    # A card is not made by `init`, but found.
+def test_an_appliance_is_made_on_each_module_for_good(tmp_path):
     for token in ("softhsm2", "kryoptic"):
         where = tmp_path / token
         module = TOKENS[token][2:]
         code, out, err = run("init", "--dir", where, "--profile", token, *module)
         assert code == 0, err
         assert "proves nothing about the safety of keys" in out
+
+
+def two_free_ports():
+    """A free port with a free neighbour above."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port = first.getsockname()[1]
+            try:
+                second.bind(("127.0.0.1", port + 1))
+                return port
+            except (OSError, OverflowError):
+                continue
+
+
+@contextlib.contextmanager
+def swtpm(state):
+    """A TPM that somebody else has started; how it is reached."""
+    port, local = two_free_ports(), "type=tcp,bindaddr=127.0.0.1,port="
+    state.mkdir()
+    tpm = subprocess.Popen(
+        ["swtpm", "socket", "--tpm2", "--flags", "not-need-init,startup-clear"]
+        + ["--tpmstate", f"dir={state}", "--ctrl", f"{local}{port + 1}"]
+        + ["--server", f"{local}{port},disconnect"]
+    )
+    try:
+        while tpm.poll() is None:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+        yield f"swtpm:host=127.0.0.1,port={port}"
+    finally:
+        tpm.terminate()
+        tpm.wait()
+
+
+def test_an_appliance_is_made_on_a_tpm_for_good(tmp_path):
+    where = tmp_path / "appliance"
+    code, _, err = run("init", "--dir", where, "--profile", "tpm2", "--token-device", "it's")
+    assert code == 78 and "can't stand in a configuration file" in err
+    with swtpm(tmp_path / "state") as device:
+        code, out, err = run("init", "--dir", where, "--profile", "swtpm", "--token-device", device)
+        assert code == 0, err
+    assert "proves nothing about the safety of keys" in out
+    configuration = (where / "strongroom.toml").read_text()
+    assert f"device = '{device}'" in configuration
+    # Without its TPM it is not to be served, and not even begun.
+    code, _, err = run("init", "--dir", tmp_path / "gone", "--profile", "tpm2", "--token-device", device)
+    assert code != 0 and "is unavailable" in err
 
 
 def test_a_token_that_can_not_be_made_is_told(tmp_path):

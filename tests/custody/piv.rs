@@ -253,7 +253,7 @@ mod scenarios {
             let made = lane.generate(ID, Scheme::Ecdh).await.expect("made");
             let told = &made.evidence;
             assert!(told.sensitive && told.never_extractable && told.always_sensitive);
-            assert!(told.local && !told.extractable);
+            assert!(told.local && !told.extractable && told.mechanisms.is_empty());
             assert_eq!(told.check, KeyCheck::of_public(public(&made)));
             assert_eq!(lane.inspect(ID.into()).await.expect("there"), *told);
             assert!(is_rejected(&refusal(lane.generate(ID, Scheme::Ecdh).await)), "twice");

@@ -1,0 +1,343 @@
+//! One request at the TPM: one attempt at it, and what is done after a fault.
+
+use super::errors::{self, Action};
+use super::link::{Hidden, Link};
+use super::shape::{self, Role};
+use super::slots::Slots;
+use super::{Fault, blob};
+use crate::custody::{
+    BackingKeyId, Error, Evidence, KeyCheck, Made, NewSigner, OAEP_LABEL, Request, Response,
+    Scheme, TokenKey, WrappedKey,
+};
+use crate::secret::{Key, Secret};
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
+use tss_esapi::Error as Tss;
+use tss_esapi::constants::tss::{TPM2_RH_NULL, TPM2_ST_HASHCHECK};
+use tss_esapi::handles::KeyHandle;
+use tss_esapi::interface_types::algorithm::HashingAlgorithm;
+use tss_esapi::structures::{
+    Auth, Data, Digest, HashScheme, HashcheckTicket, MaxBuffer, Private, Public, PublicKeyRsa,
+    RsaDecryptionScheme, SensitiveData, Signature, SignatureScheme,
+};
+use tss_esapi::tss2_esys::{TPM2B_DIGEST, TPMT_TK_HASHCHECK};
+
+type Result<T> = std::result::Result<T, Fault>;
+
+/// The most random bytes in one command: what every TPM gives, the length of a SHA-256.
+const RANDOM: usize = 32;
+
+/// One way to the TPM and the keys that are loaded by it.
+pub(super) struct Epoch {
+    pub(super) link: Link,
+    keys: Slots<Loaded>,
+    /// What every key of ours is authorised by: see [`super::authorisation`].
+    auth: Auth,
+}
+
+/// A key in the TPM that was found to be what it was made as.
+#[derive(Clone, Copy)]
+struct Loaded {
+    handle: KeyHandle,
+    role: Role,
+    check: KeyCheck,
+}
+
+impl Epoch {
+    pub(super) fn new(mut link: Link, auth: Auth) -> std::result::Result<Self, Tss> {
+        let keys = Slots::new(link.room()?);
+        Ok(Self { link, keys, auth })
+    }
+
+    /// One attempt at a request.
+    pub(super) fn serve(&mut self, request: &Request) -> Result<Response> {
+        match request {
+            Request::Derive { key, check, input } => {
+                let key = self.loaded(key, Role::Mac, Some(*check))?;
+                Ok(Response::MessageSecret(self.mac(key.handle, input)?))
+            }
+            Request::Agree { key, check, peer } => {
+                let key = self.loaded(key, Role::Agree, Some(*check))?;
+                Ok(Response::MessageSecret(self.agree(key.handle, peer)?))
+            }
+            Request::Unwrap { key, check, ciphertext } => {
+                let key = self.loaded(key, Role::Unwrap, Some(*check))?;
+                Ok(Response::MessageSecret(self.unwrap(key.handle, ciphertext)?))
+            }
+            Request::Sign { key, public, message, .. } => {
+                let id = key.id;
+                let key = self.loaded(key, Role::Sign, None)?;
+                Ok(Response::Signature(self.sign(id, key.handle, public, message)?))
+            }
+            Request::Generate { id, scheme } => {
+                Ok(Response::Made(self.create(*id, role(*scheme), None)?))
+            }
+            Request::Import { id, scheme, material } => {
+                Ok(Response::Made(self.create(*id, role(*scheme), Some(material))?))
+            }
+            Request::GenerateSigner { id, .. } => {
+                let Made { public, wrapped, .. } = self.create(*id, Role::Sign, None)?;
+                let public = public.ok_or(Fault::UNREADABLE)?;
+                Ok(Response::Signer(NewSigner { public, wrapped }))
+            }
+            Request::Inspect { key } => Ok(Response::Evidence(self.inspect(key)?)),
+            Request::Destroy { id } => {
+                self.unload(*id)?;
+                Ok(Response::Destroyed)
+            }
+            Request::Random { len } => Ok(Response::Random(self.random(*len)?)),
+        }
+    }
+
+    /// Whether the TPM answers at all.
+    pub(super) fn answers(&mut self) -> bool {
+        self.random(1).is_ok()
+    }
+
+    /// Makes a key, loads it, and looks at what came out.
+    fn create(&mut self, id: BackingKeyId, role: Role, material: Option<&Key>) -> Result<Made> {
+        let template = role.template(material.is_none())?;
+        let made = self.with_room(|epoch| {
+            let (parent, auth) = (epoch.link.primary, epoch.auth.clone());
+            let value = material.map(|key| SensitiveData::try_from(key.expose().as_slice()));
+            let (value, template) = (value.transpose()?, template.clone());
+            epoch.link.authorized(Hidden::Command, |context| {
+                context.create(parent, template, Some(auth), value, None, None)
+            })
+        })?;
+        let (public, private) = (made.out_public, made.out_private);
+        let wrapped = blob::write(&public, &private)?;
+        let wrapped = WrappedKey::new(&wrapped).ok_or(Fault::UNREADABLE)?;
+        let loaded = self.load(id, role, public.clone(), private)?;
+        Ok(Made {
+            evidence: role.evidence(&public, loaded.check),
+            wrapped: Some(wrapped),
+            public: Role::public_key(&public),
+        })
+    }
+
+    /// Reads a key's public area back, from a key that is loaded for it, and tells what it says.
+    fn inspect(&mut self, key: &TokenKey) -> Result<Evidence> {
+        let (public, private) = opened(key)?;
+        let role = Role::of(&public).ok_or_else(|| rejected(key.id, shape::FOREIGN))?;
+        self.unload(key.id)?;
+        let loaded = self.load(key.id, role, public, private)?;
+        let (public, _, _) =
+            self.link.open_to_all(Hidden::Answer, |context| context.read_public(loaded.handle))?;
+        role.verify(key.id, &public)?;
+        Ok(role.evidence(&public, loaded.check))
+    }
+
+    /// The key, loaded; `check` is what its check value must be.
+    fn loaded(&mut self, key: &TokenKey, role: Role, check: Option<KeyCheck>) -> Result<Loaded> {
+        let loaded = match self.keys.find(key.id).filter(|loaded| loaded.role == role) {
+            Some(loaded) => loaded,
+            None => {
+                self.unload(key.id)?;
+                let (public, private) = opened(key)?;
+                self.load(key.id, role, public, private)?
+            }
+        };
+        if check.is_some_and(|check| check != loaded.check) {
+            // What was loaded may be another's wrapped key: the next request brings its own.
+            self.unload(key.id)?;
+            return Err(rejected(key.id, "its key-check value is another than expected"));
+        }
+        Ok(loaded)
+    }
+
+    /// Loads a key into the TPM, which refuses areas that it has not made itself, and checks it.
+    fn load(
+        &mut self,
+        id: BackingKeyId,
+        role: Role,
+        public: Public,
+        private: Private,
+    ) -> Result<Loaded> {
+        role.verify(id, &public)?;
+        while self.keys.full() && self.flush_oldest()? {}
+        let handle = self.with_room(|epoch| {
+            let (parent, private, public) = (epoch.link.primary, private.clone(), public.clone());
+            epoch
+                .link
+                .authorized(Hidden::Nothing, |context| context.load(parent, private, public))
+                .inspect_err(|error| {
+                    if errors::action(error) == Action::MakeRoom {
+                        epoch.keys.learn();
+                    }
+                })
+        });
+        let handle = handle.map_err(|fault| fault.of_key(id))?;
+        let checked = self.checked(handle, role, &public);
+        match checked {
+            Ok(loaded) => {
+                self.keys.note(id, loaded);
+                Ok(loaded)
+            }
+            Err(fault) => {
+                self.link.flush(handle)?;
+                Err(fault)
+            }
+        }
+    }
+
+    fn checked(&mut self, handle: KeyHandle, role: Role, public: &Public) -> Result<Loaded> {
+        let auth = self.auth.clone();
+        self.link.set_auth(handle, auth)?;
+        let check = match Role::public_key(public) {
+            Some(public) => KeyCheck::of_public(&public),
+            None => {
+                let mac = self.mac(handle, KeyCheck::LABEL)?;
+                let mut value = [0; 8];
+                value.iter_mut().zip(mac.expose()).for_each(|(to, from)| *to = *from);
+                KeyCheck(value)
+            }
+        };
+        Ok(Loaded { handle, role, check })
+    }
+
+    /// Sends a command that needs a place for a key, and makes room for as long as there is none.
+    fn with_room<T>(
+        &mut self,
+        mut send: impl FnMut(&mut Self) -> std::result::Result<T, Tss>,
+    ) -> Result<T> {
+        loop {
+            match send(self) {
+                Err(error) if errors::action(&error) == Action::MakeRoom => {
+                    if !self.flush_oldest()? {
+                        return Err(error.into());
+                    }
+                }
+                other => return Ok(other?),
+            }
+        }
+    }
+
+    fn flush_oldest(&mut self) -> Result<bool> {
+        let Some(oldest) = self.keys.forget_oldest() else { return Ok(false) };
+        self.link.flush(oldest.handle)?;
+        Ok(true)
+    }
+
+    fn unload(&mut self, id: BackingKeyId) -> Result<()> {
+        match self.keys.forget(id) {
+            Some(loaded) => Ok(self.link.flush(loaded.handle)?),
+            None => Ok(()),
+        }
+    }
+
+    /// HMAC-SHA-256(key, input).
+    fn mac(&mut self, key: KeyHandle, input: &[u8]) -> Result<Key> {
+        let input = MaxBuffer::try_from(input)?;
+        let mac = self.link.authorized(Hidden::Answer, |context| {
+            context.hmac(key.into(), input, HashingAlgorithm::Sha256)
+        })?;
+        secret_of(mac.value())
+    }
+
+    /// The x-coordinate of the point that the key and a peer's public key have in common.
+    fn agree(&mut self, key: KeyHandle, peer: &[u8]) -> Result<Key> {
+        let peer = shape::point(peer).ok_or(Fault::Answer(NOT_A_POINT))?;
+        let shared = self
+            .link
+            .authorized(Hidden::Answer, |context| context.ecdh_z_gen(key, peer))
+            .map_err(|error| Fault::of_input(error, NOT_A_POINT))?;
+        let mut x = shape::padded(shared.x()).ok_or(Fault::UNREADABLE)?;
+        Ok(Key::take(&mut x))
+    }
+
+    /// The 32 bytes that were encrypted by RSA-OAEP with SHA-256 to this key.
+    fn unwrap(&mut self, key: KeyHandle, ciphertext: &[u8]) -> Result<Key> {
+        let ciphertext = PublicKeyRsa::try_from(ciphertext)?;
+        let (label, scheme) = (Data::try_from(OAEP_LABEL)?, RsaDecryptionScheme::Oaep(SHA_256));
+        let plain = self
+            .link
+            .authorized(Hidden::Answer, |context| {
+                context.rsa_decrypt(key, ciphertext, scheme, label)
+            })
+            .map_err(|error| Fault::of_input(error, NOT_A_CIPHERTEXT))?;
+        match plain.value() {
+            plain if plain.len() == 32 => secret_of(plain),
+            _ => Err(Fault::Answer(NOT_A_CIPHERTEXT)),
+        }
+    }
+
+    /// ECDSA over P-256 of a message's SHA-256: r || s, and one of `public`.
+    fn sign(
+        &mut self,
+        id: BackingKeyId,
+        key: KeyHandle,
+        public: &[u8],
+        message: &[u8],
+    ) -> Result<Vec<u8>> {
+        let hash = Digest::try_from(digest(&SHA256, message).as_ref())?;
+        let scheme = SignatureScheme::EcDsa { hash_scheme: SHA_256 };
+        let ticket = hashed_outside()?;
+        let signed = self
+            .link
+            .authorized(Hidden::Nothing, |context| context.sign(key, hash, scheme, ticket))?;
+        let Signature::EcDsa(signed) = signed else { return Err(Fault::UNREADABLE) };
+        let halves = shape::padded(signed.signature_r()).zip(shape::padded(signed.signature_s()));
+        let (r, s) = halves.ok_or(Fault::UNREADABLE)?;
+        let signature = [r, s].concat();
+        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, public)
+            .verify(message, &signature)
+            .map_err(|_| rejected(id, "its signatures are not those of the key that was made"))?;
+        Ok(signature)
+    }
+
+    fn random(&mut self, len: usize) -> Result<Secret> {
+        let mut bytes = Secret::new(Vec::with_capacity(len));
+        while bytes.len() < len {
+            let wanted = (len - bytes.len()).min(RANDOM);
+            let more =
+                self.link.open_to_all(Hidden::Answer, |context| context.get_random(wanted))?;
+            let more = more.value();
+            // A TPM may give fewer bytes than it was asked for, but none is a fault.
+            if more.is_empty() || more.len() > wanted {
+                return Err(Fault::UNREADABLE);
+            }
+            bytes.expose_mut().extend_from_slice(more);
+        }
+        Ok(bytes)
+    }
+}
+
+const SHA_256: HashScheme = HashScheme::new(HashingAlgorithm::Sha256);
+const NOT_A_POINT: Error = Error::BadRequest("not a point of P-256");
+const NOT_A_CIPHERTEXT: Error =
+    Error::BadRequest("not 32 bytes that were encrypted to this key by RSA-OAEP");
+
+fn role(scheme: Scheme) -> Role {
+    match scheme {
+        Scheme::HmacKdf => Role::Mac,
+        Scheme::Ecdh => Role::Agree,
+        Scheme::RsaOaep => Role::Unwrap,
+    }
+}
+
+/// The areas of a key that the store has kept.
+fn opened(key: &TokenKey) -> Result<(Public, Private)> {
+    let Some(wrapped) = &key.wrapped else { return Err(Error::KeyNotFound(key.id).into()) };
+    blob::read(wrapped.bytes()).ok_or_else(|| rejected(key.id, blob::MALFORMED))
+}
+
+fn secret_of(bytes: &[u8]) -> Result<Key> {
+    let secret = Secret::copy_of(bytes);
+    Key::from_secret(&secret).ok_or(Fault::UNREADABLE)
+}
+
+/// What a TPM wants to be told by who signs a hash that it has not made itself: nothing. It takes
+/// that from keys alone that are not restricted to what it says itself.
+fn hashed_outside() -> Result<HashcheckTicket> {
+    let nothing = TPMT_TK_HASHCHECK {
+        tag: TPM2_ST_HASHCHECK,
+        hierarchy: TPM2_RH_NULL,
+        digest: TPM2B_DIGEST::default(),
+    };
+    Ok(HashcheckTicket::try_from(nothing)?)
+}
+
+pub(super) fn rejected(id: BackingKeyId, why: &str) -> Fault {
+    Fault::Answer(Error::KeyRejected { id, why: why.to_owned() })
+}

@@ -1,0 +1,668 @@
+//! Custody in a TPM: what the suite asks of PKCS#11 tokens, asked of swtpm, and what only a TPM does.
+//!
+//! Each test has a swtpm of its own, so that it can be killed and its state swapped.
+
+use super::{ID, host_check, host_mac, key, refusal, runtime, secret};
+use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, PublicEncryptingKey};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
+use aws_lc_rs::{agreement, rand::SystemRandom};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::str::FromStr as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use strongroom::custody::lane::{Lane, Options};
+use strongroom::custody::profile::Profile;
+use strongroom::custody::{
+    self, Access, BackingKeyId, Error, Evidence, KeyCheck, Locator, Made, OAEP_LABEL, Scheme,
+    SigningScheme, TokenKey, WrappedKey,
+};
+use tss_esapi::attributes::ObjectAttributes;
+use tss_esapi::interface_types::algorithm::{HashingAlgorithm, PublicAlgorithm};
+use tss_esapi::interface_types::resource_handles::Hierarchy;
+use tss_esapi::interface_types::session_handles::AuthSession;
+use tss_esapi::structures::{
+    Digest, EccParameter, EccPoint, EccScheme, KeyDerivationFunctionScheme, KeyedHashScheme,
+    Public, PublicBuilder, PublicEccParameters, PublicKeyedHashParameters,
+    SymmetricDefinitionObject,
+};
+use tss_esapi::traits::Marshall as _;
+use tss_esapi::{Context, TctiNameConf};
+
+const PIN: &str = "0123456789abcdef0123456789abcdef";
+
+// ---- swtpm -----------------------------------------------------------------------------------
+
+struct Swtpm {
+    child: Child,
+    port: u16,
+    directory: tempfile::TempDir,
+}
+
+impl Swtpm {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir(directory.path().join("state")).expect("state");
+        for _ in 0..20 {
+            let port = two_free_ports();
+            if let Some(child) = start(&directory.path().join("state"), port) {
+                return Self { child, port, directory };
+            }
+        }
+        panic!("swtpm does not start: run scripts/setup test");
+    }
+
+    fn state(&self, name: &str) -> std::path::PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// As a loss of power.
+    fn kill(&mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("ended");
+    }
+
+    fn start(&mut self) {
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(5) {
+            if let Some(child) = start(&self.state("state"), self.port) {
+                self.child = child;
+                return;
+            }
+        }
+        panic!("swtpm does not start again");
+    }
+
+    fn device(&self) -> String {
+        format!("swtpm:host=127.0.0.1,port={}", self.port)
+    }
+
+    fn access(&self, pin: &str, token: Locator) -> Access {
+        Access { token, pin: secret(pin), module: None, device: Some(self.device()) }
+    }
+
+    fn open(&self, pin: &str, options: &Options) -> custody::Result<Lane> {
+        custody::open(profile(), self.access(pin, Locator::Label("any".into())), options)
+    }
+
+    fn lane(&self) -> Lane {
+        self.open(PIN, &Options::default()).expect("a lane")
+    }
+}
+
+impl Drop for Swtpm {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn two_free_ports() -> u16 {
+    loop {
+        let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let port = first.local_addr().expect("an address").port();
+        if port < u16::MAX && TcpListener::bind((Ipv4Addr::LOCALHOST, port + 1)).is_ok() {
+            return port;
+        }
+    }
+}
+
+fn start(state: &Path, port: u16) -> Option<Child> {
+    let mut child = Command::new("swtpm")
+        .args(["socket", "--tpm2", "--flags", "not-need-init,startup-clear"])
+        .args(["--tpmstate", &format!("dir={}", state.display())])
+        .args(["--server", &format!("type=tcp,port={port},bindaddr=127.0.0.1,disconnect")])
+        .args(["--ctrl", &format!("type=tcp,port={},bindaddr=127.0.0.1", port + 1)])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("swtpm: run scripts/setup test");
+    loop {
+        if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Some(child);
+        }
+        if child.try_wait().expect("looked at").is_some() {
+            return None;
+        }
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+fn profile() -> Profile {
+    Profile::built_in("swtpm").expect("sound")
+}
+
+fn token_key(id: BackingKeyId, made: &Made) -> TokenKey {
+    TokenKey { id, wrapped: made.wrapped.clone() }
+}
+
+fn id(n: u8) -> BackingKeyId {
+    BackingKeyId([n; 16])
+}
+
+// ---- another user of the same TPM --------------------------------------------------------------
+
+fn context(tpm: &Swtpm) -> Context {
+    Context::new(TctiNameConf::from_str(&tpm.device()).expect("a TCTI")).expect("a context")
+}
+
+fn with_password<T>(
+    context: &mut Context,
+    act: impl FnOnce(&mut Context) -> tss_esapi::Result<T>,
+) -> T {
+    context.execute_with_session(Some(AuthSession::Password), act).expect("done")
+}
+
+/// The storage primary as the driver makes it.
+fn primary(context: &mut Context) -> tss_esapi::handles::KeyHandle {
+    let attributes = ObjectAttributes::builder()
+        .with_fixed_tpm(true)
+        .with_fixed_parent(true)
+        .with_sensitive_data_origin(true)
+        .with_user_with_auth(true)
+        .with_no_da(true)
+        .with_restricted(true)
+        .with_decrypt(true);
+    let zeros = || EccParameter::try_from(vec![0; 32]).expect("zeros");
+    let public = PublicBuilder::new()
+        .with_public_algorithm(PublicAlgorithm::Ecc)
+        .with_name_hashing_algorithm(HashingAlgorithm::Sha256)
+        .with_object_attributes(attributes.build().expect("attributes"))
+        .with_ecc_parameters(PublicEccParameters::new(
+            SymmetricDefinitionObject::AES_128_CFB,
+            EccScheme::Null,
+            tss_esapi::interface_types::ecc::EccCurve::NistP256,
+            KeyDerivationFunctionScheme::Null,
+        ))
+        .with_ecc_unique_identifier(EccPoint::new(zeros(), zeros()));
+    let public = public.build().expect("a template");
+    with_password(context, |context| {
+        context.create_primary(Hierarchy::Owner, public, None, None, None, None)
+    })
+    .key_handle
+}
+
+/// An HMAC key of the same TPM with these attributes, in the driver's own wrapping.
+fn foreign_key(tpm: &Swtpm, attributes: ObjectAttributes) -> TokenKey {
+    let mut context = context(tpm);
+    let parent = primary(&mut context);
+    let public = PublicBuilder::new()
+        .with_public_algorithm(PublicAlgorithm::KeyedHash)
+        .with_name_hashing_algorithm(HashingAlgorithm::Sha256)
+        .with_object_attributes(attributes)
+        .with_keyed_hash_parameters(PublicKeyedHashParameters::new(KeyedHashScheme::HMAC_SHA_256))
+        .with_keyed_hash_unique_identifier(Digest::default());
+    let public = public.build().expect("a template");
+    let made = with_password(&mut context, |context| {
+        context.create(parent, public, None, None, None, None)
+    });
+    wrapped(&made.out_public, made.out_private.value())
+}
+
+fn wrapped(public: &Public, private: &[u8]) -> TokenKey {
+    let mut blob = vec![1];
+    for area in [public.marshall().expect("marshalled").as_slice(), private] {
+        blob.extend_from_slice(&u16::try_from(area.len()).expect("short").to_be_bytes());
+        blob.extend_from_slice(area);
+    }
+    TokenKey { id: ID, wrapped: WrappedKey::new(&blob) }
+}
+
+// ---- the suite -------------------------------------------------------------------------------
+
+#[test]
+fn a_generated_key_derives_and_says_what_it_is() {
+    let tpm = Swtpm::new();
+    let lane = tpm.lane();
+    runtime().block_on(async {
+        let made = lane.generate(ID, Scheme::HmacKdf).await.expect("made");
+        let key = token_key(ID, &made);
+        let Evidence { sensitive, extractable, never_extractable, always_sensitive, local, .. } =
+            made.evidence;
+        assert!(sensitive && never_extractable && always_sensitive && local && !extractable);
+        assert_eq!(made.evidence.mechanisms, ["CKM_SHA256_HMAC"]);
+        assert!(made.public.is_none());
+        assert_eq!(lane.inspect(key.clone()).await.expect("there"), made.evidence);
+
+        let check = made.evidence.check;
+        let one = lane.derive(key.clone(), check, b"one".to_vec()).await.expect("derived");
+        let same = lane.derive(key.clone(), check, b"one".to_vec()).await.expect("derived");
+        let two = lane.derive(key.clone(), check, b"two".to_vec()).await.expect("derived");
+        assert_eq!(one.expose(), same.expose());
+        assert_ne!(one.expose(), two.expose());
+
+        // Nothing is in the TPM: what was destroyed is back with its wrapped form.
+        lane.destroy(ID).await.expect("destroyed");
+        lane.destroy(ID).await.expect("destroyed again");
+        let back = lane.derive(key, check, b"one".to_vec()).await.expect("derived");
+        assert_eq!(one.expose(), back.expose());
+        let lost = lane.derive(id(9).into(), check, b"one".to_vec()).await;
+        assert_eq!(refusal(lost), Error::KeyNotFound(id(9)));
+    });
+    assert_eq!(lane.health().epoch, 1, "nothing of this needs another context");
+}
+
+#[test]
+fn derivation_is_hmac_sha_256_of_the_key() {
+    let tpm = Swtpm::new();
+    let lane = tpm.lane();
+    runtime().block_on(async {
+        let value = [0x42; 32];
+        let made = lane.import(ID, Scheme::HmacKdf, key(value)).await.expect("imported");
+        let evidence = &made.evidence;
+        assert!(evidence.sensitive && !evidence.extractable);
+        assert!(!evidence.local && !evidence.never_extractable && !evidence.always_sensitive);
+        assert_eq!(evidence.check, host_check(&value));
+        for input in [&b""[..], b"input", &[0; 1024]] {
+            let derived = lane.derive(token_key(ID, &made), evidence.check, input.to_vec()).await;
+            assert_eq!(derived.expect("derived").expose().as_slice(), host_mac(&value, input));
+        }
+        let long = lane.derive(token_key(ID, &made), evidence.check, vec![0; 1025]).await;
+        assert!(matches!(refusal(long), Error::BadRequest(_)));
+    });
+}
+
+#[test]
+fn more_keys_than_the_tpm_has_room_for_serve_in_turn() {
+    let tpm = Swtpm::new();
+    let lane = tpm.lane();
+    runtime().block_on(async {
+        let mut keys = Vec::new();
+        for n in 0..8 {
+            keys.push(lane.generate(id(n), Scheme::HmacKdf).await.expect("made"));
+        }
+        for _ in 0..3 {
+            for (n, made) in (0..).zip(&keys) {
+                let key = token_key(id(n), made);
+                lane.derive(key, made.evidence.check, b"x".to_vec()).await.expect("derived");
+            }
+        }
+    });
+    assert_eq!(lane.health().epoch, 1);
+}
+
+#[test]
+fn ecdh_agrees_with_what_the_host_computes() {
+    let tpm = Swtpm::new();
+    let lane = tpm.lane();
+    runtime().block_on(async {
+        let made = lane.generate(ID, Scheme::Ecdh).await.expect("made");
+        let (check, public) = (made.evidence.check, made.public.clone().expect("a public key"));
+        assert_eq!(check, KeyCheck::of_public(&public));
+        assert_eq!(made.evidence.mechanisms, ["CKM_ECDH1_DERIVE"]);
+        let random = SystemRandom::new();
+        let own = agreement::EphemeralPrivateKey::generate(&agreement::ECDH_P256, &random);
+        let own = own.expect("a key");
+        let peer = own.compute_public_key().expect("a public key").as_ref().to_vec();
+        let theirs = lane.agree(token_key(ID, &made), check, peer.clone()).await.expect("agreed");
+        let public = agreement::UnparsedPublicKey::new(&agreement::ECDH_P256, &public);
+        let wrong = aws_lc_rs::error::Unspecified;
+        let same = agreement::agree_ephemeral(own, public, wrong, |ours| {
+            assert_eq!(ours, theirs.expose());
+            Ok(())
+        });
+        same.expect("agreed");
+
+        let mut off = peer.clone();
+        off[64] ^= 1;
+        for bad in [off, peer[..64].to_vec(), vec![0; 65]] {
+            let refused = lane.agree(token_key(ID, &made), check, bad).await;
+            assert!(matches!(refusal(refused), Error::BadRequest(_)));
+        }
+        let misused = lane.derive(token_key(ID, &made), check, b"x".to_vec()).await;
+        assert!(matches!(refusal(misused), Error::KeyRejected { .. }));
+    });
+}
+
+#[test]
+fn rsa_opens_what_was_encrypted_under_the_label_and_nothing_else() {
+    let tpm = Swtpm::new();
+    let lane = tpm.lane();
+    runtime().block_on(async {
+        let made = lane.generate(ID, Scheme::RsaOaep).await.expect("made");
+        let (check, public) = (made.evidence.check, made.public.clone().expect("a public key"));
+        assert_eq!(check, KeyCheck::of_public(&public));
+        let public = PublicEncryptingKey::from_der(&public).expect("a SubjectPublicKeyInfo");
+        let public = OaepPublicEncryptingKey::new(public).expect("for OAEP");
+        let encrypt = |plain: &[u8], label: &[u8]| {
+            let mut out = vec![0; public.ciphertext_size()];
+            let written = public.encrypt(&OAEP_SHA256_MGF1SHA256, plain, &mut out, Some(label));
+            written.expect("encrypted").to_vec()
+        };
+        let open = |ciphertext| lane.unwrap(token_key(ID, &made), check, ciphertext);
+        let opened = open(encrypt(&[7; 32], OAEP_LABEL)).await.expect("opened");
+        assert_eq!(opened.expose(), &[7; 32]);
+        let bad = [
+            encrypt(&[7; 32], b"another label\0"),
+            encrypt(&[7; 31], OAEP_LABEL),
+            vec![1; 256],
+            vec![0xff; 256],
+            vec![1; 7],
+        ];
+        for ciphertext in bad {
+            let refused = refusal(open(ciphertext).await);
+            assert!(matches!(refused, Error::BadRequest(_)), "{refused}");
+        }
+        // A TPM says of such a ciphertext that it has failed; it was not taken for a dead one.
+        assert_eq!(lane.health().epoch, 1);
+    });
+}
+
+#[test]
+fn a_signer_signs_and_its_substitute_is_refused() {
+    let tpm = Swtpm::new();
+    let lane = tpm.lane();
+    let (scheme, message) = (SigningScheme::EcdsaP256, b"strongroom/eu-central-1/1");
+    runtime().block_on(async {
+        let one = lane.generate_signer(ID, scheme).await.expect("made");
+        let key = TokenKey { id: ID, wrapped: one.wrapped.clone() };
+        let sign = |key: TokenKey| lane.sign(key, scheme, one.public.clone(), message.to_vec());
+        let signature = sign(key.clone()).await.expect("signed");
+        let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &one.public);
+        public.verify(message, &signature).expect("right");
+
+        let other = lane.generate_signer(id(2), scheme).await.expect("made");
+        let swapped = TokenKey { id: id(3), wrapped: other.wrapped };
+        let why = refusal(sign(swapped).await).to_string();
+        assert!(why.contains("not to be trusted") && why.contains("signatures"), "{why}");
+        assert!(lane.derive(key, KeyCheck([0; 8]), b"x".to_vec()).await.is_err());
+        let none = refusal(lane.generate_signer(ID, SigningScheme::Ed25519).await);
+        assert!(matches!(none, Error::Unsupported { .. }), "{none}");
+    });
+}
+
+#[test]
+fn a_substituted_key_is_refused() {
+    let tpm = Swtpm::new();
+    let lane = tpm.lane();
+    runtime().block_on(async {
+        let made = lane.import(ID, Scheme::HmacKdf, key([9; 32])).await.expect("imported");
+        let key = token_key(ID, &made);
+        for _ in 0..2 {
+            let other = host_check(&[8; 32]);
+            let refused = refusal(lane.derive(key.clone(), other, b"x".to_vec()).await);
+            assert!(refused.to_string().contains("key-check value"), "{refused}");
+            let own = host_check(&[9; 32]);
+            lane.derive(key.clone(), own, b"x".to_vec()).await.expect("derived");
+        }
+    });
+}
+
+#[test]
+fn a_key_of_another_kind_altered_or_of_another_tpm_is_refused() {
+    let (tpm, other) = (Swtpm::new(), Swtpm::new());
+    let attributes = |fixed: bool, duplicable: bool| {
+        ObjectAttributes::builder()
+            .with_fixed_tpm(fixed)
+            .with_fixed_parent(fixed)
+            .with_encrypted_duplication(duplicable)
+            .with_sensitive_data_origin(true)
+            .with_user_with_auth(true)
+            .with_no_da(true)
+            .with_sign_encrypt(true)
+            .build()
+            .expect("attributes")
+    };
+    let loose =
+        [foreign_key(&tpm, attributes(false, false)), foreign_key(&tpm, attributes(false, true))];
+    let theirs = foreign_key(&other, attributes(true, false));
+    let lane = tpm.lane();
+    runtime().block_on(async {
+        for key in loose {
+            let refused = refusal(lane.inspect(key.clone()).await);
+            assert!(refused.to_string().contains("not as it was made"), "{refused}");
+            let refused = refusal(lane.derive(key, KeyCheck([0; 8]), b"x".to_vec()).await);
+            assert!(refused.to_string().contains("not as it was made"), "{refused}");
+        }
+        let refused = refusal(lane.inspect(theirs).await);
+        assert!(refused.to_string().contains("this TPM has not made it"), "{refused}");
+
+        let made = lane.generate(ID, Scheme::HmacKdf).await.expect("made");
+        let whole = made.wrapped.expect("wrapped").bytes().to_vec();
+        for at in 0..whole.len() {
+            let mut bent = whole.clone();
+            bent[at] ^= 0x10;
+            let key = TokenKey { id: ID, wrapped: WrappedKey::new(&bent) };
+            let refused = refusal(lane.inspect(key).await);
+            assert!(matches!(refused, Error::KeyRejected { .. }), "byte {at}: {refused}");
+        }
+        assert_eq!(lane.health().epoch, 1, "none of this was taken for a dead TPM");
+    });
+}
+
+#[test]
+fn random_bytes_come_in_bounds() {
+    let tpm = Swtpm::new();
+    let lane = tpm.lane();
+    runtime().block_on(async {
+        let one = lane.random(4096).await.expect("random");
+        assert_eq!(one.len(), 4096);
+        assert!(one != lane.random(4096).await.expect("random"));
+    });
+}
+
+#[test]
+fn a_wrong_pin_is_told_and_not_tried_again_and_locks_nothing() {
+    let mut tpm = Swtpm::new();
+    let made =
+        runtime().block_on(async { tpm.lane().generate(ID, Scheme::HmacKdf).await.expect("made") });
+    let (key, check) = (token_key(ID, &made), made.evidence.check);
+    let short = tpm.open("0123456789abcde", &Options::default());
+    assert!(matches!(refusal(short), Error::BadRequest(_)));
+    // Far more often than a TPM's own counter allows.
+    for _ in 0..40 {
+        let lane = tpm.open("not the pin, not the pin", &Options::default()).expect("a lane");
+        let refused = runtime().block_on(lane.derive(key.clone(), check, b"x".to_vec()));
+        assert!(matches!(refusal(refused), Error::Pin { .. }));
+        assert!(!lane.health().up);
+    }
+    let lane = tpm.open("not the pin, not the pin", &Options::default()).expect("a lane");
+    runtime().block_on(async {
+        refusal(lane.derive(key.clone(), check, b"x".to_vec()).await);
+        tpm.kill();
+        let refused = refusal(lane.derive(key.clone(), check, b"x".to_vec()).await);
+        assert!(matches!(refused, Error::Pin { .. }), "the TPM is not even asked: {refused}");
+        tpm.start();
+    });
+    drop(lane);
+    let lane = tpm.lane();
+    runtime().block_on(lane.derive(key, check, b"x".to_vec())).expect("the right one still works");
+}
+
+#[test]
+fn a_tpm_that_is_not_there_or_is_another_is_told() {
+    let mut tpm = Swtpm::new();
+    let lane = tpm.lane();
+    let serial = lane.info().serial.clone();
+    assert_eq!(serial.len(), 16);
+    drop(lane);
+    let open = |tpm: &Swtpm, serial: &str| {
+        let access = tpm.access(PIN, Locator::Serial(serial.to_owned()));
+        custody::open(profile(), access, &Options::default())
+    };
+    assert_eq!(open(&tpm, &serial).expect("a lane").info().serial, serial);
+    let other = refusal(open(&tpm, "0000000000000000"));
+    assert!(other.to_string().contains("another TPM"), "{other}");
+    tpm.kill();
+    let gone = refusal(open(&tpm, &serial));
+    assert!(matches!(gone, Error::Unavailable { .. }), "{gone}");
+    tpm.start();
+    open(&tpm, &serial).expect("the same one after a restart");
+}
+
+async fn until_served(lane: &Lane, key: &TokenKey, check: KeyCheck) -> Duration {
+    let start = Instant::now();
+    loop {
+        match lane.derive(key.clone(), check, b"x".to_vec()).await {
+            Ok(_) => return start.elapsed(),
+            Err(Error::Unavailable { .. }) => {}
+            Err(other) => panic!("{other}"),
+        }
+        assert!(start.elapsed() < Duration::from_secs(5), "never back");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[test]
+fn a_tpm_that_was_restarted_serves_again_without_a_restart_of_ours() {
+    let mut tpm = Swtpm::new();
+    let lane = tpm.lane();
+    runtime().block_on(async {
+        let made = lane.generate(ID, Scheme::HmacKdf).await.expect("made");
+        let (key, check) = (token_key(ID, &made), made.evidence.check);
+        let before = lane.derive(key.clone(), check, b"x".to_vec()).await.expect("derived");
+        for _ in 0..3 {
+            tpm.kill();
+            let error = refusal(lane.derive(key.clone(), check, b"x".to_vec()).await);
+            assert!(matches!(error, Error::Unavailable { .. }), "{error}");
+            assert!(!lane.health().up && lane.health().why.is_some());
+            tpm.start();
+            let took = until_served(&lane, &key, check).await;
+            assert!(took < Duration::from_secs(1), "took {took:?}");
+            assert!(lane.health().up);
+        }
+        // Restarted between two requests: the second does not even notice.
+        tokio::time::sleep(Duration::from_millis(210)).await;
+        tpm.kill();
+        tpm.start();
+        let after = lane.derive(key.clone(), check, b"x".to_vec()).await.expect("derived");
+        assert_eq!(before.expose(), after.expose());
+        assert!(lane.health().epoch >= 5, "{:?}", lane.health());
+    });
+}
+
+#[test]
+fn another_tpm_in_its_place_is_not_taken_for_ours() {
+    let mut tpm = Swtpm::new();
+    let lane = tpm.lane();
+    runtime().block_on(async {
+        let made = lane.generate(ID, Scheme::HmacKdf).await.expect("made");
+        let (key, check) = (token_key(ID, &made), made.evidence.check);
+        tpm.kill();
+        std::fs::rename(tpm.state("state"), tpm.state("away")).expect("away");
+        std::fs::create_dir(tpm.state("state")).expect("blank");
+        tpm.start();
+        for _ in 0..3 {
+            let error = refusal(lane.derive(key.clone(), check, b"x".to_vec()).await);
+            assert!(matches!(error, Error::Unavailable { .. }), "{error}");
+            assert!(error.to_string().contains("another TPM"), "{error}");
+            tokio::time::sleep(Duration::from_millis(210)).await;
+        }
+        tpm.kill();
+        std::fs::remove_dir_all(tpm.state("state")).expect("removed");
+        std::fs::rename(tpm.state("away"), tpm.state("state")).expect("back");
+        tpm.start();
+        until_served(&lane, &key, check).await;
+    });
+}
+
+#[test]
+fn what_a_crashed_program_left_in_the_tpm_is_flushed() {
+    let tpm = Swtpm::new();
+    // Whoever ends without flushing leaves the three places taken.
+    for _ in 0..3 {
+        let context = Box::leak(Box::new(context(&tpm)));
+        primary(context);
+    }
+    let lane = tpm.lane();
+    runtime().block_on(async {
+        let made = lane.generate(ID, Scheme::HmacKdf).await.expect("made");
+        let key = token_key(ID, &made);
+        lane.derive(key, made.evidence.check, b"x".to_vec()).await.expect("derived");
+    });
+}
+
+#[test]
+fn a_full_queue_turns_away_at_once() {
+    let tpm = Swtpm::new();
+    let lane = tpm.open(PIN, &Options { queue: 2, ..Options::default() }).expect("a lane");
+    runtime().block_on(async {
+        let made = lane.generate(ID, Scheme::HmacKdf).await.expect("made");
+        let (key, check) = (token_key(ID, &made), made.evidence.check);
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..500 {
+            let (lane, key) = (lane.clone(), key.clone());
+            tasks.spawn(async move { lane.derive(key, check, vec![0; 1024]).await.err() });
+        }
+        let refused: Vec<_> = tasks.join_all().await.into_iter().flatten().collect();
+        assert!(!refused.is_empty() && refused.len() < 500);
+        assert!(refused.iter().all(|error| matches!(error, Error::Overloaded(_))));
+    });
+}
+
+#[test]
+fn under_load_a_tpm_that_is_killed_gives_right_answers_or_clear_errors() {
+    const VALUE: [u8; 32] = [0x42; 32];
+    let mut tpm = Swtpm::new();
+    let lane = tpm.lane();
+    runtime().block_on(async {
+        let made = lane.import(ID, Scheme::HmacKdf, key(VALUE)).await.expect("imported");
+        let (key, check) = (token_key(ID, &made), made.evidence.check);
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut tasks = tokio::task::JoinSet::new();
+        for task in 0..8u8 {
+            let (lane, stop, key) = (lane.clone(), Arc::clone(&stop), key.clone());
+            tasks.spawn(async move {
+                let (mut right, mut refused) = (0u64, 0u64);
+                while !stop.load(Ordering::Relaxed) {
+                    let input = [[task; 8], right.to_be_bytes()].concat();
+                    match lane.derive(key.clone(), check, input.clone()).await {
+                        Ok(key) => {
+                            assert_eq!(key.expose().as_slice(), host_mac(&VALUE, &input));
+                            right += 1;
+                        }
+                        Err(Error::Unavailable { .. }) => {
+                            refused += 1;
+                            tokio::time::sleep(Duration::from_millis(1)).await;
+                        }
+                        Err(other) => panic!("{other}"),
+                    }
+                }
+                (right, refused)
+            });
+        }
+        for _ in 0..8 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            tpm.kill();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            tpm.start();
+            let took = until_served(&lane, &key, check).await;
+            assert!(took < Duration::from_secs(1), "took {took:?}");
+        }
+        stop.store(true, Ordering::Relaxed);
+        for (right, refused) in tasks.join_all().await {
+            assert!(right > 0 && refused > 0, "{right} right, {refused} refused");
+        }
+    });
+}
+
+#[test]
+fn the_same_answers_come_over_an_encrypted_bus() {
+    let mut tpm = Swtpm::new();
+    let made = runtime().block_on(tpm.lane().generate(ID, Scheme::HmacKdf)).expect("made");
+    let (key, check) = (token_key(ID, &made), made.evidence.check);
+    let plain = tpm.lane();
+    let one = runtime().block_on(plain.derive(key.clone(), check, b"x".to_vec())).expect("derived");
+    drop(plain);
+    let encrypted = Profile { encrypt_bus: true, ..profile() };
+    let access = tpm.access(PIN, Locator::Label("any".into()));
+    let lane = custody::open(encrypted, access, &Options::default()).expect("a lane");
+    runtime().block_on(async {
+        let same = lane.derive(key.clone(), check, b"x".to_vec()).await.expect("derived");
+        assert_eq!(one.expose(), same.expose());
+        for (n, scheme) in (10..).zip([Scheme::HmacKdf, Scheme::Ecdh, Scheme::RsaOaep]) {
+            let made = lane.generate(id(n), scheme).await.expect("made");
+            lane.inspect(token_key(id(n), &made)).await.expect("there");
+        }
+        let signer = lane.generate_signer(id(20), SigningScheme::EcdsaP256).await.expect("made");
+        let with = TokenKey { id: id(20), wrapped: signer.wrapped };
+        let signed = lane.sign(with, SigningScheme::EcdsaP256, signer.public, b"x".to_vec()).await;
+        assert_eq!(signed.expect("signed").len(), 64);
+        assert_eq!(lane.random(100).await.expect("random").len(), 100);
+        tpm.kill();
+        tpm.start();
+        until_served(&lane, &key, check).await;
+    });
+}
