@@ -178,7 +178,7 @@ fn until(there: impl Fn() -> bool, what: &str) -> Result<()> {
         if Instant::now() > deadline {
             return Err(Error::new(ErrorKind::TimedOut, format!("{what} does not answer")));
         }
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::park_timeout(Duration::from_millis(10));
     }
     Ok(())
 }
