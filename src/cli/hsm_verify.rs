@@ -15,6 +15,21 @@ use std::path::{Path, PathBuf};
 const WORTH: &str = "This is the token's word, as the appliance passed it on and signed it with a \
 key in the same token: no vendor has certified it.";
 
+/// What one is worth that a TPM has signed itself.
+const SIGNED: &str = "Its TPM has signed that itself, with a key that was enrolled.";
+
+/// The name of an attestation key.
+#[derive(Clone)]
+struct Name(Vec<u8>);
+
+/// A name of SHA-256: 34 bytes, of which the first two say so.
+fn attestation_key(text: &str) -> Result<Name, String> {
+    let digits = text.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).ok());
+    let bytes: Option<Vec<_>> = digits.map(|pair| u8::from_str_radix(pair?, 16).ok()).collect();
+    let right = |name: &Vec<u8>| text.len() == 68 && name.starts_with(&[0, 0x0b]);
+    bytes.filter(right).map(Name).ok_or_else(|| "a name has 68 hexadecimal digits".to_owned())
+}
+
 /// Check an attestation offline.
 #[derive(Args)]
 pub(super) struct Verify {
@@ -26,6 +41,10 @@ pub(super) struct Verify {
     /// The nonce that it was asked for with.
     #[arg(long, value_name = "HEX")]
     nonce: Option<String>,
+    /// The name of an attestation key that is known to be in a TPM, as `strongroom hsm enrol` says it;
+    /// may be repeated. With it a TPM's own signature is asked for.
+    #[arg(long, value_name = "HEX", value_parser = attestation_key)]
+    attestation_key: Vec<Name>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -34,11 +53,12 @@ pub(super) struct Verify {
 impl Verify {
     pub(super) fn run(self) -> Result<(), Error> {
         let key = verifier(&self.key)?;
-        let report = Report::of(&read(&self.file)?, &key, self.nonce.as_deref());
+        let enrolled: Vec<_> = self.attestation_key.iter().map(|name| name.0.clone()).collect();
+        let report = Report::of(&read(&self.file)?, &key, self.nonce.as_deref(), &enrolled);
         if self.json {
             print_report(&report, [("verdict", json!(report.verdict()))]);
         } else {
-            print(&report, self.nonce.is_some());
+            print(&report, self.nonce.is_some(), if enrolled.is_empty() { WORTH } else { SIGNED });
         }
         match report.verdict() {
             Verdict::Good => Ok(()),
@@ -60,7 +80,7 @@ fn read(file: &Path) -> Result<Vec<u8>, Error> {
 }
 
 #[expect(clippy::print_stdout, reason = "what the command is for")]
-fn print(report: &Report, fresh: bool) {
+fn print(report: &Report, fresh: bool, worth: &str) {
     if let Some(statement) = &report.statement {
         println!("{}", Plain(statement));
     }
@@ -77,7 +97,7 @@ fn print(report: &Report, fresh: bool) {
     if report.verdict() != Verdict::Good {
         return;
     }
-    println!("Every backing key was made in the token and can't leave it. {WORTH}");
+    println!("Every backing key was made in the token and can't leave it. {worth}");
     if !fresh {
         println!("No nonce was given: it may be as old as it says, or older.");
     }

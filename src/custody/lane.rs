@@ -5,6 +5,7 @@
 //! holds up its own lane and nothing else.
 
 use super::profile::{MAX_RANDOM, Profile};
+use super::proof::Proof;
 use super::{
     BackingKeyId, Error, Evidence, Health, KeyCheck, Made, NewSigner, Request, Response, Result,
     Scheme, SigningScheme, Token, TokenInfo, TokenKey, Worker,
@@ -24,6 +25,9 @@ const POINT: usize = 65;
 
 /// The longest ciphertext of [`Request::Unwrap`], in bytes: of an RSA key of 4,096 bits.
 const MAX_CIPHERTEXT: usize = 512;
+
+/// The longest nonce of [`Request::Attest`], in bytes: what a TPM takes (`TPM2B_DATA`).
+const MAX_NONCE: usize = 64;
 
 /// The longest message of [`Request::Sign`], in bytes.
 pub const MAX_MESSAGE: usize = 4096;
@@ -243,6 +247,17 @@ impl Lane {
         }
     }
 
+    /// What the hardware signs about a key: [`Request::Attest`].
+    ///
+    /// # Errors
+    /// As [`Lane::call`].
+    pub async fn attest(&self, key: TokenKey, nonce: Vec<u8>) -> Result<Proof> {
+        match self.call(Request::Attest { key, nonce }).await? {
+            Response::Proof(proof) => Ok(proof),
+            _ => Err(self.confused()),
+        }
+    }
+
     /// Destroys a key: [`Request::Destroy`].
     ///
     /// # Errors
@@ -359,6 +374,9 @@ fn within_bounds(request: &Request) -> Result<()> {
         }
         Request::Random { len } if !(1..=MAX_RANDOM).contains(len) => {
             Err(Error::BadRequest("random bytes come 1 to 4096 at a time"))
+        }
+        Request::Attest { nonce, .. } if nonce.len() > MAX_NONCE => {
+            Err(Error::BadRequest("a nonce is at most 64 bytes"))
         }
         Request::Sign { message, .. } if message.len() > MAX_MESSAGE => {
             Err(Error::BadRequest("a message to sign is at most 4096 bytes"))

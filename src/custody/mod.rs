@@ -9,6 +9,7 @@ pub mod lane;
 mod piv;
 pub mod pkcs11;
 pub mod profile;
+pub mod proof;
 pub mod tokens;
 #[cfg(feature = "tpm")]
 mod tpm;
@@ -70,6 +71,9 @@ pub enum Request {
     /// Destroy a key; a key that is not there is [`Error::KeyNotFound`]. Of a key that the token
     /// does not keep nothing is there to be destroyed.
     Destroy { id: BackingKeyId },
+    /// Have the hardware sign what the key is, over this nonce of at most 64 bytes. Hardware that
+    /// has no such thing answers [`Error::Unsupported`].
+    Attest { key: TokenKey, nonce: Vec<u8> },
     /// Read a key's attributes back.
     Inspect { key: TokenKey },
     /// HMAC-SHA-256 under an `hmac-kdf` key; `input` is at most 1,024 bytes and not the key-check
@@ -98,6 +102,7 @@ pub enum Request {
 pub enum Response {
     Made(Made),
     Evidence(Evidence),
+    Proof(proof::Proof),
     Destroyed,
     MessageSecret(Key),
     Random(Secret),

@@ -89,6 +89,13 @@ impl KeyCheck {
     /// from this input.
     pub const LABEL: &[u8] = b"strongroom key check v1";
 
+    /// From 16 hexadecimal digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let plain = text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        let number = plain.then(|| u64::from_str_radix(text, 16).ok()).flatten()?;
+        Some(Self(number.to_be_bytes()))
+    }
+
     /// Of a pair with this public key.
     pub fn of_public(public: &[u8]) -> Self {
         let mut hash = digest::Context::new(&digest::SHA256);

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use strongroom::custody::lane::{Lane, Options};
 use strongroom::custody::profile::Profile;
+use strongroom::custody::proof::Proof;
 use strongroom::custody::{
     self, Access, BackingKeyId, Error, Evidence, KeyCheck, Locator, Made, OAEP_LABEL, Scheme,
     SigningScheme, TokenKey, WrappedKey,
@@ -665,4 +666,36 @@ fn the_same_answers_come_over_an_encrypted_bus() {
         tpm.start();
         until_served(&lane, &key, check).await;
     });
+}
+
+#[test]
+fn the_tpm_signs_what_its_keys_are_and_others_can_check_it() {
+    let tpm = Swtpm::new();
+    let access = |pin| tpm.access(pin, Locator::Label("any".into()));
+    for encrypt_bus in [false, true] {
+        let profile = Profile { encrypt_bus, ..profile() };
+        let lane = custody::open(profile, access(PIN), &Options::default()).expect("a lane");
+        runtime().block_on(async {
+            let mut by = Vec::new();
+            for (n, scheme) in (1..).zip([Scheme::HmacKdf, Scheme::Ecdh, Scheme::RsaOaep]) {
+                let made = lane.generate(id(n), scheme).await.expect("made");
+                let nonce = vec![n; 64];
+                let proof = lane.attest(token_key(id(n), &made), nonce.clone()).await;
+                let Proof::Tpm(certified) = proof.expect("certified");
+                let check = Some(made.evidence.check);
+                assert_eq!(certified.check(&nonce, scheme, false, check), Ok(()));
+                assert!(certified.check(&[n; 16], scheme, false, check).is_err());
+                by.push(certified.attestation_key);
+            }
+            assert!(by.windows(2).all(|two| two[0] == two[1]), "one key for all");
+            let made = lane.import(ID, Scheme::HmacKdf, key([1; 32])).await.expect("imported");
+            let Proof::Tpm(brought) =
+                lane.attest(token_key(ID, &made), vec![]).await.expect("certified");
+            assert!(brought.check(&[], Scheme::HmacKdf, false, None).is_err());
+            assert_eq!(brought.check(&[], Scheme::HmacKdf, true, None), Ok(()));
+            let long = lane.attest(token_key(ID, &made), vec![0; 65]).await;
+            assert!(matches!(refusal(long), Error::BadRequest(_)));
+            assert_eq!(lane.health().epoch, 1);
+        });
+    }
 }

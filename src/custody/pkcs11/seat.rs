@@ -182,6 +182,10 @@ impl Call<'_> {
             Request::Import { id, scheme, material } => {
                 Response::Made(self.create(*id, *scheme, Some(material))?)
             }
+            Request::Attest { .. } => {
+                let (profile, why) = (self.driver.profile.name.clone(), "PKCS#11 has no proofs");
+                return Err(Error::Unsupported { profile, why: why.to_owned() }.into());
+            }
             Request::Inspect { key } => {
                 Response::Evidence(self.verify(key.id, self.find(key.id)?)?)
             }

@@ -10,7 +10,9 @@ use tss_esapi::handles::{KeyHandle, PersistentTpmHandle, TpmHandle};
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::interface_types::resource_handles::Hierarchy;
 use tss_esapi::interface_types::session_handles::AuthSession;
-use tss_esapi::structures::{Auth, CapabilityData, SymmetricDefinition};
+use tss_esapi::structures::{
+    Attest, Auth, CapabilityData, Data, Public, Signature, SignatureScheme, SymmetricDefinition,
+};
 use tss_esapi::tcti_ldr::TctiNameConf;
 use tss_esapi::{Context, Error as Tss};
 
@@ -97,6 +99,32 @@ impl Link {
             .build();
         self.context.tr_sess_set_attributes(session, attributes, mask)?;
         Ok(session)
+    }
+
+    /// Makes the attestation key, which is the same each time.
+    pub(super) fn attestation_key(&mut self) -> tss_esapi::Result<(KeyHandle, Public)> {
+        let template = shape::attestation_key()?;
+        let made = self.context.execute_with_session(Some(AuthSession::Password), |context| {
+            context.create_primary(Hierarchy::Endorsement, template, None, None, None, None)
+        })?;
+        Ok((made.key_handle, made.out_public))
+    }
+
+    /// Has one key certified by another, which has no authorisation value.
+    pub(super) fn certify(
+        &mut self,
+        key: KeyHandle,
+        by: KeyHandle,
+        nonce: Data,
+    ) -> tss_esapi::Result<(Attest, Signature)> {
+        let own = match self.session {
+            Some(session) => self.covering(session, Hidden::Nothing)?,
+            None => AuthSession::Password,
+        };
+        let sessions = (Some(own), Some(AuthSession::Password), None);
+        self.context.execute_with_sessions(sessions, |context| {
+            context.certify(key.into(), by, nonce, SignatureScheme::Null)
+        })
     }
 
     /// Says what commands with this key are authorised by.

@@ -5,6 +5,7 @@ use super::link::{Hidden, Link};
 use super::shape::{self, Role};
 use super::slots::Slots;
 use super::{Fault, blob};
+use crate::custody::proof::{Bytes, Certified, Proof};
 use crate::custody::{
     BackingKeyId, Error, Evidence, KeyCheck, Made, NewSigner, OAEP_LABEL, Request, Response,
     Scheme, TokenKey, WrappedKey,
@@ -17,9 +18,10 @@ use tss_esapi::constants::tss::{TPM2_RH_NULL, TPM2_ST_HASHCHECK};
 use tss_esapi::handles::KeyHandle;
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::structures::{
-    Auth, Data, Digest, HashScheme, HashcheckTicket, MaxBuffer, Private, Public, PublicKeyRsa,
-    RsaDecryptionScheme, SensitiveData, Signature, SignatureScheme,
+    Attest, Auth, Data, Digest, HashScheme, HashcheckTicket, MaxBuffer, Private, Public,
+    PublicKeyRsa, RsaDecryptionScheme, SensitiveData, Signature, SignatureScheme,
 };
+use tss_esapi::traits::Marshall as _;
 use tss_esapi::tss2_esys::{TPM2B_DIGEST, TPMT_TK_HASHCHECK};
 
 type Result<T> = std::result::Result<T, Fault>;
@@ -80,6 +82,9 @@ impl Epoch {
                 let public = public.ok_or(Fault::UNREADABLE)?;
                 Ok(Response::Signer(NewSigner { public, wrapped }))
             }
+            Request::Attest { key, nonce } => {
+                Ok(Response::Proof(Proof::Tpm(self.certify(key, nonce)?)))
+            }
             Request::Inspect { key } => Ok(Response::Evidence(self.inspect(key)?)),
             Request::Destroy { id } => {
                 self.unload(*id)?;
@@ -126,6 +131,37 @@ impl Epoch {
             self.link.open_to_all(Hidden::Answer, |context| context.read_public(loaded.handle))?;
         role.verify(key.id, &public)?;
         Ok(role.evidence(&public, loaded.check))
+    }
+
+    /// Has a key certified by the attestation key. Keys that are loaded leave, since two places are
+    /// needed at once.
+    fn certify(&mut self, key: &TokenKey, nonce: &[u8]) -> Result<Certified> {
+        let nonce = Data::try_from(nonce)?;
+        while self.flush_oldest()? {}
+        let (by, attestation_key) = self.link.attestation_key()?;
+        let certified = self.certify_by(key, by, nonce);
+        self.link.flush(by)?;
+        let (public, attest, signature) = certified?;
+        let bytes = |area: &Public| Ok::<_, Tss>(Bytes(area.marshall()?));
+        Ok(Certified {
+            public: bytes(&public)?,
+            attest: Bytes(attest.marshall()?),
+            signature: Bytes(halves(&signature).ok_or(Fault::UNREADABLE)?),
+            attestation_key: bytes(&attestation_key)?,
+        })
+    }
+
+    fn certify_by(
+        &mut self,
+        key: &TokenKey,
+        by: KeyHandle,
+        nonce: Data,
+    ) -> Result<(Public, Attest, Signature)> {
+        let (public, private) = opened(key)?;
+        let role = Role::of(&public).ok_or_else(|| rejected(key.id, shape::FOREIGN))?;
+        let loaded = self.load(key.id, role, public.clone(), private)?;
+        let (attest, signature) = self.link.certify(loaded.handle, by, nonce)?;
+        Ok((public, attest, signature))
     }
 
     /// The key, loaded; `check` is what its check value must be.
@@ -276,10 +312,7 @@ impl Epoch {
         let signed = self
             .link
             .authorized(Hidden::Nothing, |context| context.sign(key, hash, scheme, ticket))?;
-        let Signature::EcDsa(signed) = signed else { return Err(Fault::UNREADABLE) };
-        let halves = shape::padded(signed.signature_r()).zip(shape::padded(signed.signature_s()));
-        let (r, s) = halves.ok_or(Fault::UNREADABLE)?;
-        let signature = [r, s].concat();
+        let signature = halves(&signed).ok_or(Fault::UNREADABLE)?;
         UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, public)
             .verify(message, &signature)
             .map_err(|_| rejected(id, "its signatures are not those of the key that was made"))?;
@@ -325,6 +358,13 @@ fn opened(key: &TokenKey) -> Result<(Public, Private)> {
 fn secret_of(bytes: &[u8]) -> Result<Key> {
     let secret = Secret::copy_of(bytes);
     Key::from_secret(&secret).ok_or(Fault::UNREADABLE)
+}
+
+/// r || s of an ECDSA signature over P-256.
+fn halves(signature: &Signature) -> Option<Vec<u8>> {
+    let Signature::EcDsa(signed) = signature else { return None };
+    let (r, s) = (shape::padded(signed.signature_r())?, shape::padded(signed.signature_s())?);
+    Some([r, s].concat())
 }
 
 /// What a TPM wants to be told by who signs a hash that it has not made itself: nothing. It takes

@@ -183,6 +183,24 @@ pub(super) fn primary() -> tss_esapi::Result<Public> {
         .build()
 }
 
+/// The attestation key's public area: it signs what the TPM itself has made, and nothing else. A
+/// primary of the endorsement hierarchy, so that the TPM makes the same each time.
+pub(super) fn attestation_key() -> tss_esapi::Result<Public> {
+    let attributes = ObjectAttributes::builder()
+        .with_fixed_tpm(true)
+        .with_fixed_parent(true)
+        .with_sensitive_data_origin(true)
+        .with_user_with_auth(true)
+        .with_no_da(true)
+        .with_restricted(true)
+        .with_sign_encrypt(true)
+        .build()?;
+    let public = PublicBuilder::new()
+        .with_name_hashing_algorithm(HashingAlgorithm::Sha256)
+        .with_object_attributes(attributes);
+    on_curve(public, EccScheme::EcDsa(SHA256)).build()
+}
+
 /// Whether two public areas are of one kind of key, whatever the key.
 pub(super) fn alike(one: &Public, other: &Public) -> bool {
     without_unique(one) == without_unique(other)

@@ -5,6 +5,7 @@ use super::attestation::{
     Attestation, Attributes, BackingKey, Described, Fault, Statement, Token, VERSION,
 };
 use super::{KeyTarget, check_key_id, locate};
+use crate::custody::proof::Proof;
 use crate::custody::{self, TokenKey, lane::Lane};
 use crate::name::Service;
 use crate::ops::call::{Allowed, Call};
@@ -42,6 +43,13 @@ pub fn is_nonce(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
+/// The bytes of a nonce.
+pub(super) fn nonce_bytes(text: &str) -> Option<Vec<u8>> {
+    is_nonce(text).then_some(())?;
+    let pairs = text.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).ok());
+    pairs.map(|pair| u8::from_str_radix(pair?, 16).ok()).collect()
+}
+
 impl Operation for GetKeyAttestation {
     const SERVICE: Service = Service::Kms;
     const NAME: &'static str = "GetKeyAttestation";
@@ -68,7 +76,9 @@ impl Operation for GetKeyAttestation {
             if !tokens.iter().any(|token| token.serial == holder.token) {
                 tokens.push(described(lane));
             }
-            backing_keys.push(ask(lane, backing, holder).await?);
+            let mut key = ask(lane, backing, holder).await?;
+            key.proof = prove(lane, holder, input.nonce.as_deref()).await?;
+            backing_keys.push(key);
         }
         let now = jiff::Timestamp::from_second(call.services.world.clock.now().seconds());
         let statement = Statement {
@@ -126,7 +136,24 @@ async fn ask(lane: &Lane, backing: &Backing, holder: &KeyHolder) -> Result<Backi
         imported: backing.imported,
         attributes,
         fault,
+        proof: None,
     })
+}
+
+/// What the hardware itself signs about the key, where it does. That a key is lost or altered is
+/// said by [`ask`].
+async fn prove(lane: &Lane, holder: &KeyHolder, nonce: Option<&str>) -> Result<Option<Proof>> {
+    let key = TokenKey { id: holder.key, wrapped: holder.wrapped.clone() };
+    let nonce = nonce.and_then(nonce_bytes).unwrap_or_default();
+    match lane.attest(key, nonce).await {
+        Ok(proof) => Ok(Some(proof)),
+        Err(
+            custody::Error::Unsupported { .. }
+            | custody::Error::KeyNotFound(_)
+            | custody::Error::KeyRejected { .. },
+        ) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! What an attestation of a KMS key says, and what is to be thought of it. docs/hardware.md has the
 //! format.
 
+use super::attest::nonce_bytes;
 use crate::audit::note::{Signed, Verifier};
 use crate::audit::statement;
-use crate::custody::Evidence;
+use crate::custody::proof::{Proof, name};
+use crate::custody::{Evidence, KeyCheck};
 use crate::name::Scheme;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -86,6 +88,9 @@ pub struct BackingKey {
     /// What is wrong with it, if it is not the key that was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<Fault>,
+    /// What the hardware itself has signed about it, over the nonce.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Proof>,
 }
 
 /// Attributes of a key, read back from the token.
@@ -121,10 +126,7 @@ pub enum Fault {
 
 impl From<Evidence> for Attributes {
     fn from(evidence: Evidence) -> Self {
-        let check = evidence.check.0.iter().fold(String::new(), |mut text, byte| {
-            let _never_fails = write!(text, "{byte:02x}");
-            text
-        });
+        let check = hex(&evidence.check.0);
         Self {
             local: evidence.local,
             sensitive: evidence.sensitive,
@@ -135,6 +137,13 @@ impl From<Evidence> for Attributes {
             key_check_value: check,
         }
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _never_fails = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// What an attestation is worth.
@@ -158,13 +167,16 @@ pub struct Report {
     pub findings: Vec<String>,
     /// What it does not prove.
     pub doubts: Vec<String>,
+    #[serde(skip)]
+    enrolled: Vec<Vec<u8>>,
 }
 
 impl Report {
     /// Checks an attestation, as it stands in a file, with the key that signs the appliance's
-    /// checkpoints and with the nonce that it must have, if one was given.
-    pub fn of(bytes: &[u8], key: &Verifier, nonce: Option<&str>) -> Self {
-        let mut report = Self::default();
+    /// checkpoints, with the nonce that it must have, if one was given, and with the names of the
+    /// attestation keys that are known to be in TPMs.
+    pub fn of(bytes: &[u8], key: &Verifier, nonce: Option<&str>, enrolled: &[Vec<u8>]) -> Self {
+        let mut report = Self { enrolled: enrolled.to_vec(), ..Self::default() };
         let attestation = serde_json::from_slice::<Attestation>(bytes);
         let Ok(Attestation { statement, note }) = attestation else {
             report.find("this is no attestation");
@@ -204,8 +216,10 @@ impl Report {
         if statement.backing_keys.is_empty() {
             self.find("it names no backing key");
         }
+        let nonce = statement.nonce.as_deref().and_then(nonce_bytes).unwrap_or_default();
         for key in &statement.backing_keys {
             self.judge_key(key);
+            self.judge_proof(key, &nonce);
         }
         for key in &statement.backing_keys {
             if !statement.tokens.iter().any(|token| token.serial == key.token) {
@@ -251,6 +265,31 @@ impl Report {
                 "backing key {id}: it was not made in the token, or was not always kept there \
                  (local, never extractable and always sensitive are not all true)"
             ));
+        }
+    }
+
+    /// What the hardware has signed about a key.
+    fn judge_proof(&mut self, key: &BackingKey, nonce: &[u8]) {
+        let id = &key.id;
+        let Some(Proof::Tpm(certified)) = &key.proof else {
+            if !self.enrolled.is_empty() {
+                self.doubt(format!("backing key {id}: no TPM has signed anything about it"));
+            }
+            return;
+        };
+        let told = key.attributes.as_ref().and_then(|told| KeyCheck::parse(&told.key_check_value));
+        if let Err(why) = certified.check(nonce, key.scheme, key.imported, told) {
+            self.find(format!("backing key {id}: {why}"));
+        }
+        let by = name(&certified.attestation_key.0);
+        if self.enrolled.is_empty() {
+            self.doubt(format!(
+                "backing key {id}: the attestation key {} was not shown to be in a TPM",
+                hex(&by)
+            ));
+        } else if !self.enrolled.contains(&by) {
+            let by = hex(&by);
+            self.find(format!("backing key {id}: signed by {by}, which is not enrolled"));
         }
     }
 
@@ -309,6 +348,7 @@ mod tests {
             imported: false,
             attributes: Some(attributes),
             fault: None,
+            proof: None,
         }
     }
 
@@ -393,7 +433,7 @@ mod tests {
             let key = Verifier::parse(KEY).expect("a key");
             let made = serde_json::to_vec(&Attestation { statement, note }).expect("JSON");
             for bytes in [bytes, made] {
-                prop_assert_eq!(Report::of(&bytes, &key, None).verdict(), Verdict::Bad);
+                prop_assert_eq!(Report::of(&bytes, &key, None, &[]).verdict(), Verdict::Bad);
             }
         }
 
