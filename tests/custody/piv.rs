@@ -18,8 +18,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 use strongroom::cli::stand_in::piv::{Card, SOCKET, Service, socket};
+use strongroom::custody::attested::Policy;
 use strongroom::custody::lane::{Lane, Options};
 use strongroom::custody::profile::{Profile, WantsPin};
+use strongroom::custody::proof::Proof;
 use strongroom::custody::{
     self, Access, BackingKeyId, Error, KeyCheck, Locator, Made, OAEP_LABEL, Scheme, SigningScheme,
 };
@@ -91,6 +93,13 @@ fn plug_into(service: &Service, reader: u16, serial: u32, more: &[&str]) -> Card
 
 fn plug(service: &Service) -> Card {
     plug_into(service, 0, SERIAL, &[])
+}
+
+/// Pulls the card, and waits until the service has seen it: the virtual reader now and then takes a card
+/// that was back before for none, and for ever.
+fn pull(card: Card) {
+    drop(card);
+    std::thread::sleep(NOTICED);
 }
 
 /// Puts the card back and does not wait for it.
@@ -258,6 +267,14 @@ mod scenarios {
             assert_eq!(lane.inspect(ID.into()).await.expect("there"), *told);
             assert!(is_rejected(&refusal(lane.generate(ID, Scheme::Ecdh).await)), "twice");
 
+            let proof = lane.attest(ID.into(), vec![1; 32]).await.expect("attested");
+            let Proof::Card(attested) = proof else { panic!("no card's") };
+            let serial = SERIAL.to_string();
+            let policy = attested.check(Some(told.check), &serial).expect("right");
+            assert_eq!(policy, Policy { pin: 2, touch: 1 });
+            assert!(attested.check(Some(KeyCheck([0; 8])), &serial).is_err());
+            assert!(attested.is_under(&[attested.issuer.0.clone()]), "its own root");
+
             agrees(&lane, ID, &made).await.expect("agreed");
             let (peer, _) = host_agreement(public(&made));
             let wrong = lane.agree(ID.into(), KeyCheck([0; 8]), peer.clone()).await;
@@ -291,6 +308,9 @@ mod scenarios {
             let made = lane.generate(ID, Scheme::RsaOaep).await.expect("made");
             let check = made.evidence.check;
             assert_eq!(check, KeyCheck::of_public(public(&made)));
+            let proof = lane.attest(ID.into(), vec![]).await.expect("attested");
+            let Proof::Card(attested) = proof else { panic!("no card's") };
+            attested.check(Some(check), &SERIAL.to_string()).expect("right");
             let opened = |ciphertext| lane.unwrap(ID.into(), check, ciphertext);
             for byte in [0, 0x5a, 0xff] {
                 let ciphertext = host_encryption(public(&made), &[byte; 32], OAEP_LABEL);
@@ -364,7 +384,7 @@ mod scenarios {
         let runtime = runtime();
         let made = runtime.block_on(lane.generate(ID, Scheme::Ecdh)).expect("made");
         drop(lane);
-        drop(card);
+        pull(card);
         let _card = plug(&service);
         for token in [labelled(), Locator::Serial(SERIAL.to_string())] {
             let lane = open_with(token, PIN).expect("a lane");
@@ -422,6 +442,7 @@ mod scenarios {
             assert!(refused.to_string().contains("not made on the card"), "{refused}");
             let refused = refusal(lane.inspect(ID.into()).await);
             assert!(refused.to_string().contains("not made on the card"), "{refused}");
+            assert!(is_rejected(&refusal(lane.attest(ID.into(), vec![]).await)));
 
             somebody_else(|card| {
                 let rsa = AlgorithmId::Rsa2048;
@@ -519,8 +540,9 @@ mod scenarios {
         let (mut card, mut flaps) = (Some(card), 0);
         while Instant::now() + Duration::from_secs(2) < until {
             std::thread::sleep(Duration::from_millis(300));
-            drop(card.take());
-            std::thread::sleep(Duration::from_millis(300));
+            if let Some(card) = card.take() {
+                pull(card);
+            }
             card = Some(put_back(&service));
             flaps += 1;
             std::thread::sleep(Duration::from_millis(700));
@@ -535,7 +557,9 @@ mod scenarios {
             assert!(right > 50 && failed > 0 && flaps > 2, "{right} {failed} {flaps}");
             assert!(serves_again(&lane, &made).await < Duration::from_secs(2));
         });
-        drop(card);
+        if let Some(card) = card {
+            pull(card);
+        }
         // Every new connection sends the PIN, and the right one costs no try.
         let _card = plug(&service);
         assert_eq!(tries(), 3);
@@ -642,7 +666,7 @@ mod scenarios {
         let (service, card, lane) = lane();
         runtime().block_on(async {
             let made = lane.generate(ID, Scheme::Ecdh).await.expect("made");
-            drop(card);
+            pull(card);
             std::fs::remove_file(directory().join(format!("{SERIAL}.json"))).expect("removed");
             let _card = plug(&service);
             for _ in 0..3 {

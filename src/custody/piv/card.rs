@@ -28,6 +28,9 @@ const RSA_2048_INFO: [u8; 24] = [
 const RSA_2048_KEY: usize = 270;
 const MODULUS_AT: usize = RSA_2048_INFO.len() + 9;
 
+/// Where Yubico keeps the certificate of slot F9.
+const ATTESTATION: yubikey::ObjectId = 0x5f_ff01;
+
 /// What a slot holds, as the card tells it.
 #[derive(Clone, Debug)]
 pub(super) struct Contents {
@@ -254,6 +257,19 @@ impl Card {
     /// The certificate by which the card says that the key in a slot was made on it; in DER.
     pub(super) fn attest(&mut self, slot: SlotId) -> Result<Vec<u8>> {
         Ok(self.call(|key| piv::attest(key, slot))?.to_vec())
+    }
+
+    /// The certificate of the key that attests (slot F9); in DER.
+    pub(super) fn issuer(&mut self) -> Result<Vec<u8>> {
+        let object = self.call(|key| key.fetch_object(ATTESTATION))?;
+        // NIST SP 800-73-4, part 1, appendix A: the certificate has tag 70. Its length has two bytes.
+        match object.as_slice() {
+            [0x70, 0x82, high, low, rest @ ..] => {
+                let certificate = rest.get(..usize::from(u16::from_be_bytes([*high, *low])));
+                Ok(certificate.ok_or(yubikey::Error::ParseError)?.to_vec())
+            }
+            _ => Err(yubikey::Error::ParseError.into()),
+        }
     }
 
     /// The x-coordinate that the key in a slot and a point agree on.

@@ -3,7 +3,9 @@
 use super::card::{Card, Contents};
 use super::directory::{Directory, Entry, Use};
 use super::{Fault, oaep};
+use crate::custody::attested::Attested;
 use crate::custody::profile::{Policies, Profile, WantsPin, WantsTouch};
+use crate::custody::proof::{Bytes, Proof};
 use crate::custody::{
     BackingKeyId, Error, Evidence, KeyCheck, Made, NewSigner, Request, Response, Scheme,
     SigningScheme,
@@ -49,6 +51,7 @@ impl Call<'_> {
             Request::GenerateSigner { id, scheme } => {
                 Response::Signer(self.generate_signer(*id, *scheme)?)
             }
+            Request::Attest { key, .. } => Response::Proof(Proof::Card(self.attest(key.id)?)),
             Request::Inspect { key } => Response::Evidence(self.inspect(key.id)?),
             Request::Destroy { id } => {
                 self.destroy(*id)?;
@@ -161,6 +164,19 @@ impl Call<'_> {
         self.epoch.known.remove(&id);
         let (_, contents) = self.key(id, used, None)?;
         Ok(evidence(&contents))
+    }
+
+    /// A certificate for what is in a key's slot, whatever that is: who reads it compares.
+    fn attest(&mut self, id: BackingKeyId) -> Result<Attested> {
+        let slot = self.epoch.directory.find(id).ok_or(Error::KeyNotFound(id))?.slot;
+        let certificate = self.epoch.card.attest(slot).map_err(|fault| match fault {
+            Fault::Device { error: yubikey::Error::GenericError, .. } => {
+                rejected(id, "the card does not attest that it was made there")
+            }
+            other => other,
+        })?;
+        let issuer = self.epoch.card.issuer()?;
+        Ok(Attested { certificate: Bytes(certificate), issuer: Bytes(issuer) })
     }
 
     /// Destroys a key by making another over it, which no id leads to.
