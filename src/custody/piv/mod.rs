@@ -250,6 +250,12 @@ impl Token for Driver {
 
     fn health(&self) -> Health {
         let known = self.known.lock();
-        Health { up: known.why.is_none(), why: known.why.clone(), epoch: known.epochs, waiting: 0 }
+        Health {
+            up: known.why.is_none(),
+            why: known.why.clone(),
+            epoch: known.epochs,
+            waiting: 0,
+            seated: 0,
+        }
     }
 }
