@@ -6,6 +6,7 @@
 
 pub mod attested;
 mod breaker;
+pub mod enrolment;
 pub mod lane;
 #[cfg(feature = "yubikey")]
 mod piv;

@@ -138,7 +138,7 @@ pub fn name(public: &[u8]) -> Vec<u8> {
 }
 
 /// The public key in the area of an attestation key: an uncompressed point.
-fn attestation_key(public: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn attestation_key(public: &[u8]) -> Option<Vec<u8>> {
     let attributes = FIXED | LOCAL | RESTRICTED | SIGN;
     point(area(public, [0, 0x23], attributes, &[0, 0x10, 0, 0x18, 0, 0x0b, 0, 3, 0, 0x10])?)
 }
