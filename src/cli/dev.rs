@@ -5,7 +5,7 @@ use super::stand_in::swtpm::Swtpm;
 use super::{runtime, shutdown, with_module_configurations};
 use crate::config::Config;
 use crate::custody::child::Isolation;
-use crate::custody::profile::Profile;
+use crate::custody::profile::{Kind, Profile};
 use crate::secret::Secret;
 use crate::server::found::{Plan, configuration, write_private};
 use crate::server::{Appliance, Error};
@@ -13,6 +13,9 @@ use clap::Args;
 use serde::Serialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+
+/// The profile that `--token piv` means.
+const VIRTUAL_PIV: &str = "virtual-piv";
 
 /// Make or reopen a throw-away appliance.
 #[derive(Args)]
@@ -26,11 +29,12 @@ pub struct Dev {
     /// Print one JSON line when ready instead of text.
     #[arg(long)]
     json: bool,
-    /// The kind of token, when the appliance is made: `softhsm2` (the default), `kryoptic` or `swtpm`.
+    /// The kind of token, when the appliance is made: `softhsm2` (the default), `kryoptic`, `swtpm`, or
+    /// `piv`, a virtual card in the place of a YubiKey.
     #[arg(long, value_name = "PROFILE")]
     token: Option<String>,
     /// The token's PKCS#11 module, when the appliance is made, if it is at none of the places that
-    /// the profile names.
+    /// the profile names; of `piv` the program that is the card.
     #[arg(long, value_name = "FILE")]
     token_module: Option<PathBuf>,
     /// The region, when the appliance is made.
@@ -58,15 +62,16 @@ struct Ready<'a> {
 
 impl Dev {
     pub(super) fn run(self) -> Result<(), Error> {
+        let profile = self.profile()?;
         let mut plan = Plan {
             dir: self.dir.clone(),
-            profile: self.profile()?,
-            module: self.token_module.clone(),
+            module: self.token_module.clone().filter(|_| profile.kind == Kind::Pkcs11),
             device: None,
             isolation: Isolation::Process,
             region: self.region.clone(),
             account: self.account.clone(),
             listen: self.listen,
+            profile,
         };
         let made = plan.configuration().exists();
         if made {
@@ -74,6 +79,7 @@ impl Dev {
         } else {
             plan.prepare()?;
         }
+        self.virtual_card(&plan)?;
         let stand_in = self.stand_in(&plan.profile)?;
         plan.device = stand_in.as_ref().map(Swtpm::device);
         // Read once, after the start anew and before anything is made.
@@ -94,9 +100,29 @@ impl Dev {
         wanted.then(|| Swtpm::start(&self.dir.join("tokens"))).transpose()
     }
 
+    /// A virtual card, if that is the token: this process is started anew beside it.
+    #[cfg(feature = "yubikey")]
+    fn virtual_card(&self, plan: &Plan) -> Result<(), Error> {
+        if plan.profile.name != VIRTUAL_PIV {
+            return Ok(());
+        }
+        let folder = plan.dir.join("tokens");
+        let folder = std::path::absolute(&folder).map_err(|e| Error::io(&folder, e))?;
+        super::stand_in::piv::attach(&folder, self.token_module.as_deref())
+            .map_err(|e| Error::io(&folder, e))
+    }
+
+    #[cfg(not(feature = "yubikey"))]
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "as with the feature")]
+    fn virtual_card(&self, _: &Plan) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// The profile of the token that is there already, else of the one that is asked for.
     fn profile(&self) -> Result<Profile, Error> {
-        let (asked, file) = (self.token.as_deref(), configuration(&self.dir));
+        let asked =
+            self.token.as_deref().map(|name| if name == "piv" { VIRTUAL_PIV } else { name });
+        let file = configuration(&self.dir);
         if !file.exists() {
             return Ok(Profile::built_in(asked.unwrap_or("softhsm2"))?);
         }

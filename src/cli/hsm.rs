@@ -1,5 +1,6 @@
 //! `strongroom hsm`.
 
+use super::hsm_enrol::Enrol;
 use super::hsm_holder::Holders;
 use super::hsm_verify::{Plain, Verify};
 use super::iam::print;
@@ -31,6 +32,8 @@ enum Command {
     /// it, by the token's word; 1 if it is forged or a key is not as it must be; 2 if it proves
     /// nothing, as with a software token, or that can't be told.
     Verify(Verify),
+    /// Show an auditor that a TPM's attestation key is in a TPM whose maker they trust.
+    Enrol(Enrol),
     /// Keep which tokens hold which keys, on a data directory that nobody serves.
     Holder(Holders),
     /// List the configuration's tokens: name, serial number, profile, and what a custom key store names
@@ -79,6 +82,7 @@ impl Hsm {
         match self.command {
             Command::Attest(attest) => attest.run(),
             Command::Verify(verify) => verify.run(),
+            Command::Enrol(enrol) => enrol.run(),
             Command::Holder(holders) => holders.run(),
             Command::Tokens(tokens) => tokens.run(),
         }

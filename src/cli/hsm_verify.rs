@@ -2,7 +2,9 @@
 
 use super::audit::verifier;
 use super::print_report;
-use crate::ops::keys::attestation::{Attributes, BackingKey, LONGEST, Report, Statement, Verdict};
+use crate::ops::keys::attestation::{
+    Attributes, BackingKey, LONGEST, Report, Statement, Trusted, Verdict,
+};
 use crate::server::Error;
 use clap::Args;
 use serde_json::json;
@@ -10,13 +12,15 @@ use std::fmt::{self, Display, Formatter};
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 
 /// What an attestation of a PKCS#11 token is worth at best.
 const WORTH: &str = "This is the token's word, as the appliance passed it on and signed it with a \
 key in the same token: no vendor has certified it.";
 
-/// What one is worth that a TPM has signed itself.
-const SIGNED: &str = "Its TPM has signed that itself, with a key that was enrolled.";
+/// What one is worth that the hardware has signed itself, under what was given.
+const SIGNED: &str = "Its hardware has signed that itself, and you know whose it is.";
 
 /// The name of an attestation key.
 #[derive(Clone)]
@@ -45,6 +49,10 @@ pub(super) struct Verify {
     /// may be repeated. With it a TPM's own signature is asked for.
     #[arg(long, value_name = "HEX", value_parser = attestation_key)]
     attestation_key: Vec<Name>,
+    /// Certificates (PEM) that have signed the certificates of YubiKeys, as Yubico publishes them. With
+    /// them a card's own signature is asked for.
+    #[arg(long, value_name = "FILE")]
+    roots: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -53,12 +61,16 @@ pub(super) struct Verify {
 impl Verify {
     pub(super) fn run(self) -> Result<(), Error> {
         let key = verifier(&self.key)?;
-        let enrolled: Vec<_> = self.attestation_key.iter().map(|name| name.0.clone()).collect();
-        let report = Report::of(&read(&self.file)?, &key, self.nonce.as_deref(), &enrolled);
+        let trusted = Trusted {
+            attestation_keys: self.attestation_key.iter().map(|name| name.0.clone()).collect(),
+            roots: self.roots.as_deref().map(certificates).transpose()?.unwrap_or_default(),
+        };
+        let report = Report::of(&read(&self.file)?, &key, self.nonce.as_deref(), &trusted);
         if self.json {
             print_report(&report, [("verdict", json!(report.verdict()))]);
         } else {
-            print(&report, self.nonce.is_some(), if enrolled.is_empty() { WORTH } else { SIGNED });
+            let signed = !(trusted.attestation_keys.is_empty() && trusted.roots.is_empty());
+            print(&report, self.nonce.is_some(), if signed { SIGNED } else { WORTH });
         }
         match report.verdict() {
             Verdict::Good => Ok(()),
@@ -77,6 +89,18 @@ fn read(file: &Path) -> Result<Vec<u8>, Error> {
         return Err(unread(&"too long for an attestation"));
     }
     Ok(bytes)
+}
+
+/// The certificates in a PEM file, one at least.
+fn certificates(file: &Path) -> Result<Vec<Vec<u8>>, Error> {
+    let pem = read(file)?;
+    let all = CertificateDer::pem_slice_iter(&pem).map(|found| found.map(|der| der.to_vec()));
+    let all: Result<Vec<_>, _> = all.collect();
+    let all = all.map_err(|e| Error::Unknown(format!("`{}`: {e}", file.display())))?;
+    match all.as_slice() {
+        [] => Err(Error::Unknown(format!("`{}`: no certificate is in it", file.display()))),
+        _ => Ok(all),
+    }
 }
 
 #[expect(clippy::print_stdout, reason = "what the command is for")]

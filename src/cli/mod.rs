@@ -4,6 +4,7 @@ pub mod account;
 pub mod audit;
 pub mod dev;
 mod hsm;
+mod hsm_enrol;
 mod hsm_holder;
 mod hsm_verify;
 mod iam;

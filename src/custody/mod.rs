@@ -4,9 +4,13 @@
 //! so that a driver can move to a process of its own. A [`lane::Lane`] stands before each token:
 //! permits, a bounded queue, a deadline.
 
+pub mod attested;
 mod breaker;
 pub mod child;
+pub mod enrolment;
 pub mod lane;
+#[cfg(feature = "yubikey")]
+mod piv;
 pub mod pkcs11;
 pub mod profile;
 pub mod proof;
@@ -227,7 +231,10 @@ fn driver(profile: profile::Profile, access: Access) -> Result<Arc<dyn Token>> {
         profile::Kind::Tpm => Arc::new(tpm::Driver::open(profile, access)?),
         #[cfg(not(feature = "tpm"))]
         profile::Kind::Tpm => return Err(left_out(profile, profile::Kind::Tpm)),
-        profile::Kind::YubiKey => return Err(left_out(profile, profile::Kind::YubiKey)),
+        #[cfg(feature = "yubikey")]
+        profile::Kind::YubiKey => Arc::new(piv::Driver::open(profile, access)?),
+        #[cfg(not(feature = "yubikey"))]
+        kind @ profile::Kind::YubiKey => return Err(left_out(profile, kind)),
     })
 }
 
@@ -250,7 +257,10 @@ pub fn provision(
         profile::Kind::Tpm => tpm::look(profile, access),
         #[cfg(not(feature = "tpm"))]
         profile::Kind::Tpm => Err(left_out(profile.clone(), profile::Kind::Tpm)),
-        profile::Kind::YubiKey => Err(left_out(profile.clone(), profile::Kind::YubiKey)),
+        #[cfg(feature = "yubikey")]
+        profile::Kind::YubiKey => piv::provision(profile, access, so_pin, label),
+        #[cfg(not(feature = "yubikey"))]
+        kind @ profile::Kind::YubiKey => Err(left_out(profile.clone(), kind)),
     }
 }
 

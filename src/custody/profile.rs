@@ -12,6 +12,9 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("kryoptic", include_str!("../../hsm-profiles/kryoptic/profile.toml")),
     ("tpm2", include_str!("../../hsm-profiles/tpm2/profile.toml")),
     ("swtpm", include_str!("../../hsm-profiles/swtpm/profile.toml")),
+    ("yubikey", include_str!("../../hsm-profiles/yubikey/profile.toml")),
+    ("yubikey-5-7", include_str!("../../hsm-profiles/yubikey-5-7/profile.toml")),
+    ("virtual-piv", include_str!("../../hsm-profiles/virtual-piv/profile.toml")),
 ];
 
 /// What a configuration's template has in the place of the folder of the token.
@@ -58,6 +61,9 @@ pub struct Profile {
     /// Of a TPM: whether what is secret crosses the bus to it encrypted.
     #[serde(default)]
     pub encrypt_bus: bool,
+    /// When a YubiKey wants its PIN and a touch.
+    #[serde(default)]
+    pub policies: Policies,
     /// Bounds to keep to.
     pub limits: Limits,
     /// Where it leaves the standard.
@@ -92,6 +98,39 @@ pub struct Module {
     /// What that file says for a token that is made for one appliance, with `@TOKENDIR@` once where
     /// the token's folder belongs; none where a token is made by other means.
     pub configuration: Option<String>,
+}
+
+/// When a YubiKey wants its PIN and a touch for a key that is made on it; a key keeps what it was made
+/// with.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Policies {
+    /// When the PIN.
+    pub pin: WantsPin,
+    /// When a touch.
+    pub touch: WantsTouch,
+}
+
+/// When a key wants the PIN.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WantsPin {
+    /// Once on every connection.
+    #[default]
+    Once,
+    /// Right before each use.
+    Always,
+}
+
+/// When a key wants a finger on the metal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WantsTouch {
+    /// Never: a server restarts by itself.
+    #[default]
+    Never,
+    /// When the last touch is more than 15 seconds ago.
+    Cached,
 }
 
 /// Bounds that a token sets.

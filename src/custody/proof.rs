@@ -4,6 +4,7 @@
 //! has made (TPM 2.0 Library, part 1, section 31). That the attestation key is in a TPM at all is what
 //! its enrolment shows, not this.
 
+use super::attested::Attested;
 use super::{KeyCheck, Scheme};
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
@@ -18,6 +19,8 @@ use serde::{Deserialize, Serialize};
 pub enum Proof {
     /// By a TPM.
     Tpm(Certified),
+    /// By a YubiKey; over no nonce.
+    Card(Attested),
 }
 
 /// A key certified by a TPM, in the TPM's own structures.
@@ -53,7 +56,7 @@ impl<'de> Deserialize<'de> for Bytes {
         let bytes = STANDARD.decode(text.as_bytes()).map_err(serde::de::Error::custom)?;
         match bytes.len() {
             0..=LONGEST => Ok(Self(bytes)),
-            _ => Err(serde::de::Error::custom("longer than any structure of a TPM's")),
+            _ => Err(serde::de::Error::custom("longer than any structure of a TPM's or card's")),
         }
     }
 }
@@ -135,7 +138,7 @@ pub fn name(public: &[u8]) -> Vec<u8> {
 }
 
 /// The public key in the area of an attestation key: an uncompressed point.
-fn attestation_key(public: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn attestation_key(public: &[u8]) -> Option<Vec<u8>> {
     let attributes = FIXED | LOCAL | RESTRICTED | SIGN;
     point(area(public, [0, 0x23], attributes, &[0, 0x10, 0, 0x18, 0, 0x0b, 0, 3, 0, 0x10])?)
 }

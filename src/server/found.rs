@@ -6,7 +6,7 @@ use super::{Appliance, Error, on_thread, open_store, open_tokens};
 use crate::clock::{World, random_bytes};
 use crate::config::Config;
 use crate::custody::child::{self, Isolation, Program};
-use crate::custody::profile::Profile;
+use crate::custody::profile::{Kind, Profile};
 use crate::custody::tokens::Tokens;
 use crate::custody::{Access, Locator, provision};
 use crate::envelope::store_key::{StoreKey, WrappedStoreKey};
@@ -225,14 +225,16 @@ impl Plan {
         Ok(WrappedStoreKey { wraps: vec![wrap] })
     }
 
-    /// A random PIN of 32 hex digits, kept in a file of mode 0600.
+    /// A random PIN of 32 hex digits, or 8, which is all that a card takes and it counts wrong ones;
+    /// kept in a file of mode 0600.
     fn pin(&self, name: &str, world: &World) -> Result<Secret, Error> {
         let path = self.dir.join(name);
         if path.exists() {
             return Ok(super::pin::read("main", Some(&path))?);
         }
         let mut pin = Secret::new(Vec::with_capacity(32));
-        for byte in random_bytes::<16>(&*world.random)? {
+        let bytes = if self.profile.kind == Kind::YubiKey { 4 } else { 16 };
+        for byte in random_bytes::<16>(&*world.random)?.into_iter().take(bytes) {
             for digit in [byte >> 4, byte & 15] {
                 pin.expose_mut()
                     .push(b"0123456789abcdef".get(usize::from(digit)).copied().unwrap_or(b'0'));

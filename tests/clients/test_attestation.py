@@ -1,6 +1,7 @@
 """What the token says of a key, asked of the real server and checked offline by the real program."""
 
 import base64
+import datetime
 import hashlib
 import json
 import os
@@ -9,12 +10,20 @@ import uuid
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_public_key,
+)
+from cryptography.x509.oid import NameOID
 
 from conftest import ROOT, Appliance
 from test_authorization import Person, statement
-from test_tokens import TOKENS
+from test_tokens import TOKENS, run, swtpm
 from test_trail import records, soon, strongroom
 
 NONCE = "00112233445566778899aabbccddeeff"
@@ -119,6 +128,83 @@ def test_another_token_and_another_scheme_of_signing_say_the_same(own_appliance,
     assert (code, report["findings"]) == (2, [])
     assert report["doubts"] == ["software token, proves nothing"]
     assert report["statement"]["Tokens"][0]["Profile"]["Name"] == "kryoptic"
+
+
+def endorsed(device, folder):
+    """A maker's CA, and its certificate of the TPM's endorsement key: files of PEM and DER."""
+    environment = {**os.environ, "TPM2TOOLS_TCTI": device}
+    made = ["tpm2_createek", "-c", folder / "ek.ctx", "-G", "rsa", "-u", folder / "ek.pem", "-f", "pem"]
+    subprocess.run(made, env=environment, check=True, capture_output=True, timeout=60)
+    ek = load_pem_public_key((folder / "ek.pem").read_bytes())
+    maker = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a maker of TPMs")])
+    now = datetime.datetime.now(datetime.UTC)
+
+    def certify(subject, key, extension):
+        building = x509.CertificateBuilder(name, subject, key, x509.random_serial_number())
+        building = building.not_valid_before(now - datetime.timedelta(days=1))
+        building = building.not_valid_after(now + datetime.timedelta(days=1))
+        return building.add_extension(extension, critical=True).sign(maker, hashes.SHA256())
+
+    root = certify(name, maker.public_key(), x509.BasicConstraints(ca=True, path_length=None))
+    (folder / "roots.pem").write_bytes(root.public_bytes(Encoding.PEM))
+    usage = x509.KeyUsage(False, False, True, False, False, False, False, False, False)
+    (folder / "ek.der").write_bytes(certify(x509.Name([]), ek, usage).public_bytes(Encoding.DER))
+
+
+def test_a_tpm_signs_itself_with_a_key_that_an_auditor_has_enrolled(tmp_path):
+    where, enrol = tmp_path / "appliance", ("hsm", "enrol")
+    with swtpm(tmp_path / "state") as device:
+        arguments = ("--profile", "swtpm", "--token-device", device)
+        code, _, err = run("init", "--dir", where, *arguments)
+        assert code == 0, err
+        endorsed(device, tmp_path)
+        which = ("--config", where / "strongroom.toml")
+        (request, challenge, answer, secret) = (
+            tmp_path / name for name in ("request", "challenge", "answer", "secret")
+        )
+        code, _, err = run(*enrol, "request", *which, "--out", request)
+        assert code == 78 and "keeps no certificate" in err
+        certificate = ("--certificate", tmp_path / "ek.der")
+        code, _, err = run(*enrol, "request", *which, *certificate, "--out", request)
+        assert code == 0, err
+        kept = ("--secret", secret, "--out", challenge)
+        roots = ("--roots", tmp_path / "roots.pem")
+        code, _, err = run(*enrol, "challenge", request, *roots, *kept)
+        assert code == 0, err
+        code, _, err = run(*enrol, "answer", *which, challenge, "--out", answer)
+        assert code == 0, err
+    code, out, err = run(*enrol, "confirm", answer, "--secret", secret)
+    assert code == 0 and len(out) == 69, err
+
+    # A secret of another challenge shows nothing, and another maker's CA vouches for nothing.
+    code, _, err = run(*enrol, "challenge", request, *roots, *kept)
+    assert code == 0, err
+    code, _, err = run(*enrol, "confirm", answer, "--secret", secret)
+    assert code == 1 and "nothing was shown" in err
+    foreign = Path(os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt"))
+    code, _, err = run(*enrol, "challenge", request, "--roots", foreign, *kept)
+    assert code == 1 and "not to be trusted" in err
+
+
+def test_a_tpm_s_signature_is_asked_for_by_name(own_appliance, tmp_path):
+    appliance, file = own_appliance(*TOKENS["swtpm"]), tmp_path / "key.json"
+    key = appliance.client("kms").create_key()["KeyMetadata"]["Arn"]
+    ran = strongroom(appliance, "hsm", "attest", key, "--nonce", NONCE, "--out", file)
+    assert ran.returncode == 0, ran.stderr
+    code, report = verify(file, public_key(appliance), "--nonce", NONCE)
+    assert (code, report["findings"]) == (2, [])
+    unproven, software = report["doubts"]
+    assert "was not shown to be in a TPM" in unproven and "proves nothing" in software
+    name = unproven.split("attestation key ")[1].split(" ")[0]
+    for by, doubts in ((name, ["software token, proves nothing"]), ("000b" + "00" * 32, None)):
+        code, report = verify(
+            file, public_key(appliance), "--nonce", NONCE, "--attestation-key", by
+        )
+        if doubts:
+            assert (code, report["findings"], report["doubts"]) == (2, [], doubts)
+        else:
+            assert code == 1 and "is not enrolled" in report["findings"][0]
 
 
 def test_people_are_told_plainly(appliance, attested):

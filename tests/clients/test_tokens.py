@@ -14,12 +14,16 @@ from conftest import ROOT
 BINARY = ROOT / os.environ.get("STRONGROOM_BIN", "target/debug/strongroom")
 # Where scripts/kryoptic puts it.
 KRYOPTIC = BINARY.parents[1] / "kryoptic" / "debug" / "libkryoptic_pkcs11.so"
+# Where scripts/piv-card puts it.
+CARD = BINARY.parents[1] / "piv-card" / "debug" / "piv-card"
 
 TOKENS = {
     "softhsm2": ("--token", "softhsm2"),
     "kryoptic": ("--token", "kryoptic", "--token-module", KRYOPTIC),
     "swtpm": ("--token", "swtpm"),
+    "piv": ("--token", "piv", "--token-module", CARD),
 }
+PROFILES = {"piv": "virtual-piv"}
 
 
 def run(*arguments):
@@ -68,7 +72,7 @@ def test_the_appliance_keeps_what_it_was_told_on_each_token(own_appliance, tmp_p
     verdict = verified(appliance, tmp_path)
     assert (verdict["findings"], verdict["doubts"]) == ([], [])
     configuration = (tmp_path / "appliance" / "strongroom.toml").read_text()
-    assert f'profile = "{token}"' in configuration
+    assert f'profile = "{PROFILES.get(token, token)}"' in configuration
 
 
 def test_an_appliance_keeps_the_token_that_it_was_made_with(own_appliance, tmp_path):

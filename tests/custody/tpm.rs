@@ -3,7 +3,9 @@
 //! Each test has a swtpm of its own, so that it can be killed and its state swapped.
 
 use super::{ID, host_check, host_mac, key, refusal, runtime, secret};
-use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, PublicEncryptingKey};
+use aws_lc_rs::rsa::{
+    OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, PublicEncryptingKey, PublicKeyComponents,
+};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use aws_lc_rs::{agreement, rand::SystemRandom};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -13,6 +15,7 @@ use std::str::FromStr as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use strongroom::custody::enrolment::{self, Challenge};
 use strongroom::custody::lane::{Lane, Options};
 use strongroom::custody::profile::Profile;
 use strongroom::custody::proof::Proof;
@@ -20,8 +23,10 @@ use strongroom::custody::{
     self, Access, BackingKeyId, Error, Evidence, KeyCheck, Locator, Made, OAEP_LABEL, Scheme,
     SigningScheme, TokenKey, WrappedKey,
 };
+use tss_esapi::abstraction::{AsymmetricAlgorithmSelection, ek};
 use tss_esapi::attributes::ObjectAttributes;
 use tss_esapi::interface_types::algorithm::{HashingAlgorithm, PublicAlgorithm};
+use tss_esapi::interface_types::key_bits::RsaKeyBits;
 use tss_esapi::interface_types::resource_handles::Hierarchy;
 use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::{
@@ -698,4 +703,44 @@ fn the_tpm_signs_what_its_keys_are_and_others_can_check_it() {
             assert_eq!(lane.health().epoch, 1);
         });
     }
+}
+
+/// The endorsement key, which its maker would have certified.
+fn endorsement_key(tpm: &Swtpm) -> PublicEncryptingKey {
+    let mut context = context(tpm);
+    let kind = AsymmetricAlgorithmSelection::Rsa(RsaKeyBits::Rsa2048);
+    let key = ek::create_ek_object_2(&mut context, kind, None).expect("made");
+    let (public, _, _) = context.read_public(key).expect("read");
+    let Public::Rsa { unique, .. } = public else { panic!("no RSA key") };
+    let parts = PublicKeyComponents { n: unique.value(), e: &[1, 0, 1][..] };
+    parts.try_into().expect("a public key")
+}
+
+#[test]
+fn a_tpm_opens_the_challenge_to_its_own_attestation_key_and_no_other() {
+    let (tpm, other) = (Swtpm::new(), Swtpm::new());
+    let device = Some(tpm.device());
+    let identity = enrolment::identity(&profile(), device.as_deref()).expect("an identity");
+    let name = identity.name().expect("an attestation key");
+    assert!(identity.certificate.is_none(), "nobody has certified this one");
+    let (secret, seed) = (key([5; 32]), key([6; 32]));
+    let made = |tpm: &Swtpm, name: &[u8]| {
+        Challenge::make(endorsement_key(tpm), name, &secret, &seed).expect("a challenge")
+    };
+    let answer = |challenge| enrolment::answer(&profile(), device.as_deref(), &challenge);
+    let opened = answer(made(&tpm, &name)).expect("opened");
+    assert_eq!(opened.expose(), secret.expose());
+    let mut another = name.clone();
+    another[33] ^= 1;
+    for challenge in [made(&tpm, &another), made(&other, &name)] {
+        assert!(matches!(refusal(answer(challenge)), Error::BadRequest(_)));
+    }
+
+    let lane = tpm.lane();
+    runtime().block_on(async {
+        let made = lane.generate(ID, Scheme::HmacKdf).await.expect("made");
+        let proof = lane.attest(token_key(ID, &made), vec![]).await.expect("certified");
+        let Proof::Tpm(certified) = proof;
+        assert_eq!(certified.attestation_key, identity.attestation_key, "the key that signs");
+    });
 }

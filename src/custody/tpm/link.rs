@@ -44,6 +44,8 @@ pub(super) struct Link {
     context: Context,
     /// The parent of every key.
     pub(super) primary: KeyHandle,
+    /// Whether the operating system keeps the primary, so that it takes no place of its own.
+    kept: bool,
     /// Tells this TPM from others: see [`serial`].
     pub(super) name: Vec<u8>,
     /// Salted with a secret that the primary alone can decrypt; none if the bus is not to be
@@ -61,11 +63,11 @@ impl Link {
             Ok(()) | Err(_) => {}
         }
         flush_leaked(&mut context)?;
-        let primary = primary(&mut context)?;
+        let (primary, kept) = primary(&mut context)?;
         let (_, name, _) = context.read_public(primary)?;
         let name = name.value().to_vec();
         let session = encrypt_bus.then(|| session(&mut context, primary)).transpose()?;
-        Ok(Self { context, primary, name, session })
+        Ok(Self { context, primary, kept, name, session })
     }
 
     /// Sends a command that needs an authorisation, with what is `hidden` encrypted.
@@ -104,10 +106,38 @@ impl Link {
     /// Makes the attestation key, which is the same each time.
     pub(super) fn attestation_key(&mut self) -> tss_esapi::Result<(KeyHandle, Public)> {
         let template = shape::attestation_key()?;
-        let made = self.context.execute_with_session(Some(AuthSession::Password), |context| {
+        let made = self.with_password(|context| {
             context.create_primary(Hierarchy::Endorsement, template, None, None, None, None)
         })?;
         Ok((made.key_handle, made.out_public))
+    }
+
+    /// Sends a command that an empty authorisation value is enough for.
+    pub(super) fn with_password<T>(
+        &mut self,
+        send: impl FnOnce(&mut Context) -> tss_esapi::Result<T>,
+    ) -> tss_esapi::Result<T> {
+        self.context.execute_with_session(Some(AuthSession::Password), send)
+    }
+
+    /// Sends a command that needs two authorisations.
+    pub(super) fn with_both<T>(
+        &mut self,
+        one: AuthSession,
+        other: AuthSession,
+        send: impl FnOnce(&mut Context) -> tss_esapi::Result<T>,
+    ) -> tss_esapi::Result<T> {
+        self.context.execute_with_sessions((Some(one), Some(other), None), send)
+    }
+
+    /// The context, for commands that need no authorisation.
+    pub(super) fn context(&mut self) -> &mut Context {
+        &mut self.context
+    }
+
+    /// Gives up the primary's place, where it has one: no key of ours can be loaded after this.
+    pub(super) fn leave_primary(&mut self) -> tss_esapi::Result<()> {
+        if self.kept { Ok(()) } else { self.flush(self.primary) }
     }
 
     /// Has one key certified by another, which has no authorisation value.
@@ -121,8 +151,7 @@ impl Link {
             Some(session) => self.covering(session, Hidden::Nothing)?,
             None => AuthSession::Password,
         };
-        let sessions = (Some(own), Some(AuthSession::Password), None);
-        self.context.execute_with_sessions(sessions, |context| {
+        self.with_both(own, AuthSession::Password, |context| {
             context.certify(key.into(), by, nonce, SignatureScheme::Null)
         })
     }
@@ -161,20 +190,20 @@ pub(super) fn serial(name: &[u8]) -> String {
 }
 
 /// The storage primary: the one that the operating system keeps, if it is of our kind, else made
-/// anew. The TPM derives it from a secret of its own and the template, so that it is the same each
+/// anew; and which of both it was. The TPM derives it from a secret of its own and the template, so that it is the same each
 /// time, until the TPM is cleared.
-fn primary(context: &mut Context) -> Result<KeyHandle, Tss> {
+fn primary(context: &mut Context) -> Result<(KeyHandle, bool), Tss> {
     let template = shape::primary()?;
     if let Some(kept) = kept_primary(context)? {
         let (public, _, _) = context.read_public(kept)?;
         if shape::alike(&public, &template) {
-            return Ok(kept);
+            return Ok((kept, true));
         }
     }
     let made = context.execute_with_session(Some(AuthSession::Password), |context| {
         context.create_primary(Hierarchy::Owner, template, None, None, None, None)
     })?;
-    Ok(made.key_handle)
+    Ok((made.key_handle, false))
 }
 
 fn kept_primary(context: &mut Context) -> Result<Option<KeyHandle>, Tss> {

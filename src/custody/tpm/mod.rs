@@ -15,6 +15,7 @@
 //! response code stands in `errors`.
 
 mod blob;
+mod enrol;
 mod errors;
 mod link;
 mod seat;
@@ -28,6 +29,7 @@ use super::{
 };
 use crate::secret::Secret;
 use aws_lc_rs::hkdf;
+pub(super) use enrol::{answer, identity};
 use errors::Action;
 use link::Link;
 use parking_lot::{Mutex, RwLock};

@@ -4,7 +4,8 @@
 use super::attest::nonce_bytes;
 use crate::audit::note::{Signed, Verifier};
 use crate::audit::statement;
-use crate::custody::proof::{Proof, name};
+use crate::custody::attested::Attested;
+use crate::custody::proof::{Certified, Proof, name};
 use crate::custody::{Evidence, KeyCheck};
 use crate::name::Scheme;
 use schemars::JsonSchema;
@@ -158,6 +159,15 @@ pub enum Verdict {
     Unproven,
 }
 
+/// What vouches for hardware.
+#[derive(Clone, Debug, Default)]
+pub struct Trusted {
+    /// The names of attestation keys that are known to be in TPMs.
+    pub attestation_keys: Vec<Vec<u8>>,
+    /// Certificates, in DER, that have signed those of cards.
+    pub roots: Vec<Vec<u8>>,
+}
+
 /// What was found out about an attestation.
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
@@ -168,15 +178,15 @@ pub struct Report {
     /// What it does not prove.
     pub doubts: Vec<String>,
     #[serde(skip)]
-    enrolled: Vec<Vec<u8>>,
+    trusted: Trusted,
 }
 
 impl Report {
     /// Checks an attestation, as it stands in a file, with the key that signs the appliance's
-    /// checkpoints, with the nonce that it must have, if one was given, and with the names of the
-    /// attestation keys that are known to be in TPMs.
-    pub fn of(bytes: &[u8], key: &Verifier, nonce: Option<&str>, enrolled: &[Vec<u8>]) -> Self {
-        let mut report = Self { enrolled: enrolled.to_vec(), ..Self::default() };
+    /// checkpoints, with the nonce that it must have, if one was given, and with what vouches for
+    /// hardware.
+    pub fn of(bytes: &[u8], key: &Verifier, nonce: Option<&str>, trusted: &Trusted) -> Self {
+        let mut report = Self { trusted: trusted.clone(), ..Self::default() };
         let attestation = serde_json::from_slice::<Attestation>(bytes);
         let Ok(Attestation { statement, note }) = attestation else {
             report.find("this is no attestation");
@@ -270,26 +280,61 @@ impl Report {
 
     /// What the hardware has signed about a key.
     fn judge_proof(&mut self, key: &BackingKey, nonce: &[u8]) {
-        let id = &key.id;
-        let Some(Proof::Tpm(certified)) = &key.proof else {
-            if !self.enrolled.is_empty() {
-                self.doubt(format!("backing key {id}: no TPM has signed anything about it"));
-            }
-            return;
-        };
         let told = key.attributes.as_ref().and_then(|told| KeyCheck::parse(&told.key_check_value));
-        if let Err(why) = certified.check(nonce, key.scheme, key.imported, told) {
+        match &key.proof {
+            Some(Proof::Tpm(certified)) => self.judge_tpm(key, certified, nonce, told),
+            Some(Proof::Card(attested)) => self.judge_card(key, attested, told),
+            None => {
+                let Trusted { attestation_keys, roots } = &self.trusted;
+                if !(attestation_keys.is_empty() && roots.is_empty()) {
+                    let id = &key.id;
+                    self.doubt(format!(
+                        "backing key {id}: no hardware has signed anything about it"
+                    ));
+                }
+            }
+        }
+    }
+
+    fn judge_tpm(
+        &mut self,
+        BackingKey { id, scheme, imported, .. }: &BackingKey,
+        certified: &Certified,
+        nonce: &[u8],
+        told: Option<KeyCheck>,
+    ) {
+        if let Err(why) = certified.check(nonce, *scheme, *imported, told) {
             self.find(format!("backing key {id}: {why}"));
         }
         let by = name(&certified.attestation_key.0);
-        if self.enrolled.is_empty() {
+        if self.trusted.attestation_keys.is_empty() {
             self.doubt(format!(
                 "backing key {id}: the attestation key {} was not shown to be in a TPM",
                 hex(&by)
             ));
-        } else if !self.enrolled.contains(&by) {
+        } else if !self.trusted.attestation_keys.contains(&by) {
             let by = hex(&by);
             self.find(format!("backing key {id}: signed by {by}, which is not enrolled"));
+        }
+    }
+
+    fn judge_card(
+        &mut self,
+        BackingKey { id, token, .. }: &BackingKey,
+        attested: &Attested,
+        told: Option<KeyCheck>,
+    ) {
+        if let Err(why) = attested.check(told, token) {
+            self.find(format!("backing key {id}: {why}"));
+        }
+        if self.trusted.roots.is_empty() {
+            self.doubt(format!(
+                "backing key {id}: nothing was given that vouches for the card which certifies it"
+            ));
+        } else if !attested.is_under(&self.trusted.roots) {
+            self.find(format!(
+                "backing key {id}: none of the roots has signed its card's certificate"
+            ));
         }
     }
 
@@ -433,7 +478,7 @@ mod tests {
             let key = Verifier::parse(KEY).expect("a key");
             let made = serde_json::to_vec(&Attestation { statement, note }).expect("JSON");
             for bytes in [bytes, made] {
-                prop_assert_eq!(Report::of(&bytes, &key, None, &[]).verdict(), Verdict::Bad);
+                prop_assert_eq!(Report::of(&bytes, &key, None, &Trusted::default()).verdict(), Verdict::Bad);
             }
         }
 
