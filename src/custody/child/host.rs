@@ -41,7 +41,7 @@ pub fn run() -> io::Result<()> {
     let Opening { profile, access, blank } = channel.receive(read_opening)?;
     if let Some((so_pin, label)) = blank {
         let made = custody::provision(&profile, &access, &so_pin, &label);
-        let health = Health { up: true, why: None, epoch: 0, waiting: 0 };
+        let health = Health { up: true, why: None, epoch: 0, waiting: 0, seated: 0 };
         return channel.send(|w| write_opened(w, &made.map(|info| (info, health))));
     }
     let token = match custody::driver(profile, access) {

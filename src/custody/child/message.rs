@@ -109,7 +109,7 @@ pub(super) fn write_health(w: &mut Writer<'_>, health: &Health) {
 pub(super) fn read_health(r: &mut Reader<'_>) -> Option<Health> {
     let epoch = r.number()?;
     let why = r.optional(Reader::text)?;
-    Some(Health { up: why.is_none(), why, epoch, waiting: 0 })
+    Some(Health { up: why.is_none(), why, epoch, waiting: 0, seated: 0 })
 }
 
 fn write_key(w: &mut Writer<'_>, key: &TokenKey) {
@@ -277,6 +277,7 @@ fn write_error(w: &mut Writer<'_>, error: &Error) {
         Error::Pin { token, why } => write(4, [token, why]),
         Error::BadRequest(why) => write(5, [why, ""]),
         Error::Full { token, why } => write(8, [token, why]),
+        Error::NoSession(token) => write(9, [token, ""]),
         Error::KeyNotFound(id) => {
             w.byte(6);
             w.raw(&id.0);
@@ -305,6 +306,7 @@ fn read_error(r: &mut Reader<'_>) -> Option<Error> {
         3 => Error::Unsupported { profile: first, why },
         4 => Error::Pin { token: first, why },
         8 => Error::Full { token: first, why },
+        9 => Error::NoSession(first),
         5 => {
             tracing::error!(why = first, "the token's driver was asked what it can't do");
             Error::BadRequest("the driver found it out of bounds")

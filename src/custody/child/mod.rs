@@ -202,7 +202,8 @@ impl Token for Remote {
 
 impl Shared {
     fn new(locator: String, patience: Duration) -> Self {
-        let health = Health { up: false, why: Some(STARTING.to_owned()), epoch: 0, waiting: 0 };
+        let health =
+            Health { up: false, why: Some(STARTING.to_owned()), epoch: 0, waiting: 0, seated: 0 };
         let kept =
             Kept { control: None, verdict: None, ending: false, refused: None, health, before: 0 };
         let (label, serving) = (OnceLock::new(), AtomicU64::new(0));

@@ -81,6 +81,7 @@ fn errors() -> impl Strategy<Value = Error> {
         (a, b).prop_map(|(token, why)| Error::Unavailable { token, why }),
         a.prop_map(Error::Overloaded),
         a.prop_map(Error::Timeout),
+        a.prop_map(Error::NoSession),
         (a, b).prop_map(|(profile, why)| Error::Unsupported { profile, why }),
         (a, b).prop_map(|(token, why)| Error::Pin { token, why }),
         (a, b).prop_map(|(token, why)| Error::Full { token, why }),
@@ -104,7 +105,7 @@ fn evidence(id: [u8; 8]) -> Evidence {
 /// Said by a token that is well, or by one that is not.
 fn said(answer: Result<Response>) -> Vec<u8> {
     let why = answer.as_ref().err().map(ToString::to_string);
-    let health = Health { up: why.is_none(), why, epoch: u64::MAX, waiting: 0 };
+    let health = Health { up: why.is_none(), why, epoch: u64::MAX, waiting: 0, seated: 0 };
     frame(|w| write_answer(w, &answer, &health))
 }
 
