@@ -96,13 +96,33 @@ pub struct Limits {
 }
 
 /// Where a PKCS#11 token leaves the standard.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Quirks {
     /// It knows and enforces `CKA_ALLOWED_MECHANISMS`.
     pub allowed_mechanisms: bool,
     /// It takes `CKA_MODIFIABLE` = false for a key that it makes.
     pub modifiable: bool,
+    /// It refuses attributes that say no to a use that a key of that type can't have, such as
+    /// `CKA_WRAP` = false of a generic secret: they are left out.
+    #[serde(default)]
+    pub bare_templates: bool,
+    /// What its keys for HMAC are.
+    #[serde(default)]
+    pub hmac_key: HmacKey,
+}
+
+/// What a token's keys for HMAC-SHA-256 are, and how they are made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HmacKey {
+    /// `CKK_GENERIC_SECRET`, by `CKM_GENERIC_SECRET_KEY_GEN`.
+    #[default]
+    GenericSecret,
+    /// `CKK_SHA256_HMAC`, by `CKM_GENERIC_SECRET_KEY_GEN`.
+    Sha256Hmac,
+    /// `CKK_SHA256_HMAC`, by nShield's own `CKM_NC_SHA256_HMAC_KEY_GEN`.
+    Nshield,
 }
 
 /// Something that a token can't do.
@@ -347,7 +367,7 @@ mod tests {
         assert!(refusal(&text).contains("need CKM_SHA256_HMAC"));
         let text = softhsm2().replace("\"CKM_EDDSA\",", "");
         assert!(refusal(&text).contains("need CKM_EDDSA"));
-        let text = softhsm2().replace("schemes = [\"hmac-kdf\"]", "schemes = []");
+        let text = softhsm2().replace("schemes = [\"hmac-kdf\", \"ecdh\"]", "schemes = []");
         assert!(refusal(&text).contains("names no scheme"));
     }
 
