@@ -1,8 +1,11 @@
 //! `strongroom hsm`.
 
+use super::hsm_bench::Bench;
+use super::hsm_probe::Probe;
 use super::hsm_verify::{Plain, Verify};
 use super::remote::Remote;
 use super::runtime;
+use crate::custody::profile::Profile;
 use crate::name::Service;
 use crate::ops::keys::attest::is_nonce;
 use crate::ops::keys::attestation::{Attestation, Statement};
@@ -27,6 +30,11 @@ enum Command {
     /// it, by the token's word; 1 if it is forged or a key is not as it must be; 2 if it proves
     /// nothing, as with a software token, or that can't be told.
     Verify(Verify),
+    /// Try everything that a profile claims on the real token, with keys that are destroyed again:
+    /// exit 0 if all claims hold, 1 if one does not, 2 if that can't be told.
+    Probe(Probe),
+    /// Measure the configured tokens under load, with keys that are destroyed again.
+    Bench(Bench),
 }
 
 #[derive(Args)]
@@ -51,6 +59,8 @@ impl Hsm {
         match self.command {
             Command::Attest(attest) => attest.run(),
             Command::Verify(verify) => verify.run(),
+            Command::Probe(probe) => probe.run(),
+            Command::Bench(bench) => bench.run(),
         }
     }
 }
@@ -80,6 +90,12 @@ impl Attest {
         let statement: Statement = serde_json::from_str(&attestation.statement)
             .map_err(|error| Error::Remote(format!("a statement that can't be read: {error}")))?;
         print!("{}", Plain(&statement));
+        for token in &statement.tokens {
+            let profile = Profile::built_in(&token.profile.name).ok();
+            if let Some(warning) = profile.and_then(|profile| profile.warning()) {
+                println!("\nnote: {warning}");
+            }
+        }
         println!("\nThe signature was not checked: see `strongroom hsm verify`.");
         Ok(())
     }

@@ -4,6 +4,8 @@ pub mod account;
 pub mod audit;
 pub mod dev;
 mod hsm;
+mod hsm_bench;
+mod hsm_probe;
 mod hsm_verify;
 mod iam;
 pub mod init;
@@ -45,7 +47,7 @@ enum Command {
     Dev(dev::Dev),
     /// Verify an audit log offline, or prove that a record is in it.
     Audit(audit::Audit),
-    /// Ask for evidence of what holds a key; check such evidence offline.
+    /// Ask for evidence of what holds a key, check it offline; try what a token does.
     Hsm(hsm::Hsm),
     /// Keep managed policies; ask which statement decided a request, and what another would decide.
     Policy(policy::Policy),

@@ -32,12 +32,15 @@ impl Serve {
 pub(super) fn prepare(file: &Path) -> Result<Config, Error> {
     let config = Config::read(file)?;
     for token in &config.token {
-        let profile = Profile::built_in(&token.profile)?;
+        let profile = Profile::named(&token.profile)?;
         if let Some(file) = &token.configuration {
             with_module_configuration(&profile, file)?;
         }
         if profile.software {
             tracing::warn!(token = token.name, "{}", profile.statement);
+        }
+        if let Some(warning) = profile.warning() {
+            tracing::warn!(token = token.name, "{warning}");
         }
     }
     Ok(config)

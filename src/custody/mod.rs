@@ -4,6 +4,7 @@
 //! so that a driver can move to a process of its own. A [`lane::Lane`] stands before each token:
 //! permits, a bounded queue, a deadline.
 
+pub mod claims;
 pub mod lane;
 pub mod pkcs11;
 pub mod profile;

@@ -176,6 +176,14 @@ pub(super) fn evidence(have: &[Attribute], check: KeyCheck) -> Evidence {
     }
 }
 
+/// A mechanism's standard name, or its maker's.
+pub(super) fn mechanism_name(mechanism: MechanismType) -> String {
+    if *mechanism == NSHIELD_KEY_GEN {
+        return "CKM_NC_SHA256_HMAC_KEY_GEN".to_owned();
+    }
+    mechanism.to_string()
+}
+
 fn mechanism_names(attribute: &Attribute) -> Vec<String> {
     match attribute {
         Attribute::AllowedMechanisms(list) => list.iter().map(ToString::to_string).collect(),

@@ -18,6 +18,7 @@ mod errors;
 mod keys;
 mod library;
 mod pairs;
+pub mod probe;
 mod seat;
 mod setup;
 mod signer;
