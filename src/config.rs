@@ -59,6 +59,10 @@ pub struct Token {
     pub module: Option<PathBuf>,
     /// How a device without a module is reached: of a TPM the TCTI.
     pub device: Option<String>,
+    /// Whether it holds every new KMS key whose scheme lets several tokens do so, besides the first
+    /// token.
+    #[serde(default)]
+    pub holds_new_keys: bool,
     /// The scheme of new keys, if it is not the one that the profile prefers.
     pub scheme: Option<Scheme>,
     /// The module's own configuration file.

@@ -2,6 +2,7 @@
 
 pub mod found;
 pub mod harden;
+pub mod holders;
 pub mod pin;
 
 use crate::audit::index::{self, Index};
@@ -19,6 +20,7 @@ use crate::ops::call::Services;
 use crate::ops::iam::uses::Uses;
 use crate::ops::page::Pages;
 use crate::ops::secrets::accesses::Accesses;
+use crate::ops::secrets::reseal::Progress;
 use crate::store::records::{Records, RowMac};
 use crate::store::sqlite::Sqlite;
 use crate::store::{self, Store, meta};
@@ -143,7 +145,10 @@ pub fn open_tokens(config: &Config) -> Result<Tokens, Error> {
         drop(pin::read(&token.name, token.pin_file.as_deref())?);
         described(token)?;
         let (name, serial, token) = (&token.name, &token.serial, token.clone());
-        members.push(Member::new(name, serial, Box::new(move || reach(&token))));
+        let holds_new_keys = token.holds_new_keys;
+        let mut member = Member::new(name, serial, Box::new(move || reach(&token)));
+        member.holds_new_keys = holds_new_keys;
+        members.push(member);
     }
     let tokens = Tokens::new(members).ok_or(crate::config::Error::Tokens("none"))?;
     let mut missing = Vec::new();
@@ -242,6 +247,7 @@ impl Appliance {
             index,
             recorder,
             accesses: Accesses::default(),
+            resealing: Progress::default(),
             pages: Pages::new(&store_key.derive(PAGE_TOKENS)?),
             sessions: sessions.clone(),
             messages: Messages::new(store_key.derive(envelope::message::LABEL)?),

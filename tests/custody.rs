@@ -30,8 +30,11 @@ use cryptoki::types::AuthPin;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
+use strongroom::clock::SystemRandom;
+use strongroom::custody::claims::{Verdict, findings, proposal};
 use strongroom::custody::lane::{Lane, Options};
 use strongroom::custody::pkcs11::init_token;
+use strongroom::custody::pkcs11::probe::{Found, Target, probe};
 use strongroom::custody::profile::Profile;
 use strongroom::custody::{
     self, Access, BackingKeyId, Error, KeyCheck, Locator, Scheme, SigningScheme,
@@ -277,6 +280,7 @@ conformance! {
     random_bytes_come_in_bounds: random,
     a_pair_agrees_as_other_implementations_do: agree,
     a_pair_that_was_swapped_or_loosened_is_refused: swapped_pair,
+    a_probe_finds_that_all_claims_hold_and_leaves_nothing: probed,
     a_signer_signs_survives_an_absence_and_is_closed: signers,
     a_signer_that_was_swapped_or_loosened_is_refused: swapped_signer,
 }
@@ -355,6 +359,47 @@ mod scenarios {
             let left = with_session(|session| session.find_objects(&[class]).expect("found"));
             assert!(left.is_empty(), "a key was left in the token");
         }
+    }
+
+    #[test]
+    #[ignore = "run in its own process"]
+    fn probed() {
+        new_token();
+        // As a probe would leave it that was killed.
+        with_session(|session| {
+            foreign_key(session, [7; 32], Some(Attribute::Label(b"strongroom probe".into())));
+        });
+        let profile = profile();
+        let found = look(&profile);
+        assert_eq!((found.removed, look(&profile).removed), (1, 0));
+        for finding in findings(&profile, &found, true) {
+            let fits = matches!(finding.verdict, Verdict::Holds | Verdict::NotClaimed);
+            assert!(fits, "{finding:?}");
+        }
+        let kinds = [ObjectClass::SECRET_KEY, ObjectClass::PUBLIC_KEY, ObjectClass::PRIVATE_KEY];
+        for class in kinds.map(Attribute::Class) {
+            let left = with_session(|session| session.find_objects(&[class]).expect("found"));
+            assert!(left.is_empty(), "a key was left in the token");
+        }
+        let proposed = Profile::parse(&proposal(&found).expect("usable")).expect("sound");
+        assert_eq!((&proposed.schemes, &proposed.signing), (&profile.schemes, &profile.signing));
+        assert!(proposed.quirks.allowed_mechanisms && proposed.quirks.modifiable);
+        assert_eq!(proposed.facts, profile.facts);
+
+        // What an nShield claims is false of either.
+        let another = Profile::built_in("nshield").expect("sound");
+        let wrong = findings(&another, &look(&another), true);
+        let scheme = wrong.iter().find(|finding| finding.what == "scheme hmac-kdf");
+        let scheme = scheme.expect("looked at");
+        assert_eq!(scheme.verdict, Verdict::Fails);
+        assert!(scheme.seen.contains("it would with"), "{scheme:?}");
+    }
+
+    fn look(profile: &Profile) -> Found {
+        let (module, pin) = (module(), secret(PIN));
+        let (token, sessions) = (Some(Locator::Label(LABEL.into())), profile.limits.sessions);
+        let target = Target { profile, module: Some(&module), token, pin: &pin, sessions };
+        probe(target, &SystemRandom).expect("probed")
     }
 
     #[test]

@@ -206,6 +206,7 @@ fn kms_key(vector: &EnvelopeVector, holder: KeyHolder) -> Key {
         tags: vec![],
         backing: vec![backing],
         rotation: None,
+        resealing: false,
         revision: 0,
         made: Default::default(),
     }

@@ -165,7 +165,7 @@ impl World {
 
     /// Key material that no KMS key has yet.
     async fn material(&self) -> Backing {
-        let place = Place::standard(self.services.tokens.main().expect("there")).expect("able");
+        let place = Place::standard(&self.services.tokens).expect("able");
         make_backing_key(&self.services, &place, None).await.expect("made")
     }
 

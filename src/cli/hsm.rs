@@ -1,6 +1,7 @@
 //! `strongroom hsm`.
 
 use super::hsm_bench::Bench;
+use super::hsm_holder::Holders;
 use super::hsm_probe::Probe;
 use super::hsm_verify::{Plain, Verify};
 use super::remote::Remote;
@@ -15,7 +16,7 @@ use http::Method;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use std::path::PathBuf;
 
-/// Evidence of what holds a key.
+/// Evidence of what holds a key, and which tokens do.
 #[derive(Args)]
 pub(super) struct Hsm {
     #[command(subcommand)]
@@ -35,6 +36,8 @@ enum Command {
     Probe(Probe),
     /// Measure the configured tokens under load, with keys that are destroyed again.
     Bench(Bench),
+    /// Keep which tokens hold which keys, on a data directory that nobody serves.
+    Holder(Holders),
 }
 
 #[derive(Args)]
@@ -61,6 +64,7 @@ impl Hsm {
             Command::Verify(verify) => verify.run(),
             Command::Probe(probe) => probe.run(),
             Command::Bench(bench) => bench.run(),
+            Command::Holder(holders) => holders.run(),
         }
     }
 }

@@ -14,6 +14,9 @@ use std::path::PathBuf;
 /// The profile that a module is probed with that nobody has said anything about.
 const ANY: &str = "pkcs11";
 
+/// How many sessions are tried of one.
+const SESSIONS: usize = 64;
+
 /// Try everything that a profile claims on the real token, with keys that are destroyed again.
 #[derive(Args)]
 pub(super) struct Probe {
@@ -58,7 +61,8 @@ impl Probe {
         let label = self.token.clone().map(Locator::Label);
         let token = label.or_else(|| self.serial.clone().map(Locator::Serial));
         let module = self.module.as_deref();
-        let target = Target { profile: &profile, module, token, pin: &pin };
+        let sessions = if self.profile.is_some() { profile.limits.sessions } else { SESSIONS };
+        let target = Target { profile: &profile, module, token, pin: &pin, sessions };
         let found = probe(target, &SystemRandom).map_err(|error| refused(error, &profile))?;
         let findings = findings(&profile, &found, self.profile.is_some());
         self.report(&profile, &found, &findings);

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod dev;
 mod hsm;
 mod hsm_bench;
+mod hsm_holder;
 mod hsm_probe;
 mod hsm_verify;
 mod iam;

@@ -145,11 +145,12 @@ fn quirk_lines(quirks: &Quirks) -> Vec<String> {
     if quirks.bare_templates {
         lines.push("bare_templates = true".into());
     }
-    match quirks.hmac_key {
-        HmacKey::GenericSecret => {}
-        HmacKey::Sha256Hmac => lines.push("hmac_key = \"sha256-hmac\"".into()),
-        HmacKey::Nshield => lines.push("hmac_key = \"nshield\"".into()),
-    }
+    let form = match quirks.hmac_key {
+        HmacKey::GenericSecret => "generic-secret",
+        HmacKey::Sha256Hmac => "sha256-hmac",
+        HmacKey::Nshield => "nshield",
+    };
+    lines.push(format!("hmac_key = \"{form}\""));
     lines
 }
 

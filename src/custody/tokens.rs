@@ -15,6 +15,9 @@ pub type Reach = Box<dyn Fn() -> Result<Lane> + Send + Sync>;
 pub struct Member {
     /// Its name in the configuration.
     pub name: String,
+    /// Whether it holds every new key whose scheme lets several tokens do so, besides the default
+    /// token.
+    pub holds_new_keys: bool,
     serial: String,
     lane: OnceLock<Lane>,
     /// How it is reached, and what came of the last attempt. Held during an attempt.
@@ -28,7 +31,14 @@ impl Member {
     pub fn new(name: &str, serial: &str, reach: Reach) -> Self {
         let (name, serial) = (name.to_owned(), serial.to_owned());
         let why = Mutex::new("it has not been reached yet".to_owned());
-        Self { name, serial, lane: OnceLock::new(), reach: Mutex::new((reach, None)), why }
+        Self {
+            name,
+            holds_new_keys: false,
+            serial,
+            lane: OnceLock::new(),
+            reach: Mutex::new((reach, None)),
+            why,
+        }
     }
 
     /// A token that is there.

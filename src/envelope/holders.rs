@@ -21,7 +21,7 @@
 //! Wraps are not part of the associated data, so that an envelope can be sealed to other holders
 //! without its body being opened.
 
-use super::{Error, expand, token_key};
+use super::{Error, MAX_LEN, OVERHEAD, expand, token_key};
 use crate::clock::{Random, random_key};
 use crate::custody::{self, tokens::Tokens};
 use crate::name::{BackingKeyId, KeyCheck, PublicKey, Scheme};
@@ -39,6 +39,9 @@ use std::sync::Arc;
 pub(super) const MAC: usize = 32;
 /// The most holders of one key.
 pub const MOST: usize = 16;
+
+/// The longest plaintext that KMS takes, in bytes.
+const LONGEST_PLAINTEXT: usize = 4096;
 
 const POINT: usize = 65;
 const CHECK: usize = 8;
@@ -133,6 +136,9 @@ pub(super) fn wrap_again(
     digest: &[u8; 32],
     shared: &Key,
 ) -> Result<Vec<u8>, Error> {
+    if backing.holders.len() > MOST {
+        return Err(Error::TooLong);
+    }
     let count = u8::try_from(backing.holders.len()).map_err(|_| Error::Primitive)?;
     let mut bytes = vec![count];
     let ephemeral = match backing.scheme {
@@ -332,13 +338,23 @@ impl Authenticator {
     /// Sealed to a backing key's holders, in base64: what its row has.
     pub(super) fn sealed(&self, random: &dyn Random, backing: &Backing) -> Result<String, Error> {
         let wraps = wrap_again(random, backing, &bound_to(backing.id), &self.secret)?;
-        Ok(STANDARD.encode(wraps))
+        sealed(&wraps)
     }
 }
 
 /// A new authenticator, sealed to the holders.
 pub(super) fn new_authenticator(random: &dyn Random, backing: &Backing) -> Result<String, Error> {
     let (_, wraps) = wrap(random, backing, &bound_to(backing.id))?;
+    sealed(&wraps)
+}
+
+/// Wraps as a row has them. Those of an envelope are as long: it must have room for the longest
+/// plaintext beside them.
+fn sealed(wraps: &[u8]) -> Result<String, Error> {
+    let room = MAX_LEN - OVERHEAD - MAC - LONGEST_PLAINTEXT;
+    if wraps.len() > room {
+        return Err(Error::TooLong);
+    }
     Ok(STANDARD.encode(wraps))
 }
 
@@ -380,3 +396,6 @@ impl Authenticators {
         Ok(opened)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -234,7 +234,7 @@ impl Envelopes {
         let body = bytes.len();
         bytes.extend(envelope.part(envelope.body..envelope.bytes.len())?);
         authenticator.authenticate(&mut bytes, body, &digest)?;
-        Ok(Some(bytes).filter(|bytes| bytes.len() <= MAX_LEN).ok_or(Error::TooLong)?.into())
+        if bytes.len() > MAX_LEN { Err(Error::TooLong) } else { Ok(Some(bytes)) }
     }
 
     /// A new authenticator for a backing key with holders, sealed to them: as it stands in the row.

@@ -45,6 +45,8 @@ pub struct Services {
     pub index: Option<Arc<Index>>,
     /// Reads whose day is to be noted.
     pub accesses: super::secrets::accesses::Accesses,
+    /// How far data keys are sealed to the holders of now.
+    pub resealing: super::secrets::reseal::Progress,
     /// Page tokens.
     pub pages: super::page::Pages,
     /// Makes temporary credentials.

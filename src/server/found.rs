@@ -1,6 +1,7 @@
 //! Makes an appliance: folder, token, store key, account, first administrator. The configuration
 //! file is written last, so that a founding which broke off is no appliance.
 
+use super::holders::store_scheme;
 use super::{Appliance, Error, on_thread, open_store, open_tokens};
 use crate::clock::{World, random_bytes};
 use crate::config::Config;
@@ -8,7 +9,7 @@ use crate::custody::profile::Profile;
 use crate::custody::tokens::Tokens;
 use crate::custody::{Access, Locator, provision};
 use crate::envelope::store_key::{StoreKey, WrappedStoreKey};
-use crate::name::{BackingKeyId, PublicKey, Scheme, is_account, is_region};
+use crate::name::{BackingKeyId, PublicKey, is_account, is_region};
 use crate::ops::iam::administrators::{self, NewKey, Who};
 use crate::secret::Secret;
 use crate::store::keys::KeyHolder;
@@ -170,12 +171,7 @@ impl Plan {
     /// A store key, held by the token.
     async fn store_key(&self, tokens: &Tokens, world: &World) -> Result<WrappedStoreKey, Error> {
         let (lane, id) = (tokens.main()?, BackingKeyId(random_bytes(&*world.random)?));
-        let schemes = [Scheme::HmacKdf, Scheme::Ecdh];
-        let able = |scheme: &Scheme| lane.described().schemes.contains(scheme);
-        let scheme = schemes.into_iter().find(able).ok_or_else(|| {
-            let profile = lane.profile();
-            Error::Refused(format!("a token of profile `{profile}` can't hold the store key"))
-        })?;
+        let scheme = store_scheme(lane)?;
         let made = lane.generate(id, scheme).await?;
         let holder = KeyHolder {
             key: id,

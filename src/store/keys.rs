@@ -40,6 +40,9 @@ pub struct Key {
     pub backing: Vec<Backing>,
     /// Automatic rotation.
     pub rotation: Option<Rotation>,
+    /// Whether there may be data keys in the store for holders of before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resealing: bool,
     /// Rises with every change.
     pub revision: u64,
     /// The compiled key policy.
@@ -366,6 +369,26 @@ impl Rows<'_> {
         let mut ids = HashSet::new();
         self.each("SELECT doc, mac FROM kms_key", &[], |key: Key, _| {
             ids.extend(key.holders().map(|(_, holder)| holder.key));
+            Ok(true)
+        })?;
+        Ok(ids)
+    }
+
+    /// Ids and revisions of the KMS keys whose holders have changed.
+    pub fn keys_resealing(&mut self) -> Result<Vec<(String, u64)>> {
+        let mut found = Vec::new();
+        self.each("SELECT doc, mac FROM kms_key", &[], |key: Key, _| {
+            found.extend(key.resealing.then_some((key.id, key.revision)));
+            Ok(true)
+        })?;
+        Ok(found)
+    }
+
+    /// Every KMS key's id, in every account.
+    pub fn key_ids(&mut self) -> Result<Vec<String>> {
+        let mut ids = Vec::new();
+        self.each("SELECT doc, mac FROM kms_key ORDER BY id", &[], |key: Key, _| {
+            ids.push(key.id);
             Ok(true)
         })?;
         Ok(ids)

@@ -1,5 +1,6 @@
 //! What the database says that it is: one document, written at init.
 
+use super::records::Rows;
 use super::{Error, Result, Tx, one};
 use crate::clock::Time;
 use serde::{Deserialize, Serialize};
@@ -33,4 +34,14 @@ pub fn put_site(tx: &mut dyn Tx, site: &Site) -> Result<()> {
         serde_json::to_vec(site).map_err(|_| Error::Internal("a site that can't be written"))?;
     tx.execute("INSERT INTO meta (name, value) VALUES ('site', ?1)", &[(&bytes).into()])?;
     Ok(())
+}
+
+impl Rows<'_> {
+    /// Writes the site again, with the store key wrapped otherwise.
+    pub fn replace_site(&mut self, site: &Site) -> Result<()> {
+        let bytes = serde_json::to_vec(site)
+            .map_err(|_| Error::Internal("a site that can't be written"))?;
+        self.tx().execute("UPDATE meta SET value = ?1 WHERE name = 'site'", &[(&bytes).into()])?;
+        Ok(())
+    }
 }

@@ -274,6 +274,42 @@ impl Rows<'_> {
         Ok(())
     }
 
+    /// Hands up to `limit` versions of all secrets, in the order of their places after `after`, to
+    /// `each`: secret, version id, sealed data key, place.
+    pub fn data_keys(
+        &mut self,
+        after: i64,
+        limit: i64,
+        mut each: impl FnMut(Secret, String, Vec<u8>, i64),
+    ) -> Result<()> {
+        self.each(
+            "SELECT secret.doc, secret.mac, version.id, version.data_key, version.row
+             FROM version JOIN secret ON secret.uid = version.secret
+             WHERE version.row > ?1 ORDER BY version.row LIMIT ?2",
+            &[after.into(), limit.into()],
+            |secret, row| {
+                each(secret, row.text(2)?.to_owned(), row.blob(3)?.to_vec(), row.int(4)?);
+                Ok(true)
+            },
+        )
+    }
+
+    /// Replaces a version's sealed data key, if it is `known` still; answers whether it was.
+    pub fn replace_data_key(
+        &mut self,
+        uid: i64,
+        id: &str,
+        known: &[u8],
+        fresh: &[u8],
+    ) -> Result<bool> {
+        self.touch_versions(uid);
+        let replaced = self.tx().execute(
+            "UPDATE version SET data_key = ?4 WHERE secret = ?1 AND id = ?2 AND data_key = ?3",
+            &[uid.into(), id.into(), known.into(), fresh.into()],
+        )?;
+        Ok(replaced == 1)
+    }
+
     /// Takes a version away.
     pub fn delete_version(&mut self, uid: i64, id: &str) -> Result<()> {
         self.touch_versions(uid);

@@ -87,8 +87,10 @@ def test_a_software_token_s_attestation_says_that_it_proves_nothing(appliance, k
     assert report["doubts"] == ["software token, proves nothing"]
     said = report["statement"]
     assert (said["KeyArn"], said["Nonce"], said["Version"]) == (key, NONCE, 1)
-    assert said["Profile"]["Software"] and "proves nothing" in said["Profile"]["Statement"]
-    assert said["Token"]["Label"] and said["Token"]["Serial"] and said["Token"]["Manufacturer"]
+    (token,) = said["Tokens"]
+    assert token["Profile"]["Software"] and "proves nothing" in token["Profile"]["Statement"]
+    assert token["Label"] and token["Serial"] and token["Manufacturer"]
+    assert all(key["Token"] == token["Serial"] for key in said["BackingKeys"])
     rotations = appliance.client("kms").list_key_rotations(
         KeyId=key, IncludeKeyMaterial="ALL_KEY_MATERIAL"
     )["Rotations"]
@@ -116,7 +118,7 @@ def test_another_token_and_another_scheme_of_signing_say_the_same(own_appliance,
     code, report = verify(file, public_key(appliance), "--nonce", NONCE)
     assert (code, report["findings"]) == (2, [])
     assert report["doubts"] == ["software token, proves nothing"]
-    assert report["statement"]["Profile"]["Name"] == "kryoptic"
+    assert report["statement"]["Tokens"][0]["Profile"]["Name"] == "kryoptic"
 
 
 def test_people_are_told_plainly(appliance, attested):
@@ -157,7 +159,7 @@ class Signer:
 def test_a_hardware_token_s_word_is_good_if_its_keys_are_as_they_must_be(attested, tmp_path):
     signer = Signer(tmp_path)
     statement = json.loads(json.loads(attested.read_text())["Statement"])
-    statement["Profile"]["Software"] = False
+    statement["Tokens"][0]["Profile"]["Software"] = False
     code, report = signer.verify(statement, "--nonce", NONCE)
     assert (code, report["verdict"], report["doubts"]) == (0, "good", [])
     loosened = json.loads(json.dumps(statement))

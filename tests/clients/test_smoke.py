@@ -34,7 +34,7 @@ def test_a_monitor_reads_numbers_without_a_signature(appliance):
     assert answer.status == 200 and answer.headers["content-type"].startswith("text/plain")
     lines = [line for line in answer.body.decode().splitlines() if not line.startswith("#")]
     values = {name: int(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
-    assert values["strongroom_audit_ready"] == values["strongroom_token_up"] == 1
+    assert values["strongroom_audit_ready"] == values['strongroom_token_up{token="main"}'] == 1
     assert values["strongroom_audit_records_total"] >= values["strongroom_audit_signed_records"]
 
 

@@ -34,9 +34,6 @@ const LABEL: &str = "strongroom probe";
 /// The lengths of random requests that are tried, in bytes, the largest that a profile may name last.
 const RANDOM: [usize; 5] = [32, 256, 1024, 2048, 4096];
 
-/// How many sessions are tried where no profile says a number.
-const SESSIONS: usize = 64;
-
 /// What came of trying something, or why it did not work.
 pub type Tried<T> = std::result::Result<T, String>;
 
@@ -84,6 +81,8 @@ pub struct Target<'a> {
     pub token: Option<Locator>,
     /// The user PIN, which is tried once.
     pub pin: &'a Secret,
+    /// How many sessions are opened at most.
+    pub sessions: usize,
 }
 
 /// Tries everything. Blocks, a slow card for minutes. The module is finalised when this returns.
@@ -109,7 +108,7 @@ fn look(library: &Library, target: &Target<'_>, random: &dyn Random) -> Result<F
     let mechanisms = library.mechanisms(slot)?;
     let device = Device { library, slot, session: &session, mechanisms: &mechanisms, random };
     let removed = device.clean()?;
-    let found = device.everything(target.profile, token, removed);
+    let found = device.everything(target, token, removed);
     device.clean()?;
     found
 }
@@ -124,16 +123,16 @@ struct Device<'a> {
 }
 
 impl Device<'_> {
-    fn everything(&self, profile: &Profile, token: TokenInfo, removed: usize) -> Result<Found> {
+    fn everything(&self, target: &Target<'_>, token: TokenInfo, removed: usize) -> Result<Found> {
         let mut mechanisms = self.mechanisms.to_vec();
         mechanisms.sort();
         let schemes = [Scheme::HmacKdf, Scheme::Ecdh];
         let signing = [SigningScheme::Ed25519, SigningScheme::EcdsaP256];
-        let keys = |kind| self.keys(kind, &profile.quirks);
+        let keys = |kind| self.keys(kind, &target.profile.quirks);
         let found = Found {
             schemes: schemes.map(|scheme| (scheme, keys(Kind::Holds(scheme)))).into(),
             signing: signing.map(|scheme| (scheme, keys(Kind::Signs(scheme)))).into(),
-            sessions: self.sessions(profile),
+            sessions: self.sessions(target.sessions),
             random: self.random(),
             gcm_iv: self.gcm_iv(),
             key_wrap: self.key_wrap(),
@@ -184,9 +183,8 @@ impl Device<'_> {
         }
     }
 
-    /// Opens as many sessions as the profile claims beside the one that is open.
-    fn sessions(&self, profile: &Profile) -> usize {
-        let most = if profile.limits.sessions > 1 { profile.limits.sessions } else { SESSIONS };
+    /// Opens sessions until there are so many, with the one that is open.
+    fn sessions(&self, most: usize) -> usize {
         let mut open = Vec::new();
         while open.len().saturating_add(1) < most {
             match self.library.session(self.slot) {

@@ -146,7 +146,7 @@ impl Operation for CreateKey {
             }
             None => (policy::default_policy(&call.caller.account), Vec::new()),
         };
-        let place = Place::standard(call.tokens.main()?)?;
+        let place = Place::standard(&call.tokens)?;
         let backing = make_backing_key(call, &place, None).await?;
         let made = backing.holders.clone();
         let key = Key {
@@ -188,6 +188,7 @@ pub(super) fn fresh(id: String, account: &str, now: Time, backing: Backing) -> K
         tags: Vec::new(),
         backing: vec![backing],
         rotation: None,
+        resealing: false,
         revision: 1,
         made: Made::default(),
     }
@@ -272,7 +273,7 @@ pub async fn create_service_key(services: &Services, account: &str) -> Result<St
         return Ok(alias.target.clone());
     }
     let (id, now) = (random_uuid(&*services.world.random)?, services.world.clock.now());
-    let place = Place::standard(services.tokens.main()?)?;
+    let place = Place::standard(&services.tokens)?;
     let backing = make_backing_key(services, &place, None).await?;
     let made = backing.holders.clone();
     let next = now.plus_days(SERVICE_KEY_ROTATION);

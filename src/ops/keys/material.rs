@@ -6,6 +6,7 @@
 //! then the token, then the intent goes. [`reconcile`] carries out what a crash left behind.
 
 use crate::clock::{DAY, Time, random_bytes};
+use crate::custody::tokens::Tokens;
 use crate::custody::{self, Made, lane::Lane};
 use crate::name::{BackingKeyId, KeyCheck, PublicKey, Scheme, Service};
 use crate::ops::call::Services;
@@ -64,7 +65,7 @@ async fn generate(
     for token in &place.tokens {
         let first = backing.holders.is_empty();
         let id = if first { backing.id } else { random_id(services)? };
-        match make(services, token, (id, place.scheme), None).await {
+        match make_holder(services, token, (id, place.scheme)).await {
             Ok(holder) => backing.holders.push(holder),
             Err(error) => {
                 discard(services, &backing.holders).await;
@@ -78,7 +79,11 @@ async fn generate(
     Ok(backing)
 }
 
-fn random_id(services: &Services) -> Result<BackingKeyId> {
+/// A name for a key in a token.
+///
+/// # Errors
+/// If there is no randomness.
+pub fn random_id(services: &Services) -> Result<BackingKeyId> {
     Ok(BackingKeyId(random_bytes(&*services.world.random)?))
 }
 
@@ -130,6 +135,18 @@ pub async fn import_backing_key(
     Ok(Backing { holders: vec![holder], imported: true, ..blank(services, id, scheme) })
 }
 
+/// Makes a key of the token's own in a token.
+///
+/// # Errors
+/// As [`make_backing_key`].
+pub async fn make_holder(
+    services: &Services,
+    token: &str,
+    (id, scheme): (BackingKeyId, Scheme),
+) -> Result<KeyHolder> {
+    make(services, token, (id, scheme), None).await
+}
+
 /// Makes a key in a token: of given material with this check value, or of the token's own.
 async fn make(
     services: &Services,
@@ -171,15 +188,31 @@ pub struct Place {
 }
 
 impl Place {
-    /// In this token, by the scheme that its profile prefers.
+    /// In the default token, by the scheme that its profile prefers, and in those that hold every new
+    /// key, if the scheme lets several do so.
+    ///
+    /// # Errors
+    /// Those of a token that is missing; [`Condition::Unsupported`] if one can't hold such a key.
+    pub fn standard(tokens: &Tokens) -> Result<Self> {
+        let mut place = Self::on(tokens.main()?)?;
+        let others = tokens.all().iter().skip(1).filter(|member| member.holds_new_keys);
+        for member in others.filter(|_| place.scheme.has_holders()) {
+            let lane = member.lane()?;
+            if !lane.described().schemes.contains(&place.scheme) {
+                return Err(unable(lane, place.scheme));
+            }
+            place.tokens.push(member.serial().to_owned());
+        }
+        Ok(place)
+    }
+
+    /// In this token alone, by the scheme that its profile prefers.
     ///
     /// # Errors
     /// [`Condition::Unsupported`] if it can't hold any such key.
-    pub fn standard(lane: &Lane) -> Result<Self> {
-        let scheme = lane.described().preferred_scheme().ok_or_else(|| {
-            let text = format!("a token of profile `{}` holds no such keys", lane.profile());
-            Error::new(Condition::Unsupported, text)
-        })?;
+    pub fn on(lane: &Lane) -> Result<Self> {
+        let preferred = lane.described().preferred_scheme();
+        let scheme = preferred.ok_or_else(|| unable(lane, Scheme::HmacKdf))?;
         Ok(Self { scheme, tokens: vec![lane.info().serial.clone()] })
     }
 
@@ -188,6 +221,12 @@ impl Place {
         let tokens = backing.holders.iter().map(|holder| holder.token.clone()).collect();
         Self { scheme: backing.scheme, tokens }
     }
+}
+
+fn unable(lane: &Lane, scheme: Scheme) -> Error {
+    let text =
+        format!("a token of profile `{}` holds no keys of scheme {scheme:?}", lane.profile());
+    Error::new(Condition::Unsupported, text)
 }
 
 /// Takes the intent away that [`make_backing_key`] noted: to be called in the transaction that

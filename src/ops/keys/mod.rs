@@ -9,6 +9,7 @@ pub mod datakey;
 pub mod describe;
 pub(in crate::ops) mod facts;
 pub mod grants;
+pub mod holders;
 pub mod list;
 pub mod material;
 pub mod policy;

@@ -141,6 +141,7 @@ pub(super) mod tests {
             tags: vec![],
             backing: (0..materials).map(backing).collect(),
             rotation: None,
+            resealing: false,
             revision: 0,
             made: Default::default(),
         }

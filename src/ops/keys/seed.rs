@@ -196,7 +196,7 @@ async fn make(services: &Services, account: &str, seed: KeySeed) -> Result<Plant
     let backing = match seed.key_material {
         Some(GivenMaterial(given)) => import_backing_key(services, &seed.key_id, given).await?,
         None => {
-            let place = Place::standard(services.tokens.main()?)?;
+            let place = Place::standard(&services.tokens)?;
             make_backing_key(services, &place, None).await?
         }
     };

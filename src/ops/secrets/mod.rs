@@ -14,6 +14,7 @@ pub mod password;
 pub mod policy;
 pub mod purge;
 pub mod put;
+pub mod reseal;
 mod seal;
 pub mod seed;
 pub mod stage;

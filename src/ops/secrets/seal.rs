@@ -256,7 +256,7 @@ pub(super) async fn data_key(call: &Call, arn: &str, version: &Version) -> Resul
 }
 
 /// The encryption context of a version's data key, as AWS sets it.
-fn version_context(arn: &str, version_id: &str) -> Context {
+pub(super) fn version_context(arn: &str, version_id: &str) -> Context {
     Context::from([
         ("SecretARN".to_owned(), arn.to_owned()),
         ("SecretVersionId".to_owned(), version_id.to_owned()),

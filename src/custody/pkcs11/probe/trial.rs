@@ -3,7 +3,7 @@
 use super::{Device, LABEL, Tried, text};
 use crate::custody::pkcs11::{Fault, agreement, keys, signer};
 use crate::custody::profile::Quirks;
-use crate::custody::{BackingKeyId, Evidence, Scheme, SigningScheme};
+use crate::custody::{BackingKeyId, Error, Evidence, Scheme, SigningScheme};
 use aws_lc_rs::agreement::{ECDH_P256, PrivateKey, UnparsedPublicKey, agree};
 use aws_lc_rs::error::Unspecified;
 use cryptoki::mechanism::Mechanism;
@@ -178,6 +178,8 @@ fn misuse(device: &Device<'_>, key: ObjectHandle) -> Option<Tried<()>> {
 /// What went wrong, in few words.
 pub(super) fn fault(fault: Fault) -> String {
     match fault {
+        // The key has no name that anybody knows.
+        Fault::Answer(Error::KeyRejected { why, .. }) => why,
         Fault::Answer(error) => error.to_string(),
         Fault::Device { error, .. } => text(&error),
         Fault::Gone => "the token is gone".to_owned(),
