@@ -1,10 +1,9 @@
 //! What a profile claims, beside what a probe has found.
 
 use super::pkcs11::probe::{Found, Keys, Trial, Tried};
-use super::profile::{GcmIv, HmacKey, MAX_RANDOM, Profile, Quirks};
+use super::profile::{HmacKey, MAX_RANDOM, Profile, Quirks};
 use super::{Scheme, SigningScheme};
 use serde::Serialize;
-use std::fmt::Write as _;
 
 /// What became of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -241,40 +240,40 @@ fn written(
     signing: &[SigningScheme],
     quirks: &Quirks,
 ) -> String {
-    let mut text = String::new();
-    let token = &found.token;
-    let title = format!("{} {}", token.manufacturer, token.model);
-    let list = |items: Vec<String>| serde_json::json!(items).to_string();
-    let names = list(schemes.iter().map(name).collect());
-    let signs = list(signing.iter().map(name).collect());
-    let mechanisms = list(relied_on(schemes, signing, quirks.hmac_key));
-    let sessions = found.sessions.max(1);
+    let title = format!("{} {}", found.token.manufacturer, found.token.model);
     let random = found.random.as_ref().copied().unwrap_or(32).min(MAX_RANDOM);
-    // Writing to a string can't fail.
-    let _ = write!(
-        text,
-        "# Proposed by `strongroom hsm probe`. Read it, name it, and say what it is.\n\
-         name = \"proposed\"\ntitle = {}\nkind = \"pkcs11\"\n\
-         # Whether it is software no probe can tell.\nsoftware = false\nstatement = \"\"\n\
-         tested = false\n\nschemes = {names}\nsigning = {signs}\nmechanisms = {mechanisms}\n\n\
-         [module]\n# Named by `token.module`.\npaths = []\n\n\
-         [limits]\n# Seen; perhaps there are more.\nsessions = {sessions}\nrandom_bytes = {random}\n\n\
-         [quirks]\n{}\n",
-        serde_json::json!(title.trim()),
-        quirk_lines(quirks).join("\n"),
-    );
-    text.push_str("\n[facts]\n");
-    if let Ok(maker) = &found.gcm_iv {
-        let maker = if *maker == GcmIv::Caller { "caller" } else { "token" };
-        let _ = writeln!(text, "gcm_iv = \"{maker}\"");
-    }
-    let works = |tried: &[(&'static str, Tried<()>)]| {
-        let works = tried.iter().filter(|(_, tried)| tried.is_ok());
-        list(works.map(|(name, _)| (*name).to_owned()).collect())
-    };
-    let _ = writeln!(text, "key_wrap = {}", works(&found.key_wrap));
-    let _ = writeln!(text, "oaep_hashes = {}", works(&found.oaep));
-    text
+    let mut lines = vec![
+        "# Proposed by `strongroom hsm probe`. Read it, name it, and say what it is.".to_owned(),
+        "name = \"proposed\"".to_owned(),
+        // A string of TOML, but for what no token should be called.
+        format!("title = {}", serde_json::json!(title.trim())),
+        "kind = \"pkcs11\"".to_owned(),
+        "# Whether it is software no probe can tell.\nsoftware = false".to_owned(),
+        "statement = \"\"\ntested = false\n".to_owned(),
+        format!("schemes = {}", listed(schemes.iter().map(name))),
+        format!("signing = {}", listed(signing.iter().map(name))),
+        format!("mechanisms = {}\n", listed(relied_on(schemes, signing, quirks.hmac_key))),
+        "[module]\n# Named by `token.module`.\npaths = []\n".to_owned(),
+        "[limits]\n# Seen; perhaps there are more.".to_owned(),
+        format!("sessions = {}\nrandom_bytes = {random}\n", found.sessions.max(1)),
+        "[quirks]".to_owned(),
+    ];
+    lines.extend(quirk_lines(quirks));
+    lines.push("\n[facts]".to_owned());
+    lines.extend(found.gcm_iv.iter().map(|maker| format!("gcm_iv = \"{}\"", name(maker))));
+    lines.push(format!("key_wrap = {}", listed(working(&found.key_wrap))));
+    lines.push(format!("oaep_hashes = {}\n", listed(working(&found.oaep))));
+    lines.join("\n")
+}
+
+/// A list of strings, as TOML and JSON both write it.
+fn listed(items: impl IntoIterator<Item = String>) -> String {
+    let items: Vec<_> = items.into_iter().map(|item| serde_json::json!(item).to_string()).collect();
+    format!("[{}]", items.join(", "))
+}
+
+fn working(tried: &[(&'static str, Tried<()>)]) -> impl Iterator<Item = String> {
+    tried.iter().filter(|(_, tried)| tried.is_ok()).map(|(name, _)| (*name).to_owned())
 }
 
 fn relied_on(schemes: &[Scheme], signing: &[SigningScheme], form: HmacKey) -> Vec<String> {

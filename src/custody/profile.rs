@@ -464,6 +464,40 @@ mod tests {
         assert!(refusal(&text).contains("says on what"));
     }
 
+    /// A profile's row in docs/hardware.md.
+    fn row(profile: &Profile) -> String {
+        let name = |value: serde_json::Value| value.as_str().expect("a name").to_owned();
+        let or_none =
+            |all: Vec<String>| if all.is_empty() { "none".into() } else { all.join(", ") };
+        let schemes = profile.schemes.iter().map(|s| name(serde_json::json!(s)));
+        let signing = profile.signing.iter().map(|s| name(serde_json::json!(s)));
+        let tested = profile.tested_on.as_deref().unwrap_or("**untested**");
+        let residency = match profile.residency {
+            Residency::Token => "token",
+            Residency::Wrapped => "wrapped",
+        };
+        let cache = profile.cache_seconds.map_or("-".into(), |seconds| format!("{seconds} s"));
+        let cannot: Vec<_> = profile.cannot.iter().map(|cannot| cannot.what.as_str()).collect();
+        format!(
+            "| [`{0}`](../hsm-profiles/{0}/README.md) | {1} | {tested} | {2} | {3} | {residency} | \
+             {cache} | {4} |",
+            profile.name,
+            profile.title,
+            or_none(schemes.collect()),
+            or_none(signing.collect()),
+            cannot.join("; "),
+        )
+    }
+
+    #[test]
+    fn the_documentation_has_a_row_for_each_profile_as_it_is() {
+        let text = include_str!("../../docs/hardware.md");
+        for name in Profile::names() {
+            let row = row(&Profile::built_in(name).expect("sound"));
+            assert!(text.contains(&row), "docs/hardware.md lacks this row:\n{row}");
+        }
+    }
+
     #[test]
     fn a_profile_may_be_a_file() {
         let file = tempfile::NamedTempFile::new().expect("a file");

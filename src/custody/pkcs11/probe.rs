@@ -206,7 +206,7 @@ impl Device<'_> {
             let mut twice = [vec![0; len], vec![0; len]];
             for bytes in &mut twice {
                 if let Err(error) = self.session.generate_random_slice(bytes) {
-                    return longest.or_else(|_: String| Err(text(&error)));
+                    return longest.map_err(|_: String| text(&error));
                 }
             }
             let [one, two] = twice;
