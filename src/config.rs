@@ -52,7 +52,7 @@ pub struct Token {
     /// tokens each has a name of its own.
     #[serde(default = "main")]
     pub name: String,
-    /// A folder of `hsm-profiles/`.
+    /// A folder of `hsm-profiles/`, or, with a slash in it, the file of another profile.
     pub profile: String,
     /// The token's serial number.
     pub serial: String,

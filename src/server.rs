@@ -169,7 +169,7 @@ pub fn open_tokens(config: &Config) -> Result<Tokens, Error> {
 
 /// The profile of a token, new keys' scheme first.
 fn described(token: &crate::config::Token) -> Result<Profile, Error> {
-    let mut profile = Profile::built_in(&token.profile)?;
+    let mut profile = Profile::named(&token.profile)?;
     if let Some(scheme) = token.scheme {
         profile.prefer(scheme)?;
     }

@@ -22,6 +22,9 @@ mod shim;
 #[path = "custody/tpm.rs"]
 mod tpm;
 
+use aws_lc_rs::agreement::{
+    self, ECDH_P256, PrivateKey, UnparsedPublicKey as UnparsedAgreementKey,
+};
 use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, UnparsedPublicKey};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
@@ -32,9 +35,12 @@ use cryptoki::types::AuthPin;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
+use strongroom::clock::SystemRandom;
 use strongroom::custody::child::{self, Program};
+use strongroom::custody::claims::{Verdict, findings, proposal};
 use strongroom::custody::lane::{Lane, Options};
 use strongroom::custody::pkcs11::init_token;
+use strongroom::custody::pkcs11::probe::{Found, Target, probe};
 use strongroom::custody::profile::Profile;
 use strongroom::custody::{
     self, Access, BackingKeyId, Error, KeyCheck, Locator, Scheme, SigningScheme,
@@ -51,6 +57,7 @@ const PIN: &str = "a user pin";
 const SO_PIN: &str = "an officer's pin";
 const LABEL: &str = "strongroom test";
 const ID: BackingKeyId = BackingKeyId([1; 16]);
+const OTHER: BackingKeyId = BackingKeyId([2; 16]);
 
 // ---- processes -------------------------------------------------------------------------------
 
@@ -211,6 +218,27 @@ fn foreign_key(session: &Session, value: [u8; 32], change: Option<Attribute>) {
     session.create_object(&template).expect("created");
 }
 
+/// A pair as ours are, or one that may be wrapped out.
+fn foreign_pair(session: &Session, extractable: bool) {
+    let p256 = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+    let public = [Attribute::Token(false), Attribute::EcParams(p256.to_vec())];
+    let private = [
+        Attribute::Id(ID.0.to_vec()),
+        Attribute::Token(true),
+        Attribute::Private(true),
+        Attribute::Sensitive(true),
+        Attribute::Extractable(extractable),
+        Attribute::Modifiable(false),
+        Attribute::Sign(false),
+        Attribute::Derive(true),
+        Attribute::Decrypt(false),
+        Attribute::Unwrap(false),
+        Attribute::AllowedMechanisms(vec![MechanismType::ECDH1_DERIVE]),
+    ];
+    let made = session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private);
+    session.destroy_object(made.expect("made").0).expect("destroyed");
+}
+
 fn delete_key(session: &Session) {
     for key in session.find_objects(&[Attribute::Id(ID.0.to_vec())]).expect("found") {
         session.destroy_object(key).expect("destroyed");
@@ -225,6 +253,15 @@ fn host_mac(value: &[u8; 32], input: &[u8]) -> Vec<u8> {
 
 fn host_check(value: &[u8; 32]) -> KeyCheck {
     KeyCheck(host_mac(value, b"strongroom key check v1")[..8].try_into().expect("8 bytes"))
+}
+
+/// A peer's public key, and what it agrees on with `public`.
+fn host_agreement(public: &[u8]) -> (Vec<u8>, [u8; 32]) {
+    let mine = PrivateKey::generate(&ECDH_P256).expect("a key");
+    let peer = mine.compute_public_key().expect("public").as_ref().to_vec();
+    let theirs = UnparsedAgreementKey::new(&ECDH_P256, public);
+    let agreed = agreement::agree(&mine, theirs, (), |x| Ok(x.try_into().expect("32 bytes")));
+    (peer, agreed.expect("agreed"))
 }
 
 fn key(value: [u8; 32]) -> Key {
@@ -267,6 +304,9 @@ conformance! {
     who_waits_too_long_is_told_at_the_deadline: deadline,
     under_load_a_flapping_token_gives_right_answers_or_clear_errors: flapping,
     random_bytes_come_in_bounds: random,
+    a_pair_agrees_as_other_implementations_do: agree,
+    a_pair_that_was_swapped_or_loosened_is_refused: swapped_pair,
+    a_probe_finds_that_all_claims_hold_and_leaves_nothing: probed,
     a_signer_signs_survives_an_absence_and_is_closed: signers,
     a_signer_that_was_swapped_or_loosened_is_refused: swapped_signer,
 }
@@ -309,6 +349,113 @@ mod scenarios {
             assert_eq!(refusal(gone), Error::KeyNotFound(ID));
         });
         assert_eq!(lane.health().epoch, 1, "nothing of this needs another login");
+    }
+
+    #[test]
+    #[ignore = "run in its own process"]
+    fn agree() {
+        let lane = lane();
+        runtime().block_on(async {
+            let made = lane.generate(ID, Scheme::Ecdh).await.expect("made");
+            let (evidence, public) = (made.evidence, made.public.expect("a pair"));
+            assert!(evidence.sensitive && evidence.never_extractable && evidence.always_sensitive);
+            assert!(evidence.local && !evidence.extractable);
+            assert_eq!(evidence.mechanisms, ["CKM_ECDH1_DERIVE"]);
+            assert_eq!(evidence.check, KeyCheck::of_public(&public));
+            assert_eq!(lane.inspect(ID.into()).await.expect("there"), evidence);
+            // Often enough to meet a coordinate that begins with a zero byte.
+            for _ in 0..600 {
+                let (peer, expected) = host_agreement(&public);
+                let agreed = lane.agree(ID.into(), evidence.check, peer).await.expect("agreed");
+                assert_eq!(agreed.expose(), &expected);
+            }
+
+            let (peer, _) = host_agreement(&public);
+            let mut off_curve = peer.clone();
+            off_curve[64] ^= 1;
+            let refused = refusal(lane.agree(ID.into(), evidence.check, off_curve).await);
+            assert!(matches!(refused, Error::BadRequest(_)), "{refused}");
+            let derived = refusal(lane.derive(ID.into(), evidence.check, b"one".to_vec()).await);
+            assert!(matches!(derived, Error::KeyRejected { id: ID, .. }), "{derived}");
+            let import = refusal(lane.import(OTHER, Scheme::Ecdh, key([7; 32])).await);
+            assert!(matches!(import, Error::Unsupported { .. }), "{import}");
+
+            lane.destroy(ID).await.expect("destroyed");
+            let gone = refusal(lane.agree(ID.into(), evidence.check, peer).await);
+            assert_eq!(gone, Error::KeyNotFound(ID));
+        });
+        assert_eq!(lane.health().epoch, 1, "nothing of this needs another login");
+        drop(lane);
+        let kinds = [ObjectClass::SECRET_KEY, ObjectClass::PUBLIC_KEY, ObjectClass::PRIVATE_KEY];
+        for class in kinds.map(Attribute::Class) {
+            let left = with_session(|session| session.find_objects(&[class]).expect("found"));
+            assert!(left.is_empty(), "a key was left in the token");
+        }
+    }
+
+    #[test]
+    #[ignore = "run in its own process"]
+    fn probed() {
+        new_token();
+        // As a probe would leave it that was killed.
+        with_session(|session| {
+            foreign_key(session, [7; 32], Some(Attribute::Label(b"strongroom probe".into())));
+        });
+        let profile = profile();
+        let found = look(&profile);
+        assert_eq!((found.removed, look(&profile).removed), (1, 0));
+        for finding in findings(&profile, &found, true) {
+            let fits = matches!(finding.verdict, Verdict::Holds | Verdict::NotClaimed);
+            assert!(fits, "{finding:?}");
+        }
+        let kinds = [ObjectClass::SECRET_KEY, ObjectClass::PUBLIC_KEY, ObjectClass::PRIVATE_KEY];
+        for class in kinds.map(Attribute::Class) {
+            let left = with_session(|session| session.find_objects(&[class]).expect("found"));
+            assert!(left.is_empty(), "a key was left in the token");
+        }
+        let proposed = Profile::parse(&proposal(&found).expect("usable")).expect("sound");
+        assert_eq!((&proposed.schemes, &proposed.signing), (&profile.schemes, &profile.signing));
+        assert!(proposed.quirks.allowed_mechanisms && proposed.quirks.modifiable);
+        assert_eq!(proposed.facts, profile.facts);
+
+        // What an nShield claims is false of either.
+        let another = Profile::built_in("nshield").expect("sound");
+        let wrong = findings(&another, &look(&another), true);
+        let scheme = wrong.iter().find(|finding| finding.what == "scheme hmac-kdf");
+        let scheme = scheme.expect("looked at");
+        assert_eq!(scheme.verdict, Verdict::Fails);
+        assert!(scheme.seen.contains("it would with"), "{scheme:?}");
+    }
+
+    fn look(profile: &Profile) -> Found {
+        let (module, pin) = (module(), secret(PIN));
+        let (token, sessions) = (Some(Locator::Label(LABEL.into())), profile.limits.sessions);
+        let target = Target { profile, module: Some(&module), token, pin: &pin, sessions };
+        probe(target, &SystemRandom).expect("probed")
+    }
+
+    #[test]
+    #[ignore = "run in its own process"]
+    fn swapped_pair() {
+        let lane = lane();
+        let (peer, check) = runtime().block_on(async {
+            let made = lane.generate(ID, Scheme::Ecdh).await.expect("made");
+            let (peer, _) = host_agreement(&made.public.expect("a pair"));
+            (peer, made.evidence.check)
+        });
+        drop(lane);
+        // Another pair of the same kind; then one that may be read.
+        for loosened in [false, true] {
+            with_session(|session| {
+                delete_key(session);
+                foreign_pair(session, loosened);
+            });
+            let lane = open_with(PIN, &Options::default()).expect("a lane");
+            let refused = refusal(runtime().block_on(lane.agree(ID.into(), check, peer.clone())));
+            let why = if loosened { "not as it was made" } else { "key-check value" };
+            assert!(matches!(refused, Error::KeyRejected { id: ID, .. }), "{refused}");
+            assert!(refused.to_string().contains(why), "{refused}");
+        }
     }
 
     #[test]

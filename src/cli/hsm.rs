@@ -1,12 +1,15 @@
 //! `strongroom hsm`.
 
+use super::hsm_bench::Bench;
 use super::hsm_enrol::Enrol;
 use super::hsm_holder::Holders;
+use super::hsm_probe::Probe;
 use super::hsm_verify::{Plain, Verify};
 use super::iam::print;
 use super::remote::Remote;
 use super::runtime;
 use crate::config::Config;
+use crate::custody::profile::Profile;
 use crate::custody::tokens::cluster_id;
 use crate::name::Service;
 use crate::ops::keys::attest::is_nonce;
@@ -34,6 +37,11 @@ enum Command {
     Verify(Verify),
     /// Show an auditor that a TPM's attestation key is in a TPM whose maker they trust.
     Enrol(Enrol),
+    /// Try everything that a profile claims on the real token, with keys that are destroyed again:
+    /// exit 0 if all claims hold, 1 if one does not, 2 if that can't be told.
+    Probe(Probe),
+    /// Measure the configured tokens under load, with keys that are destroyed again.
+    Bench(Bench),
     /// Keep which tokens hold which keys, on a data directory that nobody serves.
     Holder(Holders),
     /// List the configuration's tokens: name, serial number, profile, and what a custom key store names
@@ -83,6 +91,8 @@ impl Hsm {
             Command::Attest(attest) => attest.run(),
             Command::Verify(verify) => verify.run(),
             Command::Enrol(enrol) => enrol.run(),
+            Command::Probe(probe) => probe.run(),
+            Command::Bench(bench) => bench.run(),
             Command::Holder(holders) => holders.run(),
             Command::Tokens(tokens) => tokens.run(),
         }
@@ -114,6 +124,12 @@ impl Attest {
         let statement: Statement = serde_json::from_str(&attestation.statement)
             .map_err(|error| Error::Remote(format!("a statement that can't be read: {error}")))?;
         print!("{}", Plain(&statement));
+        for token in &statement.tokens {
+            let profile = Profile::built_in(&token.profile.name).ok();
+            if let Some(warning) = profile.and_then(|profile| profile.warning()) {
+                println!("\nnote: {warning}");
+            }
+        }
         println!("\nThe signature was not checked: see `strongroom hsm verify`.");
         Ok(())
     }

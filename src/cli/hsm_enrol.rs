@@ -142,7 +142,7 @@ impl Which {
         let named = config.token.into_iter().find(|token| token.name == self.token);
         let token =
             named.ok_or_else(|| Error::Refused(format!("no token is called `{}`", self.token)))?;
-        Ok((Profile::built_in(&token.profile)?, token))
+        Ok((Profile::named(&token.profile)?, token))
     }
 }
 

@@ -17,7 +17,7 @@ pub struct Init {
     /// The folder to make it in.
     #[arg(long)]
     dir: PathBuf,
-    /// The kind of token: a folder of hsm-profiles/.
+    /// The kind of token: a folder of hsm-profiles/, or, with a slash in it, a profile's file.
     #[arg(long, default_value = "softhsm2")]
     profile: String,
     /// The token's PKCS#11 module, if it is at none of the places that the profile names.
@@ -45,7 +45,7 @@ impl Init {
         };
         let plan = Plan {
             dir: self.dir,
-            profile: Profile::built_in(&self.profile)?,
+            profile: Profile::named(&self.profile)?,
             module: self.token_module,
             device: self.token_device,
             isolation: Isolation::Process,
@@ -72,6 +72,9 @@ fn report(plan: &Plan, administrator: &NewKey) {
     println!("made {} (account {}, region {})", plan.dir.display(), plan.account, plan.region);
     if plan.profile.software {
         println!("note: {}", plan.profile.statement);
+    }
+    if let Some(warning) = plan.profile.warning() {
+        println!("note: {warning}");
     }
     println!("\nKeep a copy of this key elsewhere; it verifies the audit log:");
     let key = plan.dir.join("audit").join("checkpoint.pub");

@@ -4,8 +4,10 @@ pub mod account;
 pub mod audit;
 pub mod dev;
 mod hsm;
+mod hsm_bench;
 mod hsm_enrol;
 mod hsm_holder;
+mod hsm_probe;
 mod hsm_verify;
 mod iam;
 pub mod init;
@@ -29,7 +31,7 @@ use clap::{Parser, Subcommand};
 use serde::Serialize;
 use serde_json::Value;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tracing_subscriber::EnvFilter;
 
 /// AWS Secrets Manager and AWS KMS on your own premises, with the master keys in your own hardware.
@@ -50,7 +52,7 @@ enum Command {
     Dev(dev::Dev),
     /// Verify an audit log offline, or prove that a record is in it.
     Audit(audit::Audit),
-    /// Ask for evidence of what holds a key; check such evidence offline.
+    /// Ask for evidence of what holds a key, check it offline; try what a token does.
     Hsm(hsm::Hsm),
     /// Keep managed policies; ask which statement decided a request, and what another would decide.
     Policy(policy::Policy),
@@ -90,15 +92,19 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
     }
 }
 
-/// Starts this program anew with what the libraries that it is to run itself want in the environment,
-/// unless it is there already. Libraries read it when they are loaded, and a process with threads must
-/// not change its own environment.
+/// Gives the libraries that this process is to run itself what they want in the environment. They read
+/// it when they are loaded, and a process with threads must not change its own.
 fn with_module_configurations(config: &Config) -> Result<(), Error> {
     let mut wanted = Vec::new();
     for token in config.token.iter().filter(|token| token.isolation == Isolation::None) {
-        let profile = Profile::built_in(&token.profile)?;
+        let profile = Profile::named(&token.profile)?;
         wanted.extend(profile.environment(token.configuration.as_deref()));
     }
+    with_environment(wanted)
+}
+
+/// Starts this program anew with these variables in the environment, unless they are there already.
+fn with_environment(wanted: Vec<(String, PathBuf)>) -> Result<(), Error> {
     if wanted.iter().all(|(name, value)| std::env::var_os(name).is_some_and(|v| v == *value)) {
         return Ok(());
     }

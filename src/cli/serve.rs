@@ -33,9 +33,12 @@ pub(super) fn prepare(file: &Path) -> Result<Config, Error> {
     let config = Config::read(file)?;
     with_module_configurations(&config)?;
     for token in &config.token {
-        let profile = Profile::built_in(&token.profile)?;
+        let profile = Profile::named(&token.profile)?;
         if profile.software {
             tracing::warn!(token = token.name, "{}", profile.statement);
+        }
+        if let Some(warning) = profile.warning() {
+            tracing::warn!(token = token.name, "{warning}");
         }
     }
     Ok(config)

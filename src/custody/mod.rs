@@ -7,6 +7,7 @@
 pub mod attested;
 mod breaker;
 pub mod child;
+pub mod claims;
 pub mod enrolment;
 pub mod lane;
 #[cfg(feature = "yubikey")]

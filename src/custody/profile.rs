@@ -6,8 +6,19 @@ use super::{Scheme, SigningScheme};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
+/// What a token without schemes must say that it can't do.
+const HOLD_KEYS: &str = "hold keys for Strongroom";
+
 /// The profiles that come with the program, by name.
 const BUILT_IN: &[(&str, &str)] = &[
+    ("pkcs11", include_str!("../../hsm-profiles/pkcs11/profile.toml")),
+    ("luna", include_str!("../../hsm-profiles/luna/profile.toml")),
+    ("nshield", include_str!("../../hsm-profiles/nshield/profile.toml")),
+    ("utimaco", include_str!("../../hsm-profiles/utimaco/profile.toml")),
+    ("cloudhsm", include_str!("../../hsm-profiles/cloudhsm/profile.toml")),
+    ("yubihsm2", include_str!("../../hsm-profiles/yubihsm2/profile.toml")),
+    ("nitrokey-hsm2", include_str!("../../hsm-profiles/nitrokey-hsm2/profile.toml")),
+    ("opensc-piv", include_str!("../../hsm-profiles/opensc-piv/profile.toml")),
     ("softhsm2", include_str!("../../hsm-profiles/softhsm2/profile.toml")),
     ("kryoptic", include_str!("../../hsm-profiles/kryoptic/profile.toml")),
     ("tpm2", include_str!("../../hsm-profiles/tpm2/profile.toml")),
@@ -44,7 +55,20 @@ pub struct Profile {
     pub software: bool,
     /// What an operator must know before trusting it; required where `software` is true.
     pub statement: String,
-    /// The schemes that it can do, the preferred one first.
+    /// Whether it was seen to work on what it describes.
+    #[serde(default)]
+    pub tested: bool,
+    /// On what it was tested; required where `tested` is true.
+    pub tested_on: Option<String>,
+    /// What a PIN looks like, where that is not plain.
+    pub login: Option<String>,
+    /// Where keys are kept.
+    #[serde(default)]
+    pub residency: Residency,
+    /// How long data keys had better be cached for its sake, in seconds; a proposal.
+    pub cache_seconds: Option<u32>,
+    /// The schemes that it can do, the preferred one first. Empty if it can't hold keys, which one of
+    /// `cannot` then says.
     pub schemes: Vec<Scheme>,
     /// The signing schemes that it can do, the preferred one first; none if it can't sign.
     #[serde(default)]
@@ -69,9 +93,49 @@ pub struct Profile {
     /// Where it leaves the standard.
     #[serde(default)]
     pub quirks: Quirks,
+    /// What its mechanisms for other work do; nothing of it is relied on.
+    #[serde(default)]
+    pub facts: Facts,
+    /// What no documentation tells: to be found out by `strongroom hsm probe`.
+    #[serde(default)]
+    pub unknown: Vec<String>,
     /// What it can't do.
     #[serde(default)]
     pub cannot: Vec<Cannot>,
+}
+
+/// Where a token's keys are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Residency {
+    /// In the token.
+    #[default]
+    Token,
+    /// In the store, in a form that the token alone can use.
+    Wrapped,
+}
+
+/// What a PKCS#11 token's mechanisms do; what is not said is not known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Facts {
+    /// Who makes the nonce of `CKM_AES_GCM`.
+    pub gcm_iv: Option<GcmIv>,
+    /// The mechanisms for wrapping AES keys by AES keys.
+    pub key_wrap: Option<Vec<String>>,
+    /// The hashes that `CKM_RSA_PKCS_OAEP` takes together with a label, by their names in FIPS 180-4
+    /// in lower case.
+    pub oaep_hashes: Option<Vec<String>>,
+}
+
+/// Who makes the nonce of `CKM_AES_GCM`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GcmIv {
+    /// The caller.
+    Caller,
+    /// The token.
+    Token,
 }
 
 /// Which driver speaks to a token.
@@ -91,7 +155,7 @@ pub enum Kind {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Module {
-    /// Absolute paths; the first that exists is loaded.
+    /// Absolute paths; the first that exists is loaded. None if it can be anywhere.
     pub paths: Vec<PathBuf>,
     /// The environment variable that names the library's configuration file, if it has one.
     pub configuration_variable: Option<String>,
@@ -102,7 +166,7 @@ pub struct Module {
 
 /// When a YubiKey wants its PIN and a touch for a key that is made on it; a key keeps what it was made
 /// with.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Policies {
     /// When the PIN.
@@ -112,7 +176,7 @@ pub struct Policies {
 }
 
 /// When a key wants the PIN.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WantsPin {
     /// Once on every connection.
@@ -123,7 +187,7 @@ pub enum WantsPin {
 }
 
 /// When a key wants a finger on the metal.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WantsTouch {
     /// Never: a server restarts by itself.
@@ -144,13 +208,33 @@ pub struct Limits {
 }
 
 /// Where a PKCS#11 token leaves the standard.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Quirks {
     /// It knows and enforces `CKA_ALLOWED_MECHANISMS`.
     pub allowed_mechanisms: bool,
     /// It takes `CKA_MODIFIABLE` = false for a key that it makes.
     pub modifiable: bool,
+    /// It refuses attributes that say no to a use that a key of that type can't have, such as
+    /// `CKA_WRAP` = false of a generic secret: they are left out.
+    #[serde(default)]
+    pub bare_templates: bool,
+    /// What its keys for HMAC are.
+    #[serde(default)]
+    pub hmac_key: HmacKey,
+}
+
+/// What a token's keys for HMAC-SHA-256 are, and how they are made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HmacKey {
+    /// `CKK_GENERIC_SECRET`, by `CKM_GENERIC_SECRET_KEY_GEN`.
+    #[default]
+    GenericSecret,
+    /// `CKK_SHA256_HMAC`, by `CKM_GENERIC_SECRET_KEY_GEN`.
+    Sha256Hmac,
+    /// `CKK_SHA256_HMAC`, by nShield's own `CKM_NC_SHA256_HMAC_KEY_GEN`.
+    Nshield,
 }
 
 /// Something that a token can't do.
@@ -172,6 +256,14 @@ pub enum Error {
     /// Not TOML, or not these fields.
     #[error("profile can't be read: {0}")]
     Syntax(#[from] toml::de::Error),
+    /// Its file can't be read.
+    #[error("profile `{path}` can't be read: {why}")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// What the system said.
+        why: std::io::Error,
+    },
     /// A field is out of its bounds.
     #[error("profile `{name}`: {why}")]
     Invalid {
@@ -191,6 +283,27 @@ impl Profile {
         let found = BUILT_IN.iter().find(|(known, _)| *known == name);
         let (_, text) = found.ok_or_else(|| Error::Unknown(name.to_owned()))?;
         Self::parse(text)
+    }
+
+    /// The profile of this name that comes with the program, or, if there is a slash in the name, the
+    /// one in this file.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`], [`Error::Unreadable`], or those of [`Profile::parse`].
+    pub fn named(name: &str) -> Result<Self, Error> {
+        if !name.contains('/') {
+            return Self::built_in(name);
+        }
+        let unread = |why| Error::Unreadable { path: name.to_owned(), why };
+        Self::parse(&std::fs::read_to_string(name).map_err(unread)?)
+    }
+
+    /// What whoever trusts it must be told, if it was never tried on what it describes.
+    pub fn warning(&self) -> Option<String> {
+        let name = &self.name;
+        (!self.tested).then(|| {
+            format!("profile `{name}` is untested on real hardware: run `strongroom hsm probe`")
+        })
     }
 
     /// The names of the profiles that come with the program.
@@ -248,7 +361,9 @@ impl Profile {
     pub fn needed(&self) -> impl Iterator<Item = &'static str> {
         let signing = self.signing.iter().flat_map(|scheme| scheme.mechanisms());
         let all = self.schemes.iter().flat_map(|scheme| scheme.mechanisms()).chain(signing);
-        all.copied().filter(|_| self.kind == Kind::Pkcs11)
+        let form = self.quirks.hmac_key;
+        let needed = all.map(move |mechanism| form.mechanism(mechanism));
+        needed.filter(|_| self.kind == Kind::Pkcs11)
     }
 
     fn fault(&self) -> Option<String> {
@@ -259,6 +374,9 @@ impl Profile {
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if self.name.is_empty() || self.name.len() > 32 || !self.name.chars().all(plain) {
             return Some("a name has 1 to 32 lower-case letters, digits and hyphens".into());
+        }
+        if self.tested && self.tested_on.is_none() {
+            return Some("one that was tested says on what".into());
         }
         let silent = self.software && self.statement.trim().is_empty();
         silent.then(|| "a software token needs a statement of what it does not prove".into())
@@ -272,8 +390,8 @@ impl Profile {
         if self.kind != Kind::Pkcs11 {
             return Some("only a PKCS#11 token has a module".into());
         }
-        if module.paths.is_empty() || module.paths.iter().any(|p| !p.is_absolute()) {
-            return Some("module paths are absolute, and there is at least one".into());
+        if module.paths.iter().any(|p| !p.is_absolute()) {
+            return Some("module paths are absolute".into());
         }
         let variable = module.configuration_variable.as_deref();
         let odd = |v: &str| v.is_empty() || v.contains(['=', '\0']);
@@ -286,8 +404,9 @@ impl Profile {
     }
 
     fn ability_fault(&self) -> Option<String> {
-        if self.schemes.is_empty() {
-            return Some("it names no scheme".into());
+        let excused = self.cannot.iter().any(|cannot| cannot.what == HOLD_KEYS);
+        if self.schemes.is_empty() != excused {
+            return Some(format!("it names no scheme, or can't {HOLD_KEYS}: one of both"));
         }
         for mechanism in self.needed() {
             if !self.mechanisms.iter().any(|have| *have == mechanism) {
@@ -299,6 +418,16 @@ impl Profile {
         }
         let random = (32..=MAX_RANDOM).contains(&self.limits.random_bytes);
         (!random).then(|| format!("limits.random_bytes is from 32 to {MAX_RANDOM}"))
+    }
+}
+
+impl HmacKey {
+    /// The mechanism that does the work of this one with such keys.
+    pub(super) fn mechanism(self, standard: &'static str) -> &'static str {
+        match (standard, self) {
+            ("CKM_GENERIC_SECRET_KEY_GEN", Self::Nshield) => "CKM_NC_SHA256_HMAC_KEY_GEN",
+            (other, _) => other,
+        }
     }
 }
 
@@ -329,7 +458,8 @@ mod tests {
     use super::*;
 
     fn softhsm2() -> String {
-        BUILT_IN[0].1.to_owned()
+        let found = BUILT_IN.iter().find(|(name, _)| *name == "softhsm2");
+        found.expect("built in").1.to_owned()
     }
 
     fn refusal(text: &str) -> String {
@@ -341,7 +471,7 @@ mod tests {
         for name in Profile::names() {
             assert_eq!(Profile::built_in(name).expect("sound").name, name);
         }
-        assert!(matches!(Profile::built_in("luna"), Err(Error::Unknown(_))));
+        assert!(matches!(Profile::built_in("nonesuch"), Err(Error::Unknown(_))));
     }
 
     #[test]
@@ -375,6 +505,60 @@ mod tests {
     }
 
     #[test]
+    fn who_was_not_tested_says_so_and_who_was_says_on_what() {
+        for name in Profile::names() {
+            let profile = Profile::built_in(name).expect("sound");
+            assert_eq!(profile.warning().is_none(), profile.tested, "{name}");
+        }
+        let text = softhsm2().replace("tested_on", "login");
+        assert!(refusal(&text).contains("says on what"));
+    }
+
+    /// A profile's row in docs/hardware.md.
+    fn row(profile: &Profile) -> String {
+        let name = |value: serde_json::Value| value.as_str().expect("a name").to_owned();
+        let or_none =
+            |all: Vec<String>| if all.is_empty() { "none".into() } else { all.join(", ") };
+        let schemes = profile.schemes.iter().map(|s| name(serde_json::json!(s)));
+        let signing = profile.signing.iter().map(|s| name(serde_json::json!(s)));
+        let tested = profile.tested_on.as_deref().unwrap_or("**untested**");
+        let residency = match profile.residency {
+            Residency::Token => "token",
+            Residency::Wrapped => "wrapped",
+        };
+        let cache = profile.cache_seconds.map_or("-".into(), |seconds| format!("{seconds} s"));
+        let cannot: Vec<_> = profile.cannot.iter().map(|cannot| cannot.what.as_str()).collect();
+        format!(
+            "| [`{0}`](../hsm-profiles/{0}/README.md) | {1} | {tested} | {2} | {3} | {residency} | \
+             {cache} | {4} |",
+            profile.name,
+            profile.title,
+            or_none(schemes.collect()),
+            or_none(signing.collect()),
+            cannot.join("; "),
+        )
+    }
+
+    #[test]
+    fn the_documentation_has_a_row_for_each_profile_as_it_is() {
+        let text = include_str!("../../docs/hardware.md");
+        for name in Profile::names() {
+            let row = row(&Profile::built_in(name).expect("sound"));
+            assert!(text.contains(&row), "docs/hardware.md lacks this row:\n{row}");
+        }
+    }
+
+    #[test]
+    fn a_profile_may_be_a_file() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let path = file.path().to_str().expect("text");
+        std::fs::write(path, softhsm2().replace("SoftHSM 2", "mine")).expect("written");
+        assert_eq!(Profile::named(path).expect("sound").title, "mine");
+        let missing = Profile::named("/nowhere/profile.toml").expect_err("no file");
+        assert!(matches!(missing, Error::Unreadable { .. }), "{missing}");
+    }
+
+    #[test]
     fn an_unknown_field_is_refused_at_every_level() {
         assert!(refusal(&format!("colour = 1\n{}", softhsm2())).contains("colour"));
         let text = softhsm2().replace("[limits]", "[limits]\npower = 9000");
@@ -397,7 +581,7 @@ mod tests {
         assert!(refusal(&text).contains("need CKM_SHA256_HMAC"));
         let text = softhsm2().replace("\"CKM_EDDSA\",", "");
         assert!(refusal(&text).contains("need CKM_EDDSA"));
-        let text = softhsm2().replace("schemes = [\"hmac-kdf\"]", "schemes = []");
+        let text = softhsm2().replace("schemes = [\"hmac-kdf\", \"ecdh\"]", "schemes = []");
         assert!(refusal(&text).contains("names no scheme"));
     }
 

@@ -1,6 +1,7 @@
 //! The module itself: loading and initialising it, finding the token, logging in.
 
 use super::errors::{Action, action};
+use super::keys;
 use crate::custody::profile::Profile;
 use crate::custody::{Error, Locator, Result, TokenInfo};
 use crate::secret::Secret;
@@ -75,6 +76,18 @@ impl Library {
         }
     }
 
+    /// The one initialised token that the module has.
+    pub(super) fn only(&self) -> Result<(Slot, TokenInfo)> {
+        let slots = self.module.get_slots_with_token().map_err(|e| self.failed(&e))?;
+        let mut found =
+            slots.into_iter().filter_map(|slot| self.token_info(slot).map(|info| (slot, info)));
+        match (found.next(), found.next()) {
+            (Some(one), None) => Ok(one),
+            (Some(_), Some(_)) => Err(self.unavailable("more than one is there: name one")),
+            (None, _) => Err(self.unavailable("no slot has a token that was initialised")),
+        }
+    }
+
     /// What the token in `slot` says of itself, if there is an initialised one and it answers.
     pub(super) fn token_info(&self, slot: Slot) -> Option<TokenInfo> {
         let info = self.module.get_token_info(slot).ok().filter(|i| i.token_initialized())?;
@@ -95,10 +108,15 @@ impl Library {
         slots.into_iter().find(blank).ok_or_else(|| self.unavailable("no slot has a blank token"))
     }
 
+    /// The mechanisms of the token in `slot`, by their standard names.
+    pub(super) fn mechanisms(&self, slot: Slot) -> Result<Vec<String>> {
+        let have = self.module.get_mechanism_list(slot).map_err(|e| self.failed(&e))?;
+        Ok(have.into_iter().map(keys::mechanism_name).collect())
+    }
+
     /// The mechanisms among `wanted` that the token in `slot` does not have.
     pub(super) fn missing(&self, slot: Slot, wanted: &[&'static str]) -> Result<Vec<&'static str>> {
-        let have = self.module.get_mechanism_list(slot).map_err(|e| self.failed(&e))?;
-        let have: Vec<_> = have.iter().map(ToString::to_string).collect();
+        let have = self.mechanisms(slot)?;
         Ok(wanted.iter().copied().filter(|want| !have.iter().any(|name| name == want)).collect())
     }
 

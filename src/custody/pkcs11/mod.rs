@@ -13,9 +13,12 @@
 //! **Healing.** One thread at a time heals, at most every `BACKOFF`; meanwhile all others fail at
 //! once. What is done about which return value stands in `errors`.
 
+mod agreement;
 mod errors;
 mod keys;
 mod library;
+mod pairs;
+pub mod probe;
 mod seat;
 mod setup;
 mod signer;
@@ -24,8 +27,8 @@ pub use setup::init_token;
 
 use super::profile::Profile;
 use super::{
-    Access, BackingKeyId, Error, Health, KeyCheck, Locator, Request, Result, Token, TokenInfo,
-    Worker,
+    Access, BackingKeyId, Error, Health, KeyCheck, Locator, Request, Result, Scheme, Token,
+    TokenInfo, Worker,
 };
 use crate::secret::Secret;
 use cryptoki::error::Error as Cryptoki;
@@ -85,6 +88,7 @@ impl From<Error> for Fault {
 #[derive(Clone, Copy)]
 struct Verified {
     handle: ObjectHandle,
+    scheme: Scheme,
     check: KeyCheck,
 }
 
@@ -249,7 +253,11 @@ impl Driver {
     /// Forgets the handle of a request's key, so that the next one searches for it: of a key that
     /// somebody else has destroyed Kryoptic says no more than that the call has failed.
     fn forget(&self, seen: u64, request: &Request) {
-        let (Request::Derive { key, .. } | Request::Sign { key, .. }) = request else { return };
+        let (Request::Derive { key, .. } | Request::Agree { key, .. } | Request::Sign { key, .. }) =
+            request
+        else {
+            return;
+        };
         let Ok(state) = self.enter() else { return };
         if let State::Up(epoch) = &*state
             && epoch.number == seen

@@ -1,7 +1,7 @@
 //! One thread at the token: its session, one attempt at a request, and what is done after a fault.
 
 use super::errors::{self, Action};
-use super::{DESTROYING_WAITS, Driver, Epoch, Fault, State, Verified, keys, signer};
+use super::{DESTROYING_WAITS, Driver, Epoch, Fault, State, Verified, agreement, keys, signer};
 use crate::custody::{
     BackingKeyId, Error, Evidence, KeyCheck, Made, NewSigner, Request, Response, Result, Scheme,
     SigningScheme, Worker,
@@ -98,12 +98,10 @@ impl Seat {
                 epoch.forget(id);
                 keys::destroy(session, key)?;
                 // Kryoptic says that it has destroyed a key even when its file can't be written.
-                match keys::find(session, id)? {
-                    None => Ok(Response::Destroyed),
-                    Some(_) => {
-                        Err(driver.unavailable("a key that it destroyed is there still").into())
-                    }
+                if keys::gone(session, id)? {
+                    return Ok(Response::Destroyed);
                 }
+                Err(driver.unavailable("a key that it destroyed is there still").into())
             }
             _ => Err(Fault::Gone),
         }
@@ -182,7 +180,9 @@ impl Call<'_> {
             Request::Derive { key, check, input } => {
                 Response::MessageSecret(self.derive(key.id, *check, input)?)
             }
-            Request::Agree { .. } => return Err(self.no_scheme(Scheme::Ecdh).into()),
+            Request::Agree { key, check, peer } => {
+                Response::MessageSecret(self.agree(key.id, *check, peer)?)
+            }
             Request::Unwrap { .. } => return Err(self.no_scheme(Scheme::RsaOaep).into()),
             Request::Generate { id, scheme } => Response::Made(self.create(*id, *scheme, None)?),
             Request::Import { id, scheme, material } => {
@@ -193,7 +193,9 @@ impl Call<'_> {
                 return Err(Error::Unsupported { profile, why: why.to_owned() }.into());
             }
             Request::Inspect { key } => {
-                Response::Evidence(self.verify(key.id, self.find(key.id)?)?)
+                let handle = self.find(key.id)?;
+                let scheme = keys::scheme(self.session, handle)?;
+                Response::Evidence(self.verify(key.id, handle, scheme)?.0)
             }
             Request::Random { len } => Response::Random(self.random(*len)?),
             Request::GenerateSigner { id, scheme } => {
@@ -214,18 +216,42 @@ impl Call<'_> {
         check: KeyCheck,
         input: &[u8],
     ) -> std::result::Result<Key, Fault> {
+        let key = self.verified(id, check, Scheme::HmacKdf)?;
+        keys::mac(self.session, key, input)
+    }
+
+    fn agree(
+        &self,
+        id: BackingKeyId,
+        check: KeyCheck,
+        peer: &[u8],
+    ) -> std::result::Result<Key, Fault> {
+        let key = self.verified(id, check, Scheme::Ecdh)?;
+        agreement::agree(self.session, key, peer)
+    }
+
+    /// The handle of a key of this scheme and check value, verified in this epoch.
+    fn verified(
+        &self,
+        id: BackingKeyId,
+        check: KeyCheck,
+        scheme: Scheme,
+    ) -> std::result::Result<ObjectHandle, Fault> {
         let known = self.epoch.keys.read().get(&id).copied();
         let key = match known {
             Some(key) => key,
             None => {
                 let handle = self.find(id)?;
-                Verified { handle, check: self.verify(id, handle)?.check }
+                Verified { handle, scheme, check: self.verify(id, handle, scheme)?.0.check }
             }
         };
+        if key.scheme != scheme {
+            return Err(keys::rejected(id, "it is a key of another scheme"));
+        }
         if key.check != check {
             return Err(keys::rejected(id, "its key-check value is another than expected"));
         }
-        keys::mac(self.session, key.handle, input)
+        Ok(key.handle)
     }
 
     fn create(
@@ -234,19 +260,25 @@ impl Call<'_> {
         scheme: Scheme,
         material: Option<&Key>,
     ) -> std::result::Result<Made, Fault> {
-        if scheme != Scheme::HmacKdf || !self.driver.profile.schemes.contains(&scheme) {
+        if !self.driver.profile.schemes.contains(&scheme) {
             return Err(self.no_scheme(scheme).into());
         }
         if keys::find(self.session, id)?.is_some() {
             return Err(keys::rejected(id, "a key of this id is in the token already"));
         }
         let quirks = &self.driver.profile.quirks;
-        let key = match material {
-            Some(material) => keys::import(self.session, id, material, quirks)?,
-            None => keys::generate(self.session, id, quirks)?,
+        let key = match (scheme, material) {
+            (Scheme::HmacKdf, Some(material)) => keys::import(self.session, id, material, quirks)?,
+            (Scheme::HmacKdf, None) => {
+                keys::generate(self.session, id, keys::label("hmac-kdf", id), quirks)?
+            }
+            (Scheme::Ecdh, None) => {
+                agreement::generate(self.session, id, keys::label("ecdh", id), quirks)?
+            }
+            _ => return Err(self.no_scheme(scheme).into()),
         };
-        match self.verify(id, key) {
-            Ok(evidence) => Ok(Made { evidence, wrapped: None, public: None }),
+        match self.verify(id, key, scheme) {
+            Ok((evidence, public)) => Ok(Made { evidence, wrapped: None, public }),
             Err(Fault::Answer(rejected)) => {
                 // The token did not make it as told: it must not stay.
                 keys::destroy(self.session, key)?;
@@ -275,7 +307,8 @@ impl Call<'_> {
         if keys::find(self.session, id)?.is_some() {
             return Err(keys::rejected(id, "a key of this id is in the token already"));
         }
-        let (key, public) = signer::generate(self.session, id, scheme, &profile.quirks)?;
+        let label = keys::label("signer", id);
+        let (key, public) = signer::generate(self.session, id, scheme, label, &profile.quirks)?;
         let usable = signer::verify(self.session, id, key, scheme, &profile.quirks);
         match usable.and_then(|()| signer::sign(self.session, id, key, scheme, &public, b"")) {
             Ok(_) => Ok(public),
@@ -318,16 +351,25 @@ impl Call<'_> {
         }
     }
 
-    /// Checks the key and notes it for the rest of the epoch.
+    /// Checks the key and notes it for the rest of the epoch; tells the public half of a pair too.
     fn verify(
         &self,
         id: BackingKeyId,
         handle: ObjectHandle,
-    ) -> std::result::Result<Evidence, Fault> {
-        let evidence = keys::verify(self.session, id, handle, &self.driver.profile.quirks)?;
-        let verified = Verified { handle, check: evidence.check };
+        scheme: Scheme,
+    ) -> std::result::Result<(Evidence, Option<Vec<u8>>), Fault> {
+        let quirks = &self.driver.profile.quirks;
+        let (evidence, public) = match scheme {
+            Scheme::HmacKdf => (keys::verify(self.session, id, handle, quirks)?, None),
+            Scheme::Ecdh => {
+                let (evidence, public) = agreement::verify(self.session, id, handle, quirks)?;
+                (evidence, Some(public))
+            }
+            Scheme::RsaOaep => return Err(self.no_scheme(scheme).into()),
+        };
+        let verified = Verified { handle, scheme, check: evidence.check };
         self.epoch.keys.write().insert(id, verified);
-        Ok(evidence)
+        Ok((evidence, public))
     }
 
     fn random(&self, len: usize) -> std::result::Result<Secret, Fault> {

@@ -1,0 +1,171 @@
+"""What a token really does: `strongroom hsm probe` and `strongroom hsm bench` on real tokens."""
+
+import json
+import os
+import subprocess
+
+import pytest
+
+from test_tokens import BINARY, KRYOPTIC
+
+SOFTHSM = next(
+    path
+    for path in ("/usr/lib/softhsm/libsofthsm2.so", "/usr/local/lib/softhsm/libsofthsm2.so")
+    if os.path.exists(path)
+)
+MODULES = {"softhsm2": SOFTHSM, "kryoptic": KRYOPTIC}
+VARIABLES = {"softhsm2": "SOFTHSM2_CONF", "kryoptic": "KRYOPTIC_CONF"}
+
+
+class Token:
+    """A token with an appliance's keys in it, which nobody serves."""
+
+    def __init__(self, directory, kind):
+        self.kind, self.directory = kind, directory
+        self.module, self.pin = MODULES[kind], directory / "hsm-pin"
+        module = ("--token-module", self.module)
+        made = self.run("init", "--dir", directory, "--profile", kind, *module)
+        assert made.returncode == 0, made.stderr
+
+    def run(self, *arguments, **environment):
+        return subprocess.run(
+            [BINARY, *map(str, arguments)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    def probe(self, *arguments, pin=None):
+        variable = {VARIABLES[self.kind]: str(self.directory / f"{self.kind}.conf")}
+        module = ("--module", self.module, "--pin-file", pin or self.pin)
+        return self.run("hsm", "probe", *module, *arguments, **variable)
+
+
+@pytest.fixture(scope="module", params=MODULES)
+def token(request, tmp_path_factory):
+    return Token(tmp_path_factory.mktemp("token") / "appliance", request.param)
+
+
+@pytest.fixture(scope="module")
+def softhsm(tmp_path_factory):
+    """Whose objects are files that can be counted."""
+    return Token(tmp_path_factory.mktemp("softhsm") / "appliance", "softhsm2")
+
+
+def objects(token):
+    return sorted((token.directory / "tokens").rglob("*.object"))
+
+
+def test_the_claims_of_the_tested_profiles_hold(token):
+    ran = token.probe("--profile", token.kind, "--json")
+    assert ran.returncode == 0, (ran.stdout, ran.stderr)
+    report = json.loads(ran.stdout)
+    findings = {finding["What"]: finding for finding in report["Findings"]}
+    assert {finding["Verdict"] for finding in findings.values()} == {"holds", "not-claimed"}
+    for scheme in ("hmac-kdf", "ecdh"):
+        for what in ("", ", sensitive", ", not extractable", ", not modifiable"):
+            assert findings[f"scheme {scheme}{what}"]["Verdict"] == "holds"
+    assert report["Profile"] == token.kind and report["Removed"] == 0
+    assert report["Token"]["label"].startswith("strongroom-")
+
+
+def test_people_read_what_was_seen(token):
+    ran = token.probe("--profile", token.kind)
+    assert ran.returncode == 0, ran.stderr
+    assert f"Profile  {token.kind} (tested on " in ran.stdout
+    assert "\nholds    scheme hmac-kdf, one mechanism " in ran.stdout
+    assert "FAILS" not in ran.stdout and ran.stderr == ""
+
+
+def test_a_false_claim_is_found(token):
+    """An nShield has a mechanism of its own for keys for HMAC."""
+    ran = token.probe("--profile", "nshield")
+    assert ran.returncode == 1
+    failed = [line for line in ran.stdout.splitlines() if line.startswith("FAILS")]
+    assert any("CKM_NC_SHA256_HMAC_KEY_GEN" in line for line in failed)
+    assert any("it would with" in line and 'hmac_key = "generic-secret"' in line for line in failed)
+    assert "Profile  nshield (untested so far)\n" in ran.stdout
+    assert "\nunknown  " in ran.stdout
+    assert ran.stderr.startswith("strongroom: claims that do not hold: ")
+
+
+def test_a_profile_is_proposed_for_an_unknown_module_and_holds(token, tmp_path):
+    ran = token.probe("--propose")
+    assert ran.returncode == 0, ran.stderr
+    assert "Profile  none: nothing is claimed\n" in ran.stderr
+    file = tmp_path / "profile.toml"
+    file.write_text(ran.stdout)
+    again = token.probe("--profile", file, "--json")
+    assert again.returncode == 0, (again.stdout, again.stderr)
+    assert json.loads(again.stdout)["Profile"] == "proposed"
+    claimed = [f for f in json.loads(again.stdout)["Findings"] if f["Verdict"] == "holds"]
+    assert len(claimed) > 15
+
+
+def test_nothing_is_left_in_the_token(softhsm):
+    before = objects(softhsm)
+    assert before
+    for arguments in (("--profile", "softhsm2"), ("--profile", "cloudhsm"), ()):
+        softhsm.probe(*arguments)
+        assert objects(softhsm) == before
+
+
+def test_a_probe_that_was_killed_leaves_nothing_to_the_one_after_next(softhsm):
+    """The next one cleans up; tests/custody.rs plants what it must find."""
+    variable = {"SOFTHSM2_CONF": str(softhsm.directory / "softhsm2.conf")}
+    command = [BINARY, "hsm", "probe", "--profile", "softhsm2", "--pin-file", softhsm.pin]
+    for wait in (0.05, 0.1, 0.15, 0.2):
+        with subprocess.Popen(command, env=variable, stdout=subprocess.DEVNULL) as running:
+            try:
+                running.wait(wait)
+            except subprocess.TimeoutExpired:
+                running.kill()
+    for removed in (range(100), range(1)):
+        ran = softhsm.probe("--profile", "softhsm2", "--json")
+        assert ran.returncode == 0, (ran.stdout, ran.stderr)
+        assert json.loads(ran.stdout)["Removed"] in removed
+
+
+def test_a_wrong_pin_is_told_with_what_a_pin_looks_like_and_tried_once(softhsm, tmp_path):
+    wrong = tmp_path / "pin"
+    wrong.write_text("not the PIN")
+    wrong.chmod(0o600)
+    ran = softhsm.probe("--profile", "yubihsm2", pin=wrong)
+    assert ran.returncode == 78 and ran.stdout == ""
+    assert "PinIncorrect" in ran.stderr or "PIN" in ran.stderr
+    assert "0001password" in ran.stderr and "not the PIN" not in ran.stderr
+
+
+def test_what_can_not_be_told_is_not_called_good(softhsm):
+    ran = softhsm.run("hsm", "probe", "--profile", "luna", "--pin-file", softhsm.pin)
+    assert ran.returncode == 2 and "no module of profile `luna`" in ran.stderr
+    none = softhsm.probe("--token", "nonesuch")
+    assert none.returncode == 2 and "it is in no slot" in none.stderr
+
+
+def test_the_benchmark_measures_and_leaves_nothing(token):
+    before = objects(token)
+    config = token.directory / "strongroom.toml"
+    ran = token.run("hsm", "bench", "--config", config, "--seconds", "1", "--json")
+    assert ran.returncode == 0, ran.stderr
+    (only,) = json.loads(ran.stdout)["Tokens"]
+    figures = only["Figures"]
+    assert only["Name"] == "main" and only["Profile"] == token.kind
+    assert [figure["Callers"] for figure in figures] == 3 * [1, 4, 16, 64]
+    for figure in figures:
+        assert figure["PerSecond"] > 0 and figure["Errors"] == 0
+        assert 0 < figure["P50Micros"] <= figure["P99Micros"]
+        assert (figure["Ratio"] == 1) or figure["Callers"] > 1
+    assert {figure["Operation"].partition(" ")[0] for figure in figures} == {
+        "derive",
+        "random",
+        "sign",
+    }
+    assert objects(token) == before
+
+
+def test_the_benchmark_of_a_token_that_is_not_configured_is_refused(softhsm):
+    config = softhsm.directory / "strongroom.toml"
+    ran = softhsm.run("hsm", "bench", "--config", config, "--token", "other")
+    assert ran.returncode == 78 and "has no token `other`" in ran.stderr
