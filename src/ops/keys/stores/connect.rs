@@ -99,7 +99,7 @@ fn reason(error: &custody::Error) -> ConnectionError {
     match error {
         E::Unavailable { .. } => ConnectionError::InsufficientCloudhsmHsms,
         E::Pin { .. } => ConnectionError::InvalidCredentials,
-        E::Timeout(_) | E::Overloaded(_) => ConnectionError::NetworkErrors,
+        E::Timeout(_) | E::Overloaded(_) | E::NoSession(_) => ConnectionError::NetworkErrors,
         E::KeyNotFound(_)
         | E::KeyRejected { .. }
         | E::Unsupported { .. }
