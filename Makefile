@@ -1,6 +1,9 @@
 # Every target does one thing; `make help` lists them.
 
 CARGO := scripts/cargo
+# What the tests are built with; `make build FEATURES="--features tpm"` makes a program for a TPM.
+HARDWARE := --features tpm,yubikey
+FEATURES :=
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON := .venv/bin/python
 # The tests build it by themselves.
@@ -14,7 +17,7 @@ help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
 
 run: setup ## Serve from ./data (or STRONGROOM_HOME), which is made at the first run
-	$(CARGO) build --release --locked
+	$(CARGO) build --release --locked $(FEATURES)
 	scripts/run $(TARGET)/release/strongroom
 
 # The client tests come before the crate's own, so that the output ends in cargo's summary.
@@ -32,7 +35,8 @@ setup-test: ## Install what `make test` needs
 
 lint: shell-lint ## Formatting and lints, warnings are errors
 	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --all-targets $(HARDWARE) -- -D warnings
+	$(CARGO) clippy --locked -- -D warnings
 	$(CARGO) fmt --check $(SHIM)
 	$(CARGO) clippy --locked $(SHIM) --target-dir $(TARGET)/tmp/shim -- -D warnings
 
@@ -48,16 +52,16 @@ deny: ## Dependencies: licences, sources, duplicates, advisories
 	scripts/deny
 
 unit: ## The crate's own tests
-	$(CARGO) test --locked
+	$(CARGO) test --locked $(HARDWARE)
 
 clients: client-python client-rust ## Black-box tests with unmodified AWS clients (after setup-test)
 
 client-python: ## Those with the AWS CLI and boto3
-	$(CARGO) build --locked
+	$(CARGO) build --locked $(HARDWARE)
 	STRONGROOM_BIN=$(TARGET)/debug/strongroom $(PYTHON) -m pytest tests/clients
 
 client-rust: ## Those with the AWS SDK for Rust; its first build takes a minute or two
-	$(CARGO) build --locked
+	$(CARGO) build --locked $(HARDWARE)
 	scripts/client-rust $(TARGET)
 
 kryoptic: ## Build the second token that the tests run on (`setup-test` does)
@@ -78,11 +82,11 @@ fuzz-check: ## Whether the fuzz targets still compile
 	$(CARGO) check --locked --manifest-path fuzz/Cargo.toml
 
 docs-check: ## Rust documentation without warnings, Markdown without dead links
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked $(HARDWARE) --no-deps --document-private-items
 	scripts/check-links
 
-build: ## The release binary
-	$(CARGO) build --release --locked
+build: ## The release binary; FEATURES="--features tpm,yubikey" for such hardware
+	$(CARGO) build --release --locked $(FEATURES)
 
 install: ## Install the release binary and its system files (DESTDIR is respected)
 	scripts/install $(TARGET)/release/strongroom

@@ -109,7 +109,7 @@ fn turn(folder: &Path, runtime: &tokio::runtime::Runtime, check: KeyCheck) -> [[
     let lane = custody::open(profile.clone(), access(), &options).expect("a lane");
     let near = way(&lane, runtime, check);
     drop(lane);
-    let environment = profile.environment(&folder.join("softhsm2.conf"));
+    let environment = profile.environment(Some(&folder.join("softhsm2.conf")));
     let program = Program::at(Path::new(env!("CARGO_BIN_EXE_strongroom")), environment);
     let lane = child::open(profile, access(), &options, program).expect("a lane");
     [near, way(&lane, runtime, check)]
@@ -131,7 +131,7 @@ fn configured() -> Option<tempfile::TempDir> {
         .args(std::env::args_os().skip(1))
         .arg0("custody")
         .env(FOLDER, folder.path())
-        .envs(profile.environment(&file))
+        .envs(profile.environment(Some(&file)))
         .status()
         .expect("started");
     assert!(status.success());

@@ -112,7 +112,7 @@ fn alone(scenario: &str) {
     let output = Command::new(std::env::current_exe().expect("this binary"))
         .args(["--exact", &format!("scenarios::{scenario}"), "--ignored", "--nocapture"])
         .env(CHILD, directory.path())
-        .envs(profile().environment(Path::new(&configuration)))
+        .envs(profile().environment(Some(Path::new(&configuration))))
         .output()
         .expect("started");
     let text = String::from_utf8_lossy(&output.stdout);

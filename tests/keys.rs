@@ -41,7 +41,7 @@ fn alone(scenario: &str) {
     let output = Command::new(std::env::current_exe().expect("this binary"))
         .args(["--exact", &format!("scenarios::{scenario}"), "--ignored", "--nocapture"])
         .env(DIRECTORY, &plan.dir)
-        .envs(plan.profile.environment(&plan.module_configuration()))
+        .envs(plan.profile.environment(Some(&plan.module_configuration())))
         .output()
         .expect("started");
     let text = String::from_utf8_lossy(&output.stdout);
