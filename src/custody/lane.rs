@@ -1,19 +1,24 @@
 //! A lane: what stands between the reactor and one token.
 //!
-//! A fixed number of threads (the permits) take requests from a bounded queue; who finds the queue
-//! full is turned away at once, who waits too long gives up at the deadline. A token that hangs
-//! holds up its own lane and nothing else.
+//! A number of threads (the permits) take requests from a bounded queue, in which callers take turns;
+//! who waits too long gives up at the deadline. A token that hangs holds up its own lane and nothing
+//! else, and after some requests without an answer those who come fail at once. A thread for which the
+//! token has no session steps back and tries again later: so the lane learns how many there are.
 
+use super::breaker::Breaker;
 use super::profile::{MAX_RANDOM, Profile};
 use super::proof::Proof;
+use super::queue::{Caller, Pushed, Queue};
 use super::{
     BackingKeyId, Error, Evidence, Health, KeyCheck, Made, NewSigner, Request, Response, Result,
     Scheme, SigningScheme, Token, TokenInfo, TokenKey, Worker,
 };
 use crate::secret::{Key, Secret};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use serde::Deserialize;
+use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
@@ -31,6 +36,9 @@ const MAX_NONCE: usize = 64;
 
 /// The longest message of [`Request::Sign`], in bytes.
 pub const MAX_MESSAGE: usize = 4096;
+
+/// How long a thread for which there was no session waits before it asks for one again.
+const STEPS_BACK: Duration = Duration::from_secs(10);
 
 const MAX_QUEUE: usize = 65_536;
 const DEADLINE_MS: std::ops::RangeInclusive<u64> = 1..=120_000;
@@ -89,7 +97,10 @@ impl Options {
 /// blocking is allowed.
 #[derive(Clone)]
 pub struct Lane {
-    queue: Sender<Job>,
+    queue: Arc<Queue<Job>>,
+    breaker: Arc<Breaker>,
+    /// Threads that have a session, as far as is known.
+    seated: Arc<AtomicUsize>,
     token: Arc<dyn Token>,
     profile: Arc<Profile>,
     deadline: Duration,
@@ -102,6 +113,7 @@ pub struct Lane {
 
 /// Waits for the threads when the lane ends. They hold the other end of this channel.
 struct Threads {
+    queue: Arc<Queue<Job>>,
     ended: Receiver<()>,
     /// Held here too, so that the last reference is let go of on the thread that drops the lane.
     token: Option<Arc<dyn Token>>,
@@ -110,6 +122,7 @@ struct Threads {
 
 impl Drop for Threads {
     fn drop(&mut self) {
+        self.queue.close();
         // Nothing is ever sent: this ends when every thread has, or after a deadline.
         if self.ended.recv_timeout(self.patience) == Err(RecvTimeoutError::Timeout) {
             tracing::warn!("a call to the token has not come back; its thread is left behind");
@@ -126,23 +139,33 @@ struct Job {
 
 impl Lane {
     pub(crate) fn start(token: Arc<dyn Token>, settings: Settings) -> Result<Self> {
-        let (queue, jobs) = crossbeam_channel::bounded(settings.queue);
+        let queue = Arc::new(Queue::new(settings.queue));
+        let seated = Arc::new(AtomicUsize::new(settings.workers));
+        let trips_at = u32::try_from(settings.workers.max(4)).unwrap_or(u32::MAX);
+        let breaker = Arc::new(Breaker::new(trips_at, settings.deadline));
         let (running, ended) = crossbeam_channel::bounded(0);
+        let threads = Threads {
+            queue: queue.clone(),
+            ended,
+            token: Some(Arc::clone(&token)),
+            patience: settings.deadline,
+        };
         for n in 0..settings.workers {
-            let (worker, jobs) = (Arc::clone(&token).worker(), jobs.clone());
-            let running = running.clone();
+            let (worker, queue) = (Arc::clone(&token).worker(), queue.clone());
+            let (running, seated, breaker) = (running.clone(), seated.clone(), breaker.clone());
             std::thread::Builder::new()
                 .name(format!("token-{n}"))
-                .spawn(move || work(worker, &jobs, running))
+                .spawn(move || work(worker, (&queue, &seated, &breaker), running))
                 .map_err(|e| Error::Unavailable {
                     token: token.info().label.clone(),
                     why: format!("no thread: {e}"),
                 })?;
         }
         let Settings { profile, deadline, .. } = settings;
-        let threads = Threads { ended, token: Some(Arc::clone(&token)), patience: deadline };
         Ok(Self {
             queue,
+            breaker,
+            seated,
             token,
             profile,
             deadline,
@@ -155,22 +178,35 @@ impl Lane {
     /// with timers.
     ///
     /// # Errors
-    /// [`Error::BadRequest`] for a request out of bounds and [`Error::Overloaded`] if the queue is
-    /// full, both at once; [`Error::Timeout`] at the deadline; else the token's answer. A request
-    /// that had begun when its deadline passed may still take effect: whoever makes or destroys
-    /// keys notes the intent first.
+    /// [`Error::BadRequest`] for a request out of bounds, [`Error::Unavailable`] if the token has
+    /// stopped answering, both at once; [`Error::Overloaded`] if the queue is full and this caller has
+    /// most in it; [`Error::Timeout`] at the deadline; else the token's answer. A request that had
+    /// begun when its deadline passed may still take effect: whoever makes or destroys keys notes the
+    /// intent first.
     pub async fn call(&self, request: Request) -> Result<Response> {
         within_bounds(&request)?;
-        let deadline = Instant::now() + self.deadline;
+        let now = Instant::now();
+        if !self.breaker.admits(now) {
+            let why = "it has stopped answering; it is tried again every second".into();
+            return Err(Error::Unavailable { token: self.label(), why });
+        }
+        let deadline = now + self.deadline;
         let (reply, answer) = oneshot::channel();
-        self.queue.try_send(Job { request, deadline, reply }).map_err(|e| match e {
-            TrySendError::Full(_) => Error::Overloaded(self.label()),
-            TrySendError::Disconnected(_) => self.stopped(),
-        })?;
+        let caller = CALLER.try_with(|caller| *caller).unwrap_or_default();
+        match self.queue.push(caller, Job { request, deadline, reply }) {
+            Pushed::Taken => {}
+            Pushed::InPlaceOf(job) => drop(job.reply.send(Err(Error::Overloaded(self.label())))),
+            Pushed::Full(_) => return Err(Error::Overloaded(self.label())),
+            Pushed::Closed(_) => return Err(self.stopped()),
+        }
         match tokio::time::timeout_at(deadline.into(), answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) if Instant::now() < deadline => Err(self.stopped()),
-            Ok(Err(_)) | Err(_) => Err(Error::Timeout(self.label())),
+            Ok(Err(_)) | Err(_) => {
+                let threads = self.seated.load(Ordering::Relaxed);
+                self.breaker.missed(Instant::now(), threads);
+                Err(Error::Timeout(self.label()))
+            }
         }
     }
 
@@ -340,7 +376,8 @@ impl Lane {
 
     /// How the token was when last spoken to. Cheap, and never waits for the hardware.
     pub fn health(&self) -> Health {
-        Health { waiting: self.queue.len(), ..self.token.health() }
+        let (waiting, seated) = (self.queue.len(), self.seated.load(Ordering::Relaxed));
+        Health { waiting, seated, ..self.token.health() }
     }
 
     fn label(&self) -> String {
@@ -385,18 +422,52 @@ fn within_bounds(request: &Request) -> Result<()> {
     }
 }
 
-/// Serves until the last sender is gone. A job that nobody waits for any more is skipped.
-/// `running` is let go of after the worker, which tells [`Threads`] that the token is free.
-fn work(mut worker: Box<dyn Worker>, jobs: &Receiver<Job>, running: Sender<()>) {
-    for job in jobs {
+/// Serves until the queue is closed. A job that nobody waits for any more is skipped. `running` is let
+/// go of after the worker, which tells [`Threads`] that the token is free.
+fn work(
+    mut worker: Box<dyn Worker>,
+    (queue, seated, breaker): (&Queue<Job>, &AtomicUsize, &Breaker),
+    running: Sender<()>,
+) {
+    while let Some((caller, job)) = queue.pop() {
         if job.reply.is_closed() || Instant::now() >= job.deadline {
             continue;
         }
-        // The caller may have given up meanwhile: then the answer is dropped, and wiped.
-        drop(job.reply.send(worker.serve(&job.request)));
+        breaker.asked();
+        let answer = worker.serve(&job.request);
+        breaker.answered(Instant::now());
+        match answer {
+            Err(Error::NoSession(_)) if steps_back(seated) => {
+                queue.put_back(caller, job);
+                queue.rest(STEPS_BACK);
+                seated.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(Error::NoSession(token)) => drop(job.reply.send(Err(Error::Overloaded(token)))),
+            // The caller may have given up meanwhile: then the answer is dropped, and wiped.
+            answer => drop(job.reply.send(answer)),
+        }
     }
     drop(worker);
     drop(running);
+}
+
+/// Whether a thread may leave its work to others: the last one may not.
+fn steps_back(seated: &AtomicUsize) -> bool {
+    let others = |seated: usize| (seated > 1).then(|| seated.saturating_sub(1));
+    seated.fetch_update(Ordering::Relaxed, Ordering::Relaxed, others).is_ok()
+}
+
+tokio::task_local! {
+    /// For whom a task works: who gets a turn at a token is decided by it. It goes along with the task
+    /// and is no part of requests, because it says nothing of what is asked.
+    static CALLER: Caller;
+}
+
+/// Works for a caller: what it asks of tokens waits among that caller's own requests.
+pub fn on_behalf_of<F: Future>(caller: &str, work: F) -> impl Future<Output = F::Output> {
+    let mut hash = DefaultHasher::new();
+    hash.write(caller.as_bytes());
+    CALLER.scope(hash.finish(), work)
 }
 
 #[cfg(test)]

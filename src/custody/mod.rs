@@ -4,11 +4,13 @@
 //! so that a driver can move to a process of its own. A [`lane::Lane`] stands before each token:
 //! permits, a bounded queue, a deadline.
 
+mod breaker;
 pub mod enrolment;
 pub mod lane;
 pub mod pkcs11;
 pub mod profile;
 pub mod proof;
+mod queue;
 pub mod tokens;
 #[cfg(feature = "tpm")]
 mod tpm;
@@ -181,6 +183,8 @@ pub struct Health {
     pub epoch: u64,
     /// Requests that wait in the lane.
     pub waiting: usize,
+    /// Threads that have a session, as far as is known; those that found none have stepped back.
+    pub seated: usize,
 }
 
 /// One token, as its driver keeps it; shared by the lane's threads.
@@ -261,6 +265,9 @@ pub enum Error {
     /// The queue before the token is full.
     #[error("token `{0}` has too many requests waiting")]
     Overloaded(String),
+    /// The token has no session for another thread.
+    #[error("token `{0}` has no session left for another thread")]
+    NoSession(String),
     /// The token did not answer by the deadline.
     #[error("token `{0}` did not answer in time")]
     Timeout(String),

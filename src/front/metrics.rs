@@ -43,10 +43,13 @@ pub(super) fn page(services: &Services) -> String {
 
 fn tokens(page: &mut Page, tokens: &[TokenHealth]) {
     type Value = fn(&TokenHealth) -> u64;
-    let families: [(&str, &str, &str, Value); 3] = [
+    let families: [(&str, &str, &str, Value); 4] = [
         ("token_up", "gauge", "1 if the token answered when last spoken to.", |t| t.up.into()),
         ("token_waiting_requests", "gauge", "Requests in the token's queue.", |t| {
             u64::try_from(t.waiting).unwrap_or(u64::MAX)
+        }),
+        ("token_workers", "gauge", "Threads that have a session with the token.", |t| {
+            u64::try_from(t.seated).unwrap_or(u64::MAX)
         }),
         ("token_logins_total", "counter", "Logins to the token.", |t| t.logins),
     ];

@@ -12,6 +12,7 @@ use super::{Access, Input, Operation, Row};
 use crate::audit::index::Index;
 use crate::audit::{self, Record, Recorder, Source};
 use crate::clock::{Time, World, quick_uuid};
+use crate::custody::lane::on_behalf_of;
 use crate::custody::tokens::Tokens;
 use crate::envelope::{
     Envelopes, access_key::Mint, cache::DataKeys, message::Messages, session::Sessions,
@@ -511,7 +512,10 @@ fn service_of(arn: &str) -> Option<&str> {
 
 /// Runs an operation from its JSON body to its JSON answer.
 pub(super) async fn run<O: Operation>(call: &Call, body: &[u8]) -> Result<Body> {
-    let outcome = steps::<O>(call, body).await;
+    // Sessions of one role are one caller to the tokens.
+    let session = call.caller.session.as_ref();
+    let caller = session.map_or(&call.caller.arn, |session| &session.issuer_arn);
+    let outcome = on_behalf_of(caller, steps::<O>(call, body)).await;
     call.note_use();
     call.account_for(&outcome).await?;
     outcome

@@ -176,7 +176,7 @@ impl From<custody::Error> for Error {
                 Condition::KeyUnavailable,
                 "the hardware that holds the key is not available",
             ),
-            E::Overloaded(_) => Self::new(Condition::Throttled, "Rate exceeded"),
+            E::Overloaded(_) | E::NoSession(_) => Self::new(Condition::Throttled, "Rate exceeded"),
             E::Full { .. } => {
                 Self::new(Condition::LimitExceeded, "the hardware has no room for another key")
             }

@@ -16,6 +16,8 @@ pub struct TokenHealth {
     pub logins: u64,
     /// Requests that wait for it.
     pub waiting: usize,
+    /// Threads that have a session.
+    pub seated: usize,
 }
 
 /// All tokens, the default one first. Cheap.
@@ -28,11 +30,12 @@ fn health(member: &Member) -> TokenHealth {
     match member.lane() {
         Ok(lane) => {
             let health = lane.health();
-            let (logins, waiting) = (health.epoch, health.waiting);
-            TokenHealth { name, up: health.up, why: health.why, logins, waiting }
+            let (logins, waiting, seated) = (health.epoch, health.waiting, health.seated);
+            TokenHealth { name, up: health.up, why: health.why, logins, waiting, seated }
         }
         Err(error) => {
-            TokenHealth { name, up: false, why: Some(error.to_string()), logins: 0, waiting: 0 }
+            let why = Some(error.to_string());
+            TokenHealth { name, up: false, why, logins: 0, waiting: 0, seated: 0 }
         }
     }
 }

@@ -372,6 +372,14 @@ fn a_suspect_token_that_does_not_answer_is_reached_for_again() {
     alone("suspect");
 }
 #[test]
+fn threads_for_which_the_token_has_no_session_leave_their_work_to_others() {
+    alone("few_sessions");
+}
+#[test]
+fn a_token_that_hangs_altogether_is_left_alone_and_those_who_ask_are_told_at_once() {
+    alone("breaker");
+}
+#[test]
 fn latency_beyond_the_deadline_is_told_at_the_deadline() {
     alone("latency");
 }
@@ -560,6 +568,54 @@ mod scenarios {
             }
             println!("latency: served again after {:?}", start.elapsed());
             assert_eq!(scene.lane().health().epoch, 1, "slowness is no reason to log in again");
+        });
+    }
+
+    #[test]
+    #[ignore = "run in its own process"]
+    fn few_sessions() {
+        let options = Options { workers: Some(4), ..Options::default() };
+        let scene = Scene::new(&options);
+        runtime().block_on(async {
+            // Whoever has none yet gets none: the first thread has made the key.
+            scene.shim.set(["C_OpenSession 1 * answer CKR_SESSION_COUNT"]);
+            for _ in 0..5 {
+                let mut asking = tokio::task::JoinSet::new();
+                for _ in 0..100 {
+                    let (lane, check) = (scene.lane().clone(), scene.check);
+                    asking.spawn(async move {
+                        lane.derive(ID.into(), check, b"x".to_vec()).await.err()
+                    });
+                }
+                let failed: Vec<_> = asking.join_all().await.into_iter().flatten().collect();
+                assert_eq!(failed, [], "threads without a session turn nobody away");
+            }
+            let seated = scene.lane().health().seated;
+            assert!((1..=2).contains(&seated), "{seated} threads have a session");
+            assert_eq!(scene.lane().health().epoch, 1);
+        });
+    }
+
+    #[test]
+    #[ignore = "run in its own process"]
+    fn breaker() {
+        let options = Options { workers: Some(1), queue: 10, deadline_ms: 300 };
+        let scene = Scene::new(&options);
+        runtime().block_on(async {
+            scene.derive().await.expect("well");
+            scene.shim.set(["C_SignInit 0 1 hang"]);
+            for _ in 0..4 {
+                let error = scene.derive().await.expect_err("it hangs");
+                assert_eq!(error, Error::Timeout(LABEL.into()));
+            }
+            let start = Instant::now();
+            for _ in 0..100 {
+                let error = scene.derive().await.expect_err("it hangs");
+                assert!(matches!(&error, Error::Unavailable { .. }), "{error}");
+            }
+            assert!(start.elapsed() < Duration::from_millis(250), "not at once");
+            scene.shim.clear();
+            println!("breaker: served again after {:?}", scene.served_again().await);
         });
     }
 

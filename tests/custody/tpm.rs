@@ -744,3 +744,30 @@ fn a_tpm_opens_the_challenge_to_its_own_attestation_key_and_no_other() {
         assert_eq!(certified.attestation_key, identity.attestation_key, "the key that signs");
     });
 }
+
+/// Not a test: what an encrypted bus costs, for docs/hardware.md. Run by hand.
+#[test]
+#[ignore = "measures"]
+fn the_price_of_an_encrypted_bus() {
+    let tpm = Swtpm::new();
+    let mut rates = Vec::new();
+    for encrypt_bus in [false, true] {
+        let profile = Profile { encrypt_bus, ..profile() };
+        let access = tpm.access(PIN, Locator::Label("any".into()));
+        let lane = custody::open(profile, access, &Options::default()).expect("a lane");
+        let rate = runtime().block_on(async {
+            let made = lane.generate(ID, Scheme::HmacKdf).await.expect("made");
+            let (key, check) = (token_key(ID, &made), made.evidence.check);
+            let begun = Instant::now();
+            let mut done = 0_u32;
+            while begun.elapsed() < Duration::from_secs(3) {
+                lane.derive(key.clone(), check, vec![7; 40]).await.expect("derived");
+                done += 1;
+            }
+            f64::from(done) / begun.elapsed().as_secs_f64()
+        });
+        println!("encrypt_bus = {encrypt_bus}: {rate:.0} derivations a second");
+        rates.push(rate);
+    }
+    println!("ratio {:.1}", rates[0] / rates[1]);
+}

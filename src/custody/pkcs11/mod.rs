@@ -315,6 +315,6 @@ impl Token for Driver {
             None => self.away.load(Ordering::Acquire).then(|| REACHING.to_owned()),
         };
         let epoch = self.epochs.load(Ordering::Acquire);
-        Health { up: why.is_none(), why, epoch, waiting: 0 }
+        Health { up: why.is_none(), why, epoch, waiting: 0, seated: 0 }
     }
 }

@@ -7,6 +7,7 @@ use crate::custody::{
     SigningScheme, Worker,
 };
 use crate::secret::{Key, Secret};
+use cryptoki::error::{Error as Cryptoki, RvError};
 use cryptoki::object::ObjectHandle;
 use cryptoki::session::Session;
 use std::sync::Arc;
@@ -112,7 +113,12 @@ impl Seat {
     fn session(&mut self, driver: &Driver, epoch: &Epoch) -> std::result::Result<&Session, Fault> {
         if self.session.as_ref().is_none_or(|(number, _)| *number != epoch.number) {
             self.session = None;
-            let session = driver.library.session(epoch.slot)?;
+            let session = driver.library.session(epoch.slot).map_err(|e| match e {
+                Cryptoki::Pkcs11(RvError::SessionCount, _) => {
+                    Error::NoSession(driver.info.label.clone()).into()
+                }
+                other => Fault::from(other),
+            })?;
             self.session = Some((epoch.number, session));
         }
         let open = self.session.as_ref().map(|(_, session)| session);

@@ -43,7 +43,7 @@ impl Token for Fake {
         &self.info
     }
     fn health(&self) -> Health {
-        Health { up: !self.away.load(Ordering::SeqCst), why: None, epoch: 1, waiting: 0 }
+        Health { up: !self.away.load(Ordering::SeqCst), why: None, epoch: 1, waiting: 0, seated: 0 }
     }
 }
 
