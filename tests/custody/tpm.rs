@@ -25,12 +25,14 @@ use strongroom::custody::{
 };
 use tss_esapi::abstraction::{AsymmetricAlgorithmSelection, ek};
 use tss_esapi::attributes::ObjectAttributes;
+use tss_esapi::handles::{AuthHandle, PersistentTpmHandle};
 use tss_esapi::interface_types::algorithm::{HashingAlgorithm, PublicAlgorithm};
+use tss_esapi::interface_types::dynamic_handles::Persistent;
 use tss_esapi::interface_types::key_bits::RsaKeyBits;
-use tss_esapi::interface_types::resource_handles::Hierarchy;
+use tss_esapi::interface_types::resource_handles::{Hierarchy, Provision};
 use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::{
-    Digest, EccParameter, EccPoint, EccScheme, KeyDerivationFunctionScheme, KeyedHashScheme,
+    Auth, Digest, EccParameter, EccPoint, EccScheme, KeyDerivationFunctionScheme, KeyedHashScheme,
     Public, PublicBuilder, PublicEccParameters, PublicKeyedHashParameters,
     SymmetricDefinitionObject,
 };
@@ -578,6 +580,46 @@ fn what_a_crashed_program_left_in_the_tpm_is_flushed() {
         let key = token_key(ID, &made);
         lane.derive(key, made.evidence.check, b"x".to_vec()).await.expect("derived");
     });
+}
+
+/// Gives the owner hierarchy a password, as an operating system's installer may.
+fn set_owner_password(context: &mut Context) {
+    let password = Auth::try_from(b"owner".as_slice()).expect("short");
+    with_password(context, |c| c.hierarchy_change_auth(AuthHandle::Owner, password));
+}
+
+#[test]
+fn under_an_owner_s_password_the_storage_key_that_the_system_keeps_is_used() {
+    let tpm = Swtpm::new();
+    let (serial, made) = {
+        let lane = tpm.lane();
+        let made = runtime().block_on(lane.generate(ID, Scheme::HmacKdf)).expect("made");
+        (lane.info().serial.clone(), made)
+    };
+    {
+        let mut context = context(&tpm);
+        let key = primary(&mut context);
+        let handle = PersistentTpmHandle::new(0x8100_0001).expect("a handle");
+        with_password(&mut context, |context| {
+            context.evict_control(Provision::Owner, key.into(), Persistent::Persistent(handle))
+        });
+        set_owner_password(&mut context);
+    }
+    let lane = tpm.lane();
+    assert_eq!(lane.info().serial, serial, "the same key");
+    runtime().block_on(async {
+        let (key, check) = (token_key(ID, &made), made.evidence.check);
+        lane.derive(key, check, b"x".to_vec()).await.expect("derived");
+        for n in 0..6 {
+            lane.generate(id(n), Scheme::HmacKdf).await.expect("made");
+        }
+    });
+    assert_eq!(lane.health().epoch, 1);
+
+    let other = Swtpm::new();
+    set_owner_password(&mut context(&other));
+    let error = refusal(other.open(PIN, &Options::default())).to_string();
+    assert!(error.contains("owner hierarchy has a password"), "{error}");
 }
 
 #[test]
