@@ -9,6 +9,9 @@ PYTHON := .venv/bin/python
 # The tests build it by themselves.
 SHIM := --manifest-path tests/shim/Cargo.toml
 
+# The TSS writes each failed command to stderr, and the tests let hundreds fail.
+export TSS2_LOG ?= all+NONE
+
 .DEFAULT_GOAL := help
 .PHONY: help run test setup setup-test lint shell-lint fmt deny unit clients client-python client-rust \
 	kryoptic requirements bench fuzz fuzz-check docs-check build install clean

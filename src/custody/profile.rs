@@ -22,6 +22,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("softhsm2", include_str!("../../hsm-profiles/softhsm2/profile.toml")),
     ("kryoptic", include_str!("../../hsm-profiles/kryoptic/profile.toml")),
     ("tpm2", include_str!("../../hsm-profiles/tpm2/profile.toml")),
+    ("tpm2-firmware", include_str!("../../hsm-profiles/tpm2-firmware/profile.toml")),
     ("swtpm", include_str!("../../hsm-profiles/swtpm/profile.toml")),
     ("yubikey", include_str!("../../hsm-profiles/yubikey/profile.toml")),
     ("yubikey-5-7", include_str!("../../hsm-profiles/yubikey-5-7/profile.toml")),
