@@ -356,7 +356,7 @@ fn site(store: &Store, config: &Config) -> Result<meta::Site, Error> {
 fn unwrapping(error: envelope::Error, wrapped: &WrappedStoreKey, tokens: &Tokens) -> Error {
     let theirs: Vec<_> = wrapped.wraps.iter().map(|wrap| wrap.holder.token.as_str()).collect();
     let ours: Vec<_> = tokens.all().iter().map(Member::serial).collect();
-    let known = theirs.iter().any(|serial| ours.contains(serial));
+    let known = theirs.iter().any(|serial| tokens.knows(serial));
     let lost = match &error {
         envelope::Error::Custody(custody::Error::KeyNotFound(id)) => format!(" ({id})"),
         _ if known => return error.into(),

@@ -48,7 +48,7 @@ impl Signer {
         let random = &**source;
         let known = records.read(|rows| rows.seal()).map_err(|e| Error::database(&e))?;
         let known = known.filter(|seal| {
-            let kept = tokens.all().iter().any(|member| member.serial() == seal.token);
+            let kept = tokens.knows(&seal.token);
             if !kept {
                 let token = &seal.token;
                 tracing::error!(token, "the token that signed for the audit tree is gone for good");

@@ -136,13 +136,19 @@ impl Tokens {
         }
     }
 
-    /// The one of this serial number.
+    /// The one of this serial number; the default one if that is empty.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if the configuration has none, or while it has not been reached.
     pub fn of(&self, serial: &str) -> Result<&Lane> {
-        let member = self.0.iter().find(|member| member.serial == serial);
+        let wanted = |member: &&Member| serial.is_empty() || member.serial == serial;
+        let member = self.0.iter().find(wanted);
         member.ok_or_else(|| unknown(serial))?.lane()
+    }
+
+    /// Whether the configuration has one of this serial number.
+    pub fn knows(&self, serial: &str) -> bool {
+        serial.is_empty() || self.0.iter().any(|member| member.serial == serial)
     }
 
     /// Reaches for those that are missing. Blocks.

@@ -16,7 +16,7 @@ use super::{Error, derivation_input, expand, open_in_place, seal_in_place, token
 use crate::clock::{Random, random_bytes, random_key};
 use crate::custody::lane::Lane;
 use crate::custody::tokens::Tokens;
-use crate::name::Scheme;
+use crate::name::{BackingKeyId, KeyCheck, Scheme};
 use crate::secret::{Key, Secret};
 use crate::store::keys::KeyHolder;
 use aes_kw::{KeyInit, KwAes256};
@@ -36,9 +36,31 @@ pub const NOBODY: [u8; 65] = *b"\x04\
 
 /// The store key as it stands in the database: wrapped for each token that holds it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(from = "AsWritten")]
 pub struct WrappedStoreKey {
     /// Never empty.
     pub wraps: Vec<Wrap>,
+}
+
+/// The store key as rows have it: those of before there were several tokens have one wrap alone.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum AsWritten {
+    Several { wraps: Vec<Wrap> },
+    One { backing: BackingKeyId, scheme: Scheme, check: KeyCheck, nonce: String, wrapped: String },
+}
+
+impl From<AsWritten> for WrappedStoreKey {
+    fn from(row: AsWritten) -> Self {
+        let wraps = match row {
+            AsWritten::Several { wraps } => wraps,
+            AsWritten::One { backing, scheme, check, nonce, wrapped } => {
+                let holder = KeyHolder::alone(backing, check);
+                vec![Wrap { holder, scheme, nonce, wrapped }]
+            }
+        };
+        Self { wraps }
+    }
 }
 
 /// The store key as one token opens it.

@@ -12,7 +12,8 @@ pub struct Seal {
     pub tree: String,
     /// The key in the token.
     pub key: BackingKeyId,
-    /// The token's serial number.
+    /// The token's serial number; empty in rows of before there were several: the default one.
+    #[serde(default)]
     pub token: String,
     /// The key itself, if the token keeps none.
     #[serde(default, skip_serializing_if = "Option::is_none")]

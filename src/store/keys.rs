@@ -74,6 +74,7 @@ pub enum KeyManager {
 
 /// One generation of a KMS key's material: one key in a token, or one in each of several tokens.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(from = "AsWritten")]
 pub struct Backing {
     /// Its name, which envelopes carry; the first holder's key has the same.
     pub id: BackingKeyId,
@@ -98,12 +99,47 @@ pub struct Backing {
     pub imported: bool,
 }
 
+/// A generation as rows have it: those of before there were several tokens have a check value in the
+/// place of holders.
+#[derive(Deserialize)]
+struct AsWritten {
+    id: BackingKeyId,
+    scheme: Scheme,
+    #[serde(default)]
+    holders: Vec<KeyHolder>,
+    check: Option<KeyCheck>,
+    authenticator: Option<String>,
+    created: Time,
+    material_id: String,
+    rotation: Option<RotationType>,
+    #[serde(default)]
+    imported: bool,
+}
+
+impl From<AsWritten> for Backing {
+    fn from(row: AsWritten) -> Self {
+        let AsWritten { id, scheme, mut holders, check, authenticator, .. } = row;
+        holders
+            .extend(check.filter(|_| holders.is_empty()).map(|check| KeyHolder::alone(id, check)));
+        Self {
+            id,
+            scheme,
+            holders,
+            authenticator,
+            created: row.created,
+            material_id: row.material_id,
+            rotation: row.rotation,
+            imported: row.imported,
+        }
+    }
+}
+
 /// One key in one token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyHolder {
     /// Its name in the token.
     pub key: BackingKeyId,
-    /// The token's serial number.
+    /// The token's serial number; empty in rows of before there were several: the default one.
     pub token: String,
     /// What it must check to.
     pub check: KeyCheck,
@@ -113,6 +149,13 @@ pub struct KeyHolder {
     /// The public half, of a pair.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public: Option<PublicKey>,
+}
+
+impl KeyHolder {
+    /// The only one there was, before there were several tokens.
+    pub fn alone(key: BackingKeyId, check: KeyCheck) -> Self {
+        Self { key, token: String::new(), check, wrapped: None, public: None }
+    }
 }
 
 /// Why a backing key was made.
@@ -200,7 +243,8 @@ fn alias_cache_key(account: &str, name: &str) -> String {
 pub struct Intent {
     /// Which one.
     pub backing_key: BackingKeyId,
-    /// The serial number of the token that it is in, or is to be in.
+    /// The serial number of the token that it is in, or is to be in; empty as a holder's.
+    #[serde(default)]
     pub token: String,
     /// Make or destroy.
     pub what: IntentKind,
@@ -412,4 +456,21 @@ impl Rows<'_> {
 /// A moment that may be missing, as a column.
 pub(super) fn due(time: Option<Time>) -> Value<'static> {
     time.map_or(Value::Null, |t| Value::Int(t.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_of_before_there_were_several_tokens_has_the_default_one_for_its_holder() {
+        let before = r#"{"id": "07070707070707070707070707070707", "scheme": "hmac-kdf",
+            "check": [1, 2, 3, 4, 5, 6, 7, 8], "created": 5, "material_id": "m", "rotation": null}"#;
+        let read: Backing = serde_json::from_str(before).expect("read");
+        let holder = KeyHolder::alone(BackingKeyId([7; 16]), KeyCheck([1, 2, 3, 4, 5, 6, 7, 8]));
+        assert_eq!(read.holders, [holder]);
+        let written = serde_json::to_string(&read).expect("written");
+        let again: Backing = serde_json::from_str(&written).expect("read again");
+        assert_eq!(again.holders, read.holders);
+    }
 }

@@ -155,6 +155,7 @@ async fn make(
     given: Option<(Key, KeyCheck)>,
 ) -> Result<KeyHolder> {
     let lane = services.tokens.of(token)?;
+    let token = &lane.info().serial;
     let expected = given.as_ref().map(|(_, check)| *check);
     note(services, (id, token), IntentKind::Create).await?;
     let made = match given {
@@ -164,7 +165,7 @@ async fn make(
     match made.map_err(Error::from).and_then(|made| trusted(id, scheme, made, expected)) {
         Ok(made) => Ok(KeyHolder {
             key: id,
-            token: token.to_owned(),
+            token: token.clone(),
             check: made.evidence.check,
             wrapped: made.wrapped,
             public: made.public.map(|public| PublicKey(public.into())),
