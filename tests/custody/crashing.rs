@@ -287,5 +287,22 @@ mod scenarios {
         scene.lane = None;
         assert!(!process.exists(), "it is there still");
         assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
+
+        // With one that is opening the token and does not come to an end of that.
+        scene.start_anew();
+        let process = super::process();
+        drop(scene.shim.calls());
+        scene.shim.set(["C_SignInit 0 1 crash", "C_Login 0 1 hang"]);
+        drop(runtime().block_on(scene.derive()));
+        let start = Instant::now();
+        while scene.shim.calls().of("C_Login") == 0 {
+            assert!(start.elapsed() < BACK, "no other process");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(!process.exists(), "it has crashed");
+        let process = super::process();
+        scene.lane = None;
+        assert!(!process.exists(), "it is there still");
+        assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
     }
 }
