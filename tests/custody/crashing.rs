@@ -218,7 +218,7 @@ mod scenarios {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             let logins = scene.shim.calls().of("C_Login");
-            assert!((2..=9).contains(&logins), "{logins} logins");
+            assert!((2..=12).contains(&logins), "{logins} logins");
             scene.shim.clear();
             println!("every login: served again after {:?}", scene.served_again().await);
             assert!(scene.lane().health().up);
@@ -284,6 +284,20 @@ mod scenarios {
         let error = runtime().block_on(scene.derive()).expect_err("it hangs");
         assert_eq!(error, Error::Timeout(LABEL.into()));
         let start = Instant::now();
+        scene.lane = None;
+        assert!(!process.exists(), "it is there still");
+        assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
+
+        // With one that is opening the token and does not come to an end of that.
+        scene.start_anew();
+        let process = super::process();
+        drop(scene.shim.calls());
+        scene.shim.set(["C_SignInit 0 1 crash", "C_Login 0 1 hang"]);
+        drop(runtime().block_on(scene.derive()));
+        let start = Instant::now();
+        runtime().block_on(scene.calls_until("a login", |calls| calls.of("C_Login") > 0));
+        assert!(!process.exists(), "it has crashed");
+        let process = super::process();
         scene.lane = None;
         assert!(!process.exists(), "it is there still");
         assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());

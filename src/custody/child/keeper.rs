@@ -113,7 +113,15 @@ impl Keeper {
         let failed = |e| self.shared.unavailable(&format!("its process can't be started: {e}"));
         let process = Process::spawn(&self.program).map_err(failed)?;
         let control = process.channel.stream().try_clone().map_err(failed)?;
-        self.shared.kept.lock().control = Some(control);
+        let ending = {
+            let mut kept = self.shared.kept.lock();
+            kept.control = Some(control);
+            kept.ending
+        };
+        if ending {
+            process.end();
+            return Err(self.shared.unavailable("it is let go of"));
+        }
         let write = |w: &mut Writer<'_>| write_opening(w, &self.profile, &self.access, None);
         let (process, (info, health)) = process.open(&self.shared.name(), write)?;
         Ok((process, info, health))

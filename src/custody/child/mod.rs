@@ -176,8 +176,10 @@ impl Drop for Remote {
         {
             let mut kept = self.shared.kept.lock();
             kept.ending = true;
-            // It lets go of the token and ends.
-            kept.control.as_ref().map(|control| control.shutdown(Shutdown::Write));
+            // It lets go of the token and ends. One that is opening it may never hear of that.
+            let serves = self.shared.serving.load(Ordering::Acquire) > 0;
+            let how = if serves { Shutdown::Write } else { Shutdown::Both };
+            kept.control.as_ref().map(|control| control.shutdown(how));
             self.shared.changed.notify_all();
         }
         if self.keeper.take().is_some_and(|keeper| keeper.join().is_err()) {
