@@ -33,7 +33,7 @@ const MAX_SESSIONS: usize = 1024;
 pub const MAX_RANDOM: usize = 4096;
 
 /// One kind of token.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Profile {
     /// The name by which configuration refers to it: lower case, digits, hyphens.
@@ -90,7 +90,7 @@ pub struct Profile {
 }
 
 /// Where a token's keys are kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Residency {
     /// In the token.
@@ -101,7 +101,7 @@ pub enum Residency {
 }
 
 /// What a PKCS#11 token's mechanisms do; what is not said is not known.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Facts {
     /// Who makes the nonce of `CKM_AES_GCM`.
@@ -114,7 +114,7 @@ pub struct Facts {
 }
 
 /// Who makes the nonce of `CKM_AES_GCM`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum GcmIv {
     /// The caller.
@@ -124,7 +124,7 @@ pub enum GcmIv {
 }
 
 /// Which driver speaks to a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// A PKCS#11 module.
@@ -137,7 +137,7 @@ pub enum Kind {
 }
 
 /// Where a token's library is and how it is configured.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Module {
     /// Absolute paths; the first that exists is loaded. None if it can be anywhere.
@@ -150,7 +150,7 @@ pub struct Module {
 }
 
 /// Bounds that a token sets.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
     /// Sessions that may be in use at a time, one per worker; from 1 to 1,024.
@@ -160,7 +160,7 @@ pub struct Limits {
 }
 
 /// Where a PKCS#11 token leaves the standard.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Quirks {
     /// It knows and enforces `CKA_ALLOWED_MECHANISMS`.
@@ -177,7 +177,7 @@ pub struct Quirks {
 }
 
 /// What a token's keys for HMAC-SHA-256 are, and how they are made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HmacKey {
     /// `CKK_GENERIC_SECRET`, by `CKM_GENERIC_SECRET_KEY_GEN`.
@@ -190,7 +190,7 @@ pub enum HmacKey {
 }
 
 /// Something that a token can't do.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cannot {
     /// What.
