@@ -17,7 +17,7 @@ pub struct Init {
     /// The folder to make it in.
     #[arg(long)]
     dir: PathBuf,
-    /// The kind of token: a folder of hsm-profiles/, or, with a slash in it, a profile's file.
+    /// The kind of token: a folder of hsm-profiles/.
     #[arg(long, default_value = "softhsm2")]
     profile: String,
     /// The token's PKCS#11 module, if it is at none of the places that the profile names.
@@ -45,7 +45,7 @@ impl Init {
         };
         let plan = Plan {
             dir: self.dir,
-            profile: Profile::named(&self.profile)?,
+            profile: Profile::built_in(&self.profile)?,
             module: self.token_module,
             device: self.token_device,
             isolation: Isolation::Process,

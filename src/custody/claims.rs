@@ -288,3 +288,97 @@ fn relied_on(schemes: &[Scheme], signing: &[SigningScheme], form: HmacKey) -> Ve
     }
     names
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::custody::TokenInfo;
+    use std::time::Duration;
+
+    const QUIRKS: Quirks = Quirks {
+        allowed_mechanisms: true,
+        modifiable: true,
+        bare_templates: false,
+        hmac_key: HmacKey::GenericSecret,
+    };
+
+    fn trial() -> Trial {
+        Trial {
+            evidence: None,
+            sensitive: Ok(()),
+            extractable: Ok(()),
+            allowed_mechanisms: Some(Ok(())),
+            modifiable: Some(Ok(())),
+            time: Duration::from_micros(5),
+        }
+    }
+
+    /// A token on which keys of `hmac-kdf` came to `claimed` and `confined`, and nothing else works.
+    fn found(claimed: Trial, confined: Trial) -> Found {
+        let no = || "no".to_owned();
+        Found {
+            token: TokenInfo {
+                label: "label".into(),
+                serial: "1".into(),
+                manufacturer: "Somebody's \"HSM\"".into(),
+                model: String::new(),
+            },
+            removed: 0,
+            mechanisms: vec!["CKM_SHA256_HMAC".into()],
+            schemes: vec![(
+                Scheme::HmacKdf,
+                Keys { as_claimed: Ok(claimed), confined: Ok((QUIRKS, confined)) },
+            )],
+            signing: Vec::new(),
+            sessions: 3,
+            random: Ok(32),
+            gcm_iv: Err(no()),
+            key_wrap: vec![("CKM_AES_KEY_WRAP", Err(no()))],
+            oaep: vec![("sha-256", Ok(()))],
+            find: Err(no()),
+        }
+    }
+
+    fn verdict(findings: &[Finding], what: &str) -> Verdict {
+        findings.iter().find(|finding| finding.what == what).expect("looked at").verdict
+    }
+
+    #[test]
+    fn each_claim_gets_its_verdict() {
+        let profile = Profile::built_in("softhsm2").expect("sound");
+        let untried = Trial { allowed_mechanisms: None, ..trial() };
+        let all = findings(&profile, &found(untried, trial()), true);
+        assert_eq!(verdict(&all, "scheme hmac-kdf"), Verdict::Holds);
+        assert_eq!(verdict(&all, "scheme hmac-kdf, one mechanism"), Verdict::Untold);
+        assert_eq!(verdict(&all, "CKM_SHA256_HMAC"), Verdict::Holds);
+        assert_eq!(verdict(&all, "CKM_EDDSA"), Verdict::Fails);
+        assert_eq!(verdict(&all, "sessions"), Verdict::Fails);
+        assert_eq!(verdict(&all, "who makes the nonce of GCM"), Verdict::Fails);
+        assert_eq!(verdict(&all, "key wrap by CKM_AES_KEY_WRAP"), Verdict::Fails);
+        assert_eq!(verdict(&all, "OAEP by sha-256"), Verdict::NotClaimed);
+    }
+
+    #[test]
+    fn of_a_token_that_nobody_vouched_for_only_confinement_is_demanded() {
+        let profile = Profile::built_in("pkcs11").expect("sound");
+        let readable = Trial { sensitive: Err("its value can be read".into()), ..trial() };
+        let all = findings(&profile, &found(trial(), readable), false);
+        assert_eq!(verdict(&all, "scheme hmac-kdf, sensitive"), Verdict::Fails);
+        let rest = all.iter().filter(|finding| finding.claimed.is_none());
+        assert!(rest.clone().all(|finding| finding.verdict == Verdict::NotClaimed));
+        assert_eq!(rest.count() + 2, all.len());
+    }
+
+    #[test]
+    fn what_is_proposed_is_what_was_enforced() {
+        let lax = Trial { modifiable: Some(Err("changed".into())), ..trial() };
+        let text = proposal(&found(trial(), lax)).expect("usable");
+        let proposed = Profile::parse(&text).expect("sound");
+        assert!(proposed.quirks.allowed_mechanisms && !proposed.quirks.modifiable);
+        assert_eq!((proposed.limits.sessions, proposed.limits.random_bytes), (3, 32));
+        assert_eq!(proposed.title, "Somebody's \"HSM\"");
+        assert!(!proposed.tested);
+        let readable = Trial { sensitive: Err("its value can be read".into()), ..trial() };
+        assert_eq!(proposal(&found(trial(), readable)), None);
+    }
+}

@@ -130,7 +130,7 @@ pub struct Facts {
 }
 
 /// Who makes the nonce of `CKM_AES_GCM`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum GcmIv {
     /// The caller.

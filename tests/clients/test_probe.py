@@ -103,6 +103,22 @@ def test_a_profile_is_proposed_for_an_unknown_module_and_holds(token, tmp_path):
     assert len(claimed) > 15
 
 
+def test_a_proposed_profile_and_another_scheme_are_used_as_configured(token, tmp_path):
+    file = tmp_path / "profile.toml"
+    file.write_text(token.probe("--propose").stdout)
+    config = token.directory / "proposed.toml"
+    text = (token.directory / "strongroom.toml").read_text()
+    named = f'profile = "{token.kind}"\n'
+    assert named in text
+    config.write_text(text.replace(named, f'profile = "{file}"\nscheme = "ecdh"\n'))
+    variable = {VARIABLES[token.kind]: str(token.directory / f"{token.kind}.conf")}
+    ran = token.run("hsm", "bench", "--config", config, "--seconds", "1", **variable)
+    assert ran.returncode == 0, ran.stderr
+    assert "profile `proposed` is untested on real hardware" in ran.stderr
+    assert "profile proposed\n" in ran.stdout and "\nagree (ecdh) " in ran.stdout
+    assert "failed" not in ran.stdout
+
+
 def test_nothing_is_left_in_the_token(softhsm):
     before = objects(softhsm)
     assert before
@@ -111,18 +127,23 @@ def test_nothing_is_left_in_the_token(softhsm):
         assert objects(softhsm) == before
 
 
-def test_a_probe_that_was_killed_leaves_nothing_to_the_one_after_next(softhsm):
-    """The next one cleans up; tests/custody.rs plants what it must find."""
-    variable = {"SOFTHSM2_CONF": str(softhsm.directory / "softhsm2.conf")}
-    command = [BINARY, "hsm", "probe", "--profile", "softhsm2", "--pin-file", softhsm.pin]
-    for wait in (0.05, 0.1, 0.15, 0.2):
+def test_a_probe_that_was_killed_leaves_nothing_to_the_one_after_next(tmp_path):
+    """On Kryoptic, since a SoftHSM whose user is killed at the login may lose the token.
+
+    The next probe cleans up; tests/custody.rs plants what it must find.
+    """
+    token = Token(tmp_path / "appliance", "kryoptic")
+    variable = {"KRYOPTIC_CONF": str(token.directory / "kryoptic.conf")}
+    command = [BINARY, "hsm", "probe", "--profile", "kryoptic", "--module", token.module]
+    command += ["--pin-file", token.pin]
+    for wait in (0.1, 0.2, 0.4, 0.6):
         with subprocess.Popen(command, env=variable, stdout=subprocess.DEVNULL) as running:
             try:
                 running.wait(wait)
             except subprocess.TimeoutExpired:
                 running.kill()
     for removed in (range(100), range(1)):
-        ran = softhsm.probe("--profile", "softhsm2", "--json")
+        ran = token.probe("--profile", "kryoptic", "--json")
         assert ran.returncode == 0, (ran.stdout, ran.stderr)
         assert json.loads(ran.stdout)["Removed"] in removed
 
