@@ -273,7 +273,7 @@ mod scenarios {
             let policy = attested.check(Some(told.check), &serial).expect("right");
             assert_eq!(policy, Policy { pin: 2, touch: 1 });
             assert!(attested.check(Some(KeyCheck([0; 8])), &serial).is_err());
-            assert!(attested.is_under(&[attested.issuer.0.clone()]), "its own root");
+            assert!(attested.is_under(std::slice::from_ref(&attested.issuer.0)), "its own root");
 
             agrees(&lane, ID, &made).await.expect("agreed");
             let (peer, _) = host_agreement(public(&made));
