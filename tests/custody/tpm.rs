@@ -25,12 +25,14 @@ use strongroom::custody::{
 };
 use tss_esapi::abstraction::{AsymmetricAlgorithmSelection, ek};
 use tss_esapi::attributes::ObjectAttributes;
+use tss_esapi::handles::{AuthHandle, PersistentTpmHandle};
 use tss_esapi::interface_types::algorithm::{HashingAlgorithm, PublicAlgorithm};
+use tss_esapi::interface_types::dynamic_handles::Persistent;
 use tss_esapi::interface_types::key_bits::RsaKeyBits;
-use tss_esapi::interface_types::resource_handles::Hierarchy;
+use tss_esapi::interface_types::resource_handles::{Hierarchy, Provision};
 use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::{
-    Digest, EccParameter, EccPoint, EccScheme, KeyDerivationFunctionScheme, KeyedHashScheme,
+    Auth, Digest, EccParameter, EccPoint, EccScheme, KeyDerivationFunctionScheme, KeyedHashScheme,
     Public, PublicBuilder, PublicEccParameters, PublicKeyedHashParameters,
     SymmetricDefinitionObject,
 };
@@ -580,6 +582,46 @@ fn what_a_crashed_program_left_in_the_tpm_is_flushed() {
     });
 }
 
+/// Gives the owner hierarchy a password, as an operating system's installer may.
+fn set_owner_password(context: &mut Context) {
+    let password = Auth::try_from(b"owner".as_slice()).expect("short");
+    with_password(context, |c| c.hierarchy_change_auth(AuthHandle::Owner, password));
+}
+
+#[test]
+fn under_an_owner_s_password_the_storage_key_that_the_system_keeps_is_used() {
+    let tpm = Swtpm::new();
+    let (serial, made) = {
+        let lane = tpm.lane();
+        let made = runtime().block_on(lane.generate(ID, Scheme::HmacKdf)).expect("made");
+        (lane.info().serial.clone(), made)
+    };
+    {
+        let mut context = context(&tpm);
+        let key = primary(&mut context);
+        let handle = PersistentTpmHandle::new(0x8100_0001).expect("a handle");
+        with_password(&mut context, |context| {
+            context.evict_control(Provision::Owner, key.into(), Persistent::Persistent(handle))
+        });
+        set_owner_password(&mut context);
+    }
+    let lane = tpm.lane();
+    assert_eq!(lane.info().serial, serial, "the same key");
+    runtime().block_on(async {
+        let (key, check) = (token_key(ID, &made), made.evidence.check);
+        lane.derive(key, check, b"x".to_vec()).await.expect("derived");
+        for n in 0..6 {
+            lane.generate(id(n), Scheme::HmacKdf).await.expect("made");
+        }
+    });
+    assert_eq!(lane.health().epoch, 1);
+
+    let other = Swtpm::new();
+    set_owner_password(&mut context(&other));
+    let error = refusal(other.open(PIN, &Options::default())).to_string();
+    assert!(error.contains("owner hierarchy has a password"), "{error}");
+}
+
 #[test]
 fn a_full_queue_turns_away_at_once() {
     let tpm = Swtpm::new();
@@ -743,4 +785,31 @@ fn a_tpm_opens_the_challenge_to_its_own_attestation_key_and_no_other() {
         let Proof::Tpm(certified) = proof;
         assert_eq!(certified.attestation_key, identity.attestation_key, "the key that signs");
     });
+}
+
+/// Not a test: what an encrypted bus costs, for docs/hardware.md. Run by hand.
+#[test]
+#[ignore = "measures"]
+fn the_price_of_an_encrypted_bus() {
+    let tpm = Swtpm::new();
+    let mut rates = Vec::new();
+    for encrypt_bus in [false, true] {
+        let profile = Profile { encrypt_bus, ..profile() };
+        let access = tpm.access(PIN, Locator::Label("any".into()));
+        let lane = custody::open(profile, access, &Options::default()).expect("a lane");
+        let rate = runtime().block_on(async {
+            let made = lane.generate(ID, Scheme::HmacKdf).await.expect("made");
+            let (key, check) = (token_key(ID, &made), made.evidence.check);
+            let begun = Instant::now();
+            let mut done = 0_u32;
+            while begun.elapsed() < Duration::from_secs(3) {
+                lane.derive(key.clone(), check, vec![7; 40]).await.expect("derived");
+                done += 1;
+            }
+            f64::from(done) / begun.elapsed().as_secs_f64()
+        });
+        println!("encrypt_bus = {encrypt_bus}: {rate:.0} derivations a second");
+        rates.push(rate);
+    }
+    println!("ratio {:.1}", rates[0] / rates[1]);
 }

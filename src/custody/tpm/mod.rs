@@ -352,7 +352,7 @@ impl Token for Driver {
 
     fn health(&self) -> Health {
         let (why, epoch) = self.told.read().clone();
-        Health { up: why.is_none(), why, epoch, waiting: 0 }
+        Health { up: why.is_none(), why, epoch, waiting: 0, seated: 0 }
     }
 }
 
