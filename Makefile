@@ -14,7 +14,7 @@ export TSS2_LOG ?= all+NONE
 
 .DEFAULT_GOAL := help
 .PHONY: help run test setup setup-test lint shell-lint fmt deny unit clients client-python client-rust \
-	kryoptic requirements bench fuzz fuzz-check docs-check build install clean
+	kryoptic piv-card requirements bench fuzz fuzz-check docs-check build install clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -66,6 +66,9 @@ client-python: ## Those with the AWS CLI and boto3
 client-rust: ## Those with the AWS SDK for Rust; its first build takes a minute or two
 	$(CARGO) build --locked $(HARDWARE)
 	scripts/client-rust $(TARGET)
+
+piv-card: ## Build the virtual card that stands in for a YubiKey (`setup-test` does)
+	scripts/piv-card $(TARGET)
 
 kryoptic: ## Build the second token that the tests run on (`setup-test` does)
 	scripts/kryoptic $(TARGET)
