@@ -728,7 +728,7 @@ fn the_tpm_signs_what_its_keys_are_and_others_can_check_it() {
                 let made = lane.generate(id(n), scheme).await.expect("made");
                 let nonce = vec![n; 64];
                 let proof = lane.attest(token_key(id(n), &made), nonce.clone()).await;
-                let Proof::Tpm(certified) = proof.expect("certified");
+                let Ok(Proof::Tpm(certified)) = proof else { panic!("not certified") };
                 let check = Some(made.evidence.check);
                 assert_eq!(certified.check(&nonce, scheme, false, check), Ok(()));
                 assert!(certified.check(&[n; 16], scheme, false, check).is_err());
@@ -736,8 +736,9 @@ fn the_tpm_signs_what_its_keys_are_and_others_can_check_it() {
             }
             assert!(by.windows(2).all(|two| two[0] == two[1]), "one key for all");
             let made = lane.import(ID, Scheme::HmacKdf, key([1; 32])).await.expect("imported");
-            let Proof::Tpm(brought) =
-                lane.attest(token_key(ID, &made), vec![]).await.expect("certified");
+            let Ok(Proof::Tpm(brought)) = lane.attest(token_key(ID, &made), vec![]).await else {
+                panic!("not certified")
+            };
             assert!(brought.check(&[], Scheme::HmacKdf, false, None).is_err());
             assert_eq!(brought.check(&[], Scheme::HmacKdf, true, None), Ok(()));
             let long = lane.attest(token_key(ID, &made), vec![0; 65]).await;
@@ -782,7 +783,7 @@ fn a_tpm_opens_the_challenge_to_its_own_attestation_key_and_no_other() {
     runtime().block_on(async {
         let made = lane.generate(ID, Scheme::HmacKdf).await.expect("made");
         let proof = lane.attest(token_key(ID, &made), vec![]).await.expect("certified");
-        let Proof::Tpm(certified) = proof;
+        let Proof::Tpm(certified) = proof else { panic!("not a TPM's") };
         assert_eq!(certified.attestation_key, identity.attestation_key, "the key that signs");
     });
 }
