@@ -4,6 +4,7 @@ pub mod found;
 pub mod harden;
 pub mod holders;
 pub mod pin;
+pub mod staged;
 
 use crate::audit::index::{self, Index};
 use crate::audit::{self, Recorder};
@@ -25,6 +26,7 @@ use crate::ops::secrets::reseal::Progress;
 use crate::store::records::{Records, RowMac};
 use crate::store::sqlite::Sqlite;
 use crate::store::{self, Store, meta};
+use staged::Front;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -280,19 +282,28 @@ impl Appliance {
         ready: impl FnOnce(&[(SocketAddr, bool)]),
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), Error> {
-        let ask = self.config.identity.asks_for_certificates();
-        let (listeners, tls) = listen::open(&self.config.front, ask)?;
+        let front = Front::open(&self.config)?;
+        self.serve_behind(front, ready, shutdown).await
+    }
+
+    /// The same at addresses that are bound already.
+    async fn serve_behind(
+        self,
+        front: Front,
+        ready: impl FnOnce(&[(SocketAddr, bool)]),
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), Error> {
         let hangup = hangup()?;
         self.begin().await?;
-        let addresses = listeners.iter().filter_map(|l| Some((l.address().ok()?, l.is_tls())));
-        ready(&addresses.collect::<Vec<_>>());
         let keeping = tokio::spawn(keep_house(self.services.clone(), self.federation.clone()));
         let noting = tokio::spawn(note_accesses(self.services.clone()));
         let reaching = tokio::spawn(reach_missing(self.services.tokens.clone()));
+        let tls = front.tls.clone();
         let reloading = tokio::spawn(reload_on_hangup(hangup, tls, self.federation));
-        let (limits, random) = (self.config.front.limits, self.services.world.random.clone());
-        let door = Arc::new(Door::new(self.services.clone(), self.authenticator));
-        listen::serve(listeners, limits, random, door, shutdown).await;
+        front.entrance.open(Door::new(self.services.clone(), self.authenticator));
+        ready(&front.addresses);
+        shutdown.await;
+        front.close().await;
         keeping.abort();
         noting.abort();
         reaching.abort();
