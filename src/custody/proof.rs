@@ -61,8 +61,10 @@ impl<'de> Deserialize<'de> for Bytes {
     }
 }
 
-/// Bits of `TPMA_OBJECT` (part 2, section 8.3): fixedTPM, fixedParent, userWithAuth, noDA.
-const FIXED: u32 = 1 << 1 | 1 << 4 | 1 << 6 | 1 << 10;
+/// Bits of `TPMA_OBJECT` (part 2, section 8.3): fixedTPM, fixedParent, noDA.
+const FIXED: u32 = 1 << 1 | 1 << 4 | 1 << 10;
+/// userWithAuth, which a key that is bound to a policy lacks.
+const BY_PIN: u32 = 1 << 6;
 /// sensitiveDataOrigin: the TPM made the key's value.
 const LOCAL: u32 = 1 << 5;
 const RESTRICTED: u32 = 1 << 16;
@@ -102,7 +104,7 @@ impl Certified {
         if said.name != name(&self.public.0) {
             return Err("the TPM has certified another public area");
         }
-        let unique = key_area(&self.public.0, scheme, imported)
+        let (_, unique) = key_area(&self.public.0, scheme, imported)
             .ok_or("its public area is not that of a key that serves its scheme alone")?;
         match public_key(scheme, unique) {
             Some(public) if Some(KeyCheck::of_public(&public)) != check => {
@@ -111,6 +113,13 @@ impl Certified {
             None if scheme.has_holders() => Err("its public key can't be read"),
             _ => Ok(()),
         }
+    }
+
+    /// The policy of a key that its TPM uses in boot states alone that an operator has signed:
+    /// [`super::boot::Binding::policy`]. True where [`Self::check`] finds nothing.
+    pub fn boot_policy(&self) -> Option<&[u8]> {
+        let (_, rest) = self.public.0.split_at_checked(8)?;
+        sized(rest).map(|(policy, _)| policy).filter(|policy| !policy.is_empty())
     }
 }
 
@@ -140,11 +149,14 @@ pub fn name(public: &[u8]) -> Vec<u8> {
 /// The public key in the area of an attestation key: an uncompressed point.
 pub(super) fn attestation_key(public: &[u8]) -> Option<Vec<u8>> {
     let attributes = FIXED | LOCAL | RESTRICTED | SIGN;
-    point(area(public, [0, 0x23], attributes, &[0, 0x10, 0, 0x18, 0, 0x0b, 0, 3, 0, 0x10])?)
+    let parameters = [0, 0x10, 0, 0x18, 0, 0x0b, 0, 3, 0, 0x10];
+    let (policy, unique) = area(public, [0, 0x23], attributes, &parameters)?;
+    policy.is_empty().then_some(())?;
+    point(unique)
 }
 
-/// What is different in the areas of any two keys of one scheme.
-fn key_area(public: &[u8], scheme: Scheme, imported: bool) -> Option<&[u8]> {
+/// What is different in the areas of any two keys of one scheme: the policy, none or one, and the end.
+fn key_area(public: &[u8], scheme: Scheme, imported: bool) -> Option<(&[u8], &[u8])> {
     let local = if imported { FIXED } else { FIXED | LOCAL };
     match scheme {
         Scheme::HmacKdf => area(public, [0, 8], local | SIGN, &[0, 5, 0, 0x0b]),
@@ -159,19 +171,20 @@ fn key_area(public: &[u8], scheme: Scheme, imported: bool) -> Option<&[u8]> {
     }
 }
 
-/// The end of a `TPMT_PUBLIC` of this type, with these attributes, no policy, and these parameters.
+/// The policy and the end of a `TPMT_PUBLIC` of this type, with these attributes and parameters. It
+/// is used by its authorisation value, or by a policy and by nothing else.
 fn area<'a>(
     public: &'a [u8],
     kind: [u8; 2],
     attributes: u32,
     parameters: &[u8],
-) -> Option<&'a [u8]> {
-    public
-        .strip_prefix(&kind)?
-        .strip_prefix(&SHA_256)?
-        .strip_prefix(&attributes.to_be_bytes())?
-        .strip_prefix(&[0, 0])?
-        .strip_prefix(parameters)
+) -> Option<(&'a [u8], &'a [u8])> {
+    let rest = public.strip_prefix(&kind)?.strip_prefix(&SHA_256)?;
+    let (told, rest) = rest.split_first_chunk::<4>()?;
+    let (policy, rest) = sized(rest)?;
+    let by_pin = if policy.is_empty() { BY_PIN } else { 0 };
+    let right = u32::from_be_bytes(*told) == attributes | by_pin && matches!(policy.len(), 0 | 32);
+    right.then_some((policy, rest.strip_prefix(parameters)?))
 }
 
 /// The public key as `custody` has it; none of a symmetric key.
