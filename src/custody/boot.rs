@@ -283,3 +283,104 @@ pub fn current(profile: &Profile, device: Option<&str>, pcrs: &[u8]) -> Result<S
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn state(values: &[(u8, u8)]) -> State {
+        State::new(values.iter().map(|(pcr, value)| (*pcr, Hash([*value; 32]))).collect())
+    }
+
+    fn operator(folder: &Path) -> (rcgen::KeyPair, Binding) {
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).expect("a key");
+        std::fs::write(folder.join("operator.pub"), key.public_key_pem()).expect("written");
+        let approvals = folder.join("approvals");
+        std::fs::create_dir_all(&approvals).expect("a folder");
+        let binding = Binding::new(&folder.join("operator.pub"), &[7, 0, 7], approvals);
+        (key, binding.expect("sound"))
+    }
+
+    fn sign(state: State, key: &rcgen::KeyPair) -> Result<Approval> {
+        Approval::sign(state, &Secret::copy_of(key.serialize_pem().as_bytes()))
+    }
+
+    #[test]
+    fn the_refusal_names_what_changed_since_the_nearest_approved_state() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (key, binding) = operator(folder.path());
+        assert_eq!(binding.pcrs, [0, 7]);
+        let keep = |name: &str, approval: &Approval| {
+            let text = serde_json::to_vec(approval).expect("written");
+            std::fs::write(folder.path().join("approvals").join(name), text).expect("kept");
+        };
+        let now = state(&[(0, 1), (7, 2)]);
+        let why = binding.approval(&now).expect_err("none");
+        assert!(why.contains("no state of these PCRs was approved"), "{why}");
+        keep("far", &sign(state(&[(0, 8), (7, 9)]), &key).expect("signed"));
+        keep("near", &sign(state(&[(0, 1), (7, 9)]), &key).expect("signed"));
+        keep("others", &sign(state(&[(0, 1)]), &key).expect("signed"));
+        let why = binding.approval(&now).expect_err("none");
+        assert!(why.contains("PCRs [7] have changed") && !why.contains("files"), "{why}");
+        let approval = sign(now.clone(), &key).expect("signed");
+        keep("now", &approval);
+        assert_eq!(binding.approval(&now), Ok(approval));
+    }
+
+    #[test]
+    fn what_the_operator_has_not_signed_counts_for_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (key, binding) = operator(folder.path());
+        let now = state(&[(0, 1), (7, 2)]);
+        let good = sign(now.clone(), &key).expect("signed");
+        let mut relabelled = sign(state(&[(0, 1), (7, 3)]), &key).expect("signed");
+        relabelled.state.pcrs = now.pcrs.clone();
+        let other = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).expect("a key");
+        let forged = sign(now.clone(), &other).expect("signed");
+        let mut bent = good.clone();
+        bent.signature.0[63] ^= 1;
+        for bad in [relabelled, forged, bent] {
+            let file = folder.path().join("approvals/one");
+            std::fs::write(&file, serde_json::to_vec(&bad).expect("written")).expect("kept");
+            let why = binding.approval(&now).expect_err("refused");
+            assert!(why.contains("1 files there are no approval"), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_state_that_does_not_fit_its_policy_is_not_signed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (key, _) = operator(folder.path());
+        let mut other = state(&[(0, 1)]);
+        other.policy = state(&[(0, 2)]).policy;
+        for bad in [other, state(&[]), state(&[(24, 1)])] {
+            assert!(matches!(sign(bad, &key), Err(Error::BadRequest(_))));
+        }
+        let key = Secret::copy_of(b"no key");
+        assert!(Approval::sign(state(&[(0, 1)]), &key).is_err());
+    }
+
+    #[test]
+    fn only_a_public_key_of_p256_and_pcrs_that_there_are_bind() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (_, binding) = operator(folder.path());
+        let file = folder.path().join("operator.pub");
+        for pcrs in [&[][..], &[24]] {
+            assert!(Binding::new(&file, pcrs, binding.approvals.clone()).is_err());
+        }
+        let other = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).expect("a key");
+        std::fs::write(&file, other.public_key_pem()).expect("written");
+        assert!(Binding::new(&file, &[0], binding.approvals).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_hash_is_read_as_it_is_written(value in any::<[u8; 32]>(), noise in ".{0,70}") {
+            prop_assert_eq!(Hash::try_from(String::from(Hash(value))), Ok(Hash(value)));
+            if let Ok(hash) = Hash::try_from(noise.clone()) {
+                prop_assert_eq!(String::from(hash), noise.to_lowercase());
+            }
+        }
+    }
+}

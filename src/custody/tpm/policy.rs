@@ -8,7 +8,7 @@ use crate::custody::proof::name;
 use crate::custody::{BackingKeyId, Error};
 use aws_lc_rs::digest::{SHA256, digest};
 use std::collections::BTreeMap;
-use tss_esapi::Error as Tss;
+use std::str::FromStr as _;
 use tss_esapi::handles::KeyHandle;
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::interface_types::resource_handles::Hierarchy;
@@ -17,8 +17,10 @@ use tss_esapi::structures::{
     Digest, EccParameter, EccSignature, Name, Nonce, PcrSelectionList, PcrSlot, Public, Signature,
     VerifiedTicket,
 };
+use tss_esapi::tcti_ldr::TctiNameConf;
 use tss_esapi::traits::UnMarshall as _;
 use tss_esapi::tss2_esys::TPMT_TK_VERIFIED;
+use tss_esapi::{Context, Error as Tss};
 
 type Result<T> = std::result::Result<T, Fault>;
 
@@ -80,7 +82,7 @@ impl Epoch {
     /// The state of now, and what shows the TPM that the operator has signed it.
     fn seen(&mut self) -> Result<(State, TPMT_TK_VERIFIED)> {
         let Some(bound) = &self.bound else { return Err(Fault::UNREADABLE) };
-        let now = self.link.boot_state(&bound.binding.pcrs)?;
+        let now = boot_state(self.link.context(), &bound.binding.pcrs)?;
         if let Some((state, ticket)) = bound.seen.as_ref().filter(|(state, _)| *state == now) {
             return Ok((state.clone(), *ticket));
         }
@@ -116,22 +118,6 @@ impl Epoch {
 }
 
 impl Link {
-    /// What the PCRs hold now.
-    fn boot_state(&mut self, pcrs: &[u8]) -> Result<State> {
-        let mut values = BTreeMap::new();
-        for some in pcrs.chunks(AT_ONCE) {
-            let (_, _, read) = self.context().pcr_read(selection(some)?)?;
-            if read.len() != some.len() {
-                return Err(Fault::UNREADABLE);
-            }
-            for (pcr, value) in some.iter().zip(read.value()) {
-                let value = value.value().try_into().map_err(|_| Fault::UNREADABLE)?;
-                values.insert(*pcr, Hash(value));
-            }
-        }
-        Ok(State::new(values))
-    }
-
     fn verify(
         &mut self,
         key: KeyHandle,
@@ -177,14 +163,29 @@ fn selection(pcrs: &[u8]) -> tss_esapi::Result<PcrSelectionList> {
     PcrSelectionList::builder().with_selection(HashingAlgorithm::Sha256, &slots).build()
 }
 
-/// What these PCRs of a TPM hold now.
+fn boot_state(context: &mut Context, pcrs: &[u8]) -> Result<State> {
+    let mut values = BTreeMap::new();
+    for some in pcrs.chunks(AT_ONCE) {
+        let (_, _, read) = context.pcr_read(selection(some)?)?;
+        if read.len() != some.len() {
+            return Err(Fault::UNREADABLE);
+        }
+        for (pcr, value) in some.iter().zip(read.value()) {
+            let value = value.value().try_into().map_err(|_| Fault::UNREADABLE)?;
+            values.insert(*pcr, Hash(value));
+        }
+    }
+    Ok(State::new(values))
+}
+
+/// What these PCRs of a TPM hold now. A server that uses the TPM is not disturbed.
 pub(in crate::custody) fn current(
     device: Option<&str>,
     pcrs: &[u8],
 ) -> std::result::Result<State, Error> {
     let device = device.unwrap_or(DEVICE);
-    let read = Link::open(device, false).map_err(Fault::from);
-    read.and_then(|mut link| link.boot_state(pcrs)).map_err(|fault| match fault {
+    let context = TctiNameConf::from_str(device).and_then(Context::new).map_err(Fault::from);
+    context.and_then(|mut context| boot_state(&mut context, pcrs)).map_err(|fault| match fault {
         Fault::Answer(error) => error,
         Fault::Device(error) | Fault::Input(error, _) => unavailable(device, &unreached(&error)),
     })
