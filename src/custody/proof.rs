@@ -242,20 +242,23 @@ mod tests {
         [&CERTIFIED[..], &signer, &buffer(nonce), &clock, &name, &signer].concat()
     }
 
-    fn mac_area(attributes: u32) -> Vec<u8> {
+    fn mac_area(attributes: u32, policy: &[u8]) -> Vec<u8> {
         let head = [0, 8, 0, 0x0b];
-        let tail = [0, 0, 0, 5, 0, 0x0b];
-        [&head[..], &attributes.to_be_bytes(), &tail, &buffer(&[3; 32])].concat()
+        let (policy, tail) = (buffer(policy), [0, 5, 0, 0x0b]);
+        [&head[..], &attributes.to_be_bytes(), &policy, &tail, &buffer(&[3; 32])].concat()
     }
 
     /// An HMAC key with these attributes, certified by a key with those.
     fn certified(attributes: u32, by: u32) -> Certified {
+        certified_area(mac_area(attributes, &[]), by)
+    }
+
+    fn certified_area(public: Vec<u8>, by: u32) -> Certified {
         let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("a key");
         let point = key.public_key().as_ref();
         let head = [&[0, 0x23, 0, 0x0b][..], &by.to_be_bytes(), &[0, 0]].concat();
         let parameters = [0, 0x10, 0, 0x18, 0, 0x0b, 0, 3, 0, 0x10];
         let unique = [buffer(&point[1..33]), buffer(&point[33..])].concat();
-        let public = mac_area(attributes);
         let attest = attest(&NONCE, &public);
         let signature = key.sign(&SystemRandom::new(), &attest).expect("signed");
         Certified {
@@ -266,8 +269,8 @@ mod tests {
         }
     }
 
-    const KEY: u32 = FIXED | LOCAL | SIGN;
-    const SIGNER: u32 = FIXED | LOCAL | SIGN | RESTRICTED;
+    const KEY: u32 = FIXED | BY_PIN | LOCAL | SIGN;
+    const SIGNER: u32 = KEY | RESTRICTED;
 
     fn checked(certified: &Certified, nonce: &[u8]) -> Result<(), &'static str> {
         certified.check(nonce, Scheme::HmacKdf, false, None)
@@ -280,7 +283,7 @@ mod tests {
         assert!(checked(&good, &[8; 16]).expect_err("refused").contains("nonce"));
         let other = good.check(&NONCE, Scheme::Ecdh, false, None);
         assert!(other.expect_err("refused").contains("public area"));
-        let brought = certified(FIXED | SIGN, SIGNER);
+        let brought = certified(KEY ^ LOCAL, SIGNER);
         assert!(checked(&brought, &NONCE).is_err());
         assert_eq!(brought.check(&NONCE, Scheme::HmacKdf, true, None), Ok(()));
     }
@@ -291,6 +294,20 @@ mod tests {
             assert!(checked(&certified(KEY ^ 1 << bit, SIGNER), &NONCE).is_err(), "{bit}");
             let error = checked(&certified(KEY, SIGNER ^ 1 << bit), &NONCE).expect_err("refused");
             assert!(error.contains("restricted"), "{bit}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_used_by_its_pin_or_by_a_policy_that_is_told_and_never_by_both() {
+        assert_eq!(certified(KEY, SIGNER).boot_policy(), None);
+        let bound = certified_area(mac_area(KEY ^ BY_PIN, &[5; 32]), SIGNER);
+        assert_eq!(checked(&bound, &NONCE), Ok(()));
+        assert_eq!(bound.boot_policy(), Some(&[5; 32][..]));
+        for (attributes, policy) in
+            [(KEY, &[5; 32][..]), (KEY ^ BY_PIN, &[]), (KEY ^ BY_PIN, &[5; 31])]
+        {
+            let loose = certified_area(mac_area(attributes, policy), SIGNER);
+            assert!(checked(&loose, &NONCE).is_err(), "{attributes:x} {policy:?}");
         }
     }
 
@@ -311,7 +328,7 @@ mod tests {
             }
         }
         let mut swapped = good.clone();
-        swapped.public = Bytes(mac_area(KEY | DECRYPT));
+        swapped.public = Bytes(mac_area(KEY | DECRYPT, &[]));
         assert!(checked(&swapped, &NONCE).is_err());
     }
 
