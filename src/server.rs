@@ -10,9 +10,11 @@ use crate::audit::index::{self, Index};
 use crate::audit::{self, Recorder};
 use crate::clock::World;
 use crate::config::Config;
+use crate::custody::boot::Binding;
 use crate::custody::child::{self, Isolation, Program};
+use crate::custody::profile::{Kind, Profile};
 use crate::custody::tokens::{Member, Tokens};
-use crate::custody::{self, Locator, lane::Lane, profile::Profile};
+use crate::custody::{self, Locator, lane::Lane};
 use crate::envelope::access_key::{self, Mint};
 use crate::envelope::store_key::{StoreKey, WrappedStoreKey};
 use crate::envelope::{self, Envelopes, cache::DataKeys, message::Messages, session::Sessions};
@@ -176,7 +178,23 @@ fn described(token: &crate::config::Token) -> Result<Profile, Error> {
         profile.prefer(scheme)?;
     }
     profile.encrypt_bus = token.encrypt_bus.unwrap_or(profile.encrypt_bus);
+    profile.boot = binding(token, &profile)?;
     Ok(profile)
+}
+
+/// The boot states that a token's new keys are bound to.
+pub(crate) fn binding(
+    token: &crate::config::Token,
+    profile: &Profile,
+) -> Result<Option<Binding>, Error> {
+    let (Some(operator), Some(approvals)) = (&token.pcr_policy, &token.pcr_approvals) else {
+        return Ok(None);
+    };
+    if profile.kind != Kind::Tpm {
+        let why = "only a TPM's keys are bound to boot states (`pcr_policy`)".to_owned();
+        return Err(custody::Error::Unsupported { profile: profile.name.clone(), why }.into());
+    }
+    Ok(Some(Binding::new(operator, &token.pcrs, approvals.clone())?))
 }
 
 fn reach(token: &crate::config::Token) -> custody::Result<Lane> {
