@@ -132,12 +132,16 @@ impl Remove {
     }
 }
 
-/// Says what came of one key. Of all keys those are passed over that can't have several holders.
+/// Says what came of one key. Of all keys those are passed over that can't have several holders, or
+/// have no other one.
 fn told(id: &str, all: bool, outcome: Result<usize, Refusal>, what: &str) -> Result<(), Error> {
     match outcome {
         Ok(0) => {}
         Ok(n) => print(&format!("key {id}: {what} ({n} generations)")),
-        Err(error) if all && error.condition == Condition::Unsupported => {
+        Err(error)
+            if all
+                && matches!(error.condition, Condition::Unsupported | Condition::InvalidState) =>
+        {
             print(&format!("key {id}: passed over, {error}"));
         }
         Err(error) => return Err(error.into()),
