@@ -287,6 +287,7 @@ impl Appliance {
         let addresses = listeners.iter().filter_map(|l| Some((l.address().ok()?, l.is_tls())));
         ready(&addresses.collect::<Vec<_>>());
         let keeping = tokio::spawn(keep_house(self.services.clone(), self.federation.clone()));
+        let resealing = tokio::spawn(keep_resealing(self.services.clone()));
         let noting = tokio::spawn(note_accesses(self.services.clone()));
         let reaching = tokio::spawn(reach_missing(self.services.tokens.clone()));
         let reloading = tokio::spawn(reload_on_hangup(hangup, tls, self.federation));
@@ -294,6 +295,7 @@ impl Appliance {
         let door = Arc::new(Door::new(self.services.clone(), self.authenticator));
         listen::serve(listeners, limits, random, door, shutdown).await;
         keeping.abort();
+        resealing.abort();
         noting.abort();
         reaching.abort();
         reloading.abort();
@@ -405,6 +407,21 @@ async fn keep_house(services: Arc<Services>, federation: Arc<Federation>) {
         crate::ops::keep_house(&services).await;
         refresh(&federation).await;
         tokio::time::sleep(HOUSEKEEPING).await;
+    }
+}
+
+/// Seals stored data keys to the tokens that hold their keys now, until all are. Not one of the chores of
+/// [`keep_house`]: a slow token takes hours for it.
+async fn keep_resealing(services: Arc<Services>) {
+    while services.resealing.pending() {
+        match crate::ops::secrets::reseal::reseal(&services).await {
+            Ok(0) => {}
+            Ok(n) => tracing::info!(n, "sealed data keys to the tokens that hold their keys now"),
+            Err(error) => tracing::warn!(%error, "data keys are left for holders of before"),
+        }
+        if services.resealing.pending() {
+            tokio::time::sleep(HOUSEKEEPING).await;
+        }
     }
 }
 

@@ -115,12 +115,15 @@ impl Remove {
                 Err(_) if self.lost => name.clone(),
                 known => known?,
             };
-            if which.of_store() && appliance.remove_store_holder(&token).await? {
-                print(&format!("store key: held by `{name}` no more"));
-            }
             for id in which.keys(&appliance).await? {
                 let removed = holders::remove(&appliance.services, &id, &token, self.lost).await;
                 told(&id, which.all, removed, &format!("held by `{name}` no more"))?;
+            }
+            if which.of_store() && appliance.remove_store_holder(&token).await? {
+                print(&format!("store key: held by `{name}` no more"));
+            }
+            if self.lost && which.all {
+                holders::forget(&appliance.services, &token).await?;
             }
             appliance.services.recorder.flush().await?;
             print(

@@ -159,7 +159,7 @@ class Server:
 
 
 def third_token(tmp_path, server):
-    """Adds a fresh token of Kryoptic's to the configuration; its name."""
+    """Adds a fresh token of Kryoptic's, `third`, to the configuration."""
     maker = tmp_path / "third"
     code, _, err = run("init", "--dir", maker, "--profile", "kryoptic", "--token-module", KRYOPTIC)
     assert code == 0, err
@@ -177,7 +177,6 @@ def third_token(tmp_path, server):
     table = f"[[token]]\n{table}holds_new_keys = true\n\n[store]\n"
     text = server.configuration.read_text()
     server.configuration.write_text(text.replace("[store]\n", table))
-    return serial
 
 
 def survives(tmp_path, server, lose_first, lose_second):
@@ -267,3 +266,23 @@ def test_an_appliance_survives_its_card(tmp_path):
         # Nothing but `init` itself says when the reader has noticed the card.
         await_true(lambda: server.init("--profile", "virtual-piv", *second))
         survives(tmp_path, server, card.close, tpm.close)
+
+
+def test_a_holder_stays_until_the_next_one_has_everything(tmp_path):
+    server = Server(tmp_path / "appliance", {})
+    server.init("--profile", "softhsm2", "--second-profile", "kryoptic", "--second-module", KRYOPTIC)
+    with server.serving() as (_, secrets):
+        secrets.create_secret(Name="it", SecretString="stays")
+        assert server.resealed() == 0
+    server.holder("remove", "--token", "second", "--all")
+    third_token(tmp_path, server)
+    server.holder("add", "--token", "third", "--all")
+    # What is stored is sealed to the first one yet, and to one that is none any more.
+    ran = server.cli(*"hsm holder remove --token main --all --config".split(), server.configuration)
+    assert ran.returncode == 1 and "not yet sealed to all its holders" in ran.stderr
+    with server.serving() as (_, secrets):
+        assert server.resealed() == 1
+    server.holder("remove", "--token", "main", "--all")
+    with server.serving() as (_, secrets):
+        assert secrets.get_secret_value(SecretId="it")["SecretString"] == "stays"
+        assert server.resealed() == 1
