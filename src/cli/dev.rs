@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::custody::child::Isolation;
 use crate::custody::profile::{Kind, Profile};
 use crate::secret::Secret;
-use crate::server::found::{MAIN, Plan, TokenPlan, configuration, write_private};
+use crate::server::found::{Plan, TokenPlan, configuration, write_private};
 use crate::server::{Appliance, Error};
 use clap::Args;
 use serde::Serialize;
@@ -63,16 +63,10 @@ struct Ready<'a> {
 impl Dev {
     pub(super) fn run(self) -> Result<(), Error> {
         let profile = self.profile()?;
+        let module = self.token_module.clone().filter(|_| profile.kind == Kind::Pkcs11);
         let mut plan = Plan {
             dir: self.dir.clone(),
-            token: TokenPlan {
-                name: MAIN,
-                module: self.token_module.clone().filter(|_| profile.kind == Kind::Pkcs11),
-                device: None,
-                existing: None,
-                profile_name: profile.name.clone(),
-                profile,
-            },
+            token: TokenPlan::made_here(profile),
             second: None,
             no_recovery: false,
             isolation: Isolation::Process,
@@ -80,6 +74,7 @@ impl Dev {
             account: self.account.clone(),
             listen: self.listen,
         };
+        plan.token.module = module;
         let made = plan.configuration().exists();
         if made {
             with_module_configurations(&Config::read(&plan.configuration())?)?;

@@ -47,6 +47,19 @@ pub enum PinSource {
 }
 
 impl TokenPlan {
+    /// The first token, made here by a profile that comes with the program.
+    pub fn made_here(profile: Profile) -> Self {
+        let profile_name = profile.name.clone();
+        Self {
+            name: super::MAIN,
+            profile_name,
+            profile,
+            module: None,
+            device: None,
+            existing: None,
+        }
+    }
+
     /// The name of a file of this token's: those of the first one are as they always were.
     fn own(&self, name: &str, extension: &str) -> String {
         let of_whom = if self.name == super::MAIN { "" } else { "-second" };
@@ -54,7 +67,7 @@ impl TokenPlan {
     }
 
     /// The module's own configuration, if the server is to tell the module of one.
-    fn module_configuration(&self, dir: &Path) -> Option<PathBuf> {
+    pub fn module_configuration(&self, dir: &Path) -> Option<PathBuf> {
         match &self.existing {
             Some(existing) => existing.configuration.clone(),
             None if self.profile.module.is_none() => None,
