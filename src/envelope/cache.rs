@@ -1,6 +1,6 @@
 //! Opened data keys, kept for a while so that not every read of a secret goes to the token.
 //!
-//! Bounded by number, time and uses. An entry is good for the very envelope that was opened: one
+//! Bounded by number, in all and for each KMS key, by time and uses. An entry is good for the very envelope that was opened: one
 //! bit changed is a miss. An envelope that was moved to another secret or version gains nobody
 //! anything: the value under the data key is bound to its place by itself. A hit says nothing of
 //! whether the KMS key may still be used; whoever asks has checked that on the key's row, read with
@@ -9,9 +9,11 @@
 //! Many who miss the same data key at once (a restart, a popular secret) cost the token one call.
 
 use crate::secret::Key;
+use parking_lot::Mutex;
 use quick_cache::sync::{Cache, GuardResult};
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// How much is kept, and for how long.
@@ -20,6 +22,8 @@ use std::time::{Duration, Instant};
 pub struct Options {
     /// Data keys kept; 0 turns the cache off, so that every read touches the hardware.
     pub entries: usize,
+    /// Data keys kept of one KMS key, so that none takes the room of all others.
+    pub entries_per_key: usize,
     /// Seconds for which one is kept.
     pub seconds: u64,
     /// Reads that one may serve.
@@ -28,21 +32,39 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { entries: 100_000, seconds: 300, uses: 100_000 }
+        Self { entries: 100_000, entries_per_key: 25_000, seconds: 300, uses: 100_000 }
     }
 }
+
+/// How often entries are gone through for those that are too old.
+const SWEEP: Duration = Duration::from_secs(1);
 
 struct Entry {
     key: Key,
     sealed: Box<[u8]>,
     until: Instant,
     uses: AtomicU32,
+    /// Given back with the entry, whichever way it goes.
+    _room: Option<Room>,
+}
+
+/// Room for one data key among those of its KMS key.
+struct Room(Arc<AtomicUsize>);
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// The cache.
 pub struct DataKeys {
     options: Options,
     entries: Option<Entries>,
+    /// How many data keys of each KMS key are kept. Looked at by those who miss alone.
+    kept: Mutex<HashMap<String, Arc<AtomicUsize>>>,
+    /// When what is too old was last let go of for want of room.
+    swept: Mutex<Option<Instant>>,
 }
 
 type Entries = Cache<[u8; 32], Arc<Entry>>;
@@ -67,27 +89,34 @@ impl DataKeys {
     /// An empty cache.
     pub fn new(options: Options) -> Self {
         let entries = (options.entries > 0).then(|| Cache::new(options.entries));
-        Self { options, entries }
+        Self { options, entries, kept: Mutex::default(), swept: Mutex::default() }
     }
 
-    /// The data key in this envelope: as it is kept, else as `open` opens it, which is kept then. Who
-    /// misses what another is opening waits for that one, and opens it too if that one failed: not in
+    /// The data key in this envelope under this KMS key: as it is kept, else as `open` opens it, which
+    /// is kept then, if there is room. Who misses what another is opening waits for that one, and opens it too if that one failed: not in
     /// turn, or a token that hangs would make a queue of them.
     ///
     /// # Errors
     /// Those of `open`.
     pub async fn find_or_open<E>(
         &self,
+        kms_key: &str,
         sealed: &[u8],
         open: impl Future<Output = Result<Key, E>>,
     ) -> Result<Hit, E> {
-        let Some(cache) = &self.entries else { return Ok(Hit(self.entry(sealed, open.await?))) };
+        let Some(cache) = &self.entries else {
+            return Ok(Hit(self.entry(sealed, open.await?, None)));
+        };
         if let Some(hit) = self.find(cache, sealed) {
             return Ok(hit);
         }
         match cache.get_value_or_guard(&place(sealed), Some(Duration::ZERO)) {
             GuardResult::Guard(first) => {
-                let entry = self.entry(sealed, open.await?);
+                let key = open.await?;
+                let Some(room) = self.room(kms_key) else {
+                    return Ok(Hit(self.entry(sealed, key, None)));
+                };
+                let entry = self.entry(sealed, key, Some(room));
                 // Refused if it was removed meanwhile: then it is not kept.
                 drop(first.insert(entry.clone()));
                 return Ok(Hit(entry));
@@ -99,9 +128,40 @@ impl DataKeys {
         if let Some(hit) = self.find(cache, sealed) {
             return Ok(hit);
         }
-        let entry = self.entry(sealed, open.await?);
-        cache.insert(place(sealed), entry.clone());
+        let key = open.await?;
+        let room = self.room(kms_key);
+        let kept = room.is_some();
+        let entry = self.entry(sealed, key, room);
+        if kept {
+            cache.insert(place(sealed), entry.clone());
+        }
         Ok(Hit(entry))
+    }
+
+    /// Room for one more data key of this KMS key.
+    fn room(&self, kms_key: &str) -> Option<Room> {
+        let count = {
+            let mut kept = self.kept.lock();
+            match kept.get(kms_key) {
+                Some(count) => count.clone(),
+                None => kept.entry(kms_key.to_owned()).or_default().clone(),
+            }
+        };
+        let more = |kept: usize| (kept < self.options.entries_per_key).then_some(kept + 1);
+        let take = || count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok();
+        (take() || self.sweep() && take()).then(|| Room(count.clone()))
+    }
+
+    /// Lets go of what is too old, at most once a second; answers whether it did.
+    fn sweep(&self) -> bool {
+        let (Some(cache), now) = (&self.entries, Instant::now()) else { return false };
+        let Some(mut last) = self.swept.try_lock() else { return false };
+        if last.is_some_and(|last| now.saturating_duration_since(last) < SWEEP) {
+            return false;
+        }
+        *last = Some(now);
+        cache.retain(|_, entry| now < entry.until);
+        true
     }
 
     /// The data key in this envelope, if it is kept and not used up.
@@ -115,27 +175,27 @@ impl DataKeys {
         Some(Hit(entry))
     }
 
-    fn entry(&self, sealed: &[u8], key: Key) -> Arc<Entry> {
+    fn entry(&self, sealed: &[u8], key: Key, room: Option<Room>) -> Arc<Entry> {
         let until = Instant::now() + Duration::from_secs(self.options.seconds);
-        Arc::new(Entry { key, sealed: sealed.into(), until, uses: AtomicU32::new(0) })
+        let uses = AtomicU32::new(0);
+        Arc::new(Entry { key, sealed: sealed.into(), until, uses, _room: room })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::AtomicUsize;
 
     const SEALED: [u8; 147] = [7; 147];
 
     fn with(entries: usize, seconds: u64, uses: u32) -> DataKeys {
-        DataKeys::new(Options { entries, seconds, uses })
+        DataKeys::new(Options { entries, seconds, uses, ..Options::default() })
     }
 
     /// Whether the token is asked for the data key of this envelope.
     async fn is_asked(cache: &DataKeys, sealed: &[u8]) -> bool {
         let mut asked = false;
-        let hit = cache.find_or_open(sealed, async {
+        let hit = cache.find_or_open("key", sealed, async {
             asked = true;
             Ok::<_, ()>(Key::take(&mut [1; 32]))
         });
@@ -157,6 +217,40 @@ mod tests {
             assert!(is_asked(&cache, &SEALED).await);
             assert!(is_asked(&cache, &SEALED).await);
         }
+    }
+
+    #[tokio::test]
+    async fn one_kms_key_does_not_take_the_room_of_the_others() {
+        let cache = DataKeys::new(Options { entries_per_key: 2, ..Options::default() });
+        let ask = async |kms_key: &str, n: u8| {
+            let (mut asked, sealed) = (false, [n; 147]);
+            let hit = cache.find_or_open(kms_key, &sealed, async {
+                asked = true;
+                Ok::<_, ()>(Key::take(&mut [1; 32]))
+            });
+            assert!(hit.await.is_ok());
+            asked
+        };
+        for n in 0..5 {
+            assert!(ask("greedy", n).await);
+        }
+        for (n, asked) in [(0, false), (1, false), (2, true), (4, true)] {
+            assert_eq!(ask("greedy", n).await, asked, "{n}");
+        }
+        assert!(ask("other", 9).await);
+        assert!(!ask("other", 9).await);
+    }
+
+    #[tokio::test]
+    async fn what_is_too_old_takes_no_room() {
+        let options = Options { entries_per_key: 1, seconds: 0, ..Options::default() };
+        let cache = DataKeys::new(options);
+        for n in 0..2 {
+            let open = async { Ok::<_, ()>(Key::take(&mut [1; 32])) };
+            drop(cache.find_or_open("key", &[n; 147], open).await);
+        }
+        let kept = cache.entries.as_ref().expect("on").get(&[1; 32]);
+        assert!(kept.is_some(), "the first was let go of");
     }
 
     #[tokio::test]
@@ -187,7 +281,7 @@ mod tests {
                     let before = calls.fetch_add(1, Ordering::SeqCst);
                     if before == 0 { first.await } else { later.await }
                 };
-                cache.find_or_open(&SEALED, open).await.is_ok()
+                cache.find_or_open("key", &SEALED, open).await.is_ok()
             }));
         }
         let mut failed = 0;
@@ -233,7 +327,10 @@ mod tests {
         let cache = Arc::new(with(10, 300, 100));
         let first = cache.clone();
         let hanging = tokio::spawn(async move {
-            first.find_or_open(&SEALED, std::future::pending::<Result<Key, ()>>()).await.is_ok()
+            first
+                .find_or_open("key", &SEALED, std::future::pending::<Result<Key, ()>>())
+                .await
+                .is_ok()
         });
         tokio::task::yield_now().await;
         let waiting = cache.clone();

@@ -4,11 +4,13 @@ import hashlib
 import hmac
 import uuid
 
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.keywrap import aes_key_wrap
 
 ZERO_IV = bytes(12)
-SCHEMES = {"hmac-kdf": 1}
+SCHEMES = {"hmac-kdf": 1, "ecdh": 2, "rsa-oaep": 3}
 
 
 def text(value):
@@ -75,6 +77,52 @@ def envelope(vector):
     return {name: data.hex() for name, data in steps.items()}
 
 
+def point(private):
+    """The public key as an uncompressed point."""
+    form = serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
+    return private.public_key().public_bytes(*form)
+
+
+def private_key(number):
+    """A key of P-256 from its number in hex."""
+    return ec.derive_private_key(int(number, 16), ec.SECP256R1())
+
+
+def holders(vector):
+    """The steps to an envelope for several holders, by ecdh."""
+    bound_to = associated_data(vector)
+    digest = hashlib.sha256(bound_to).digest()
+    ephemeral = private_key(vector["ephemeral_key"])
+    public, shared = point(ephemeral), bytes.fromhex(vector["shared_secret"])
+    wraps = bytes([len(vector["holders"])]) + public
+    for holder in map(private_key, vector["holders"]):
+        theirs = point(holder)
+        agreed = ephemeral.exchange(ec.ECDH(), holder.public_key())
+        info = b"strongroom ecdh wrap v1" + public + theirs + digest
+        wrapping = hashlib.sha256((1).to_bytes(4, "big") + agreed + info).digest()
+        check = hashlib.sha256(b"strongroom public key check v1" + theirs).digest()[:8]
+        wraps += check + aes_key_wrap(wrapping, shared)
+    authenticator = bytes.fromhex(vector["authenticator"])
+    mixing = expand(authenticator, b"strongroom message secrets v1", 32)
+    one, bits = (1).to_bytes(4, "big"), (256).to_bytes(4, "big")
+    nonce = bytes.fromhex(vector["nonce"])
+    source = one + b"strongroom message secret v1\0" + nonce + digest + bits
+    secret = hmac.digest(mixing, shared + source, hashlib.sha256)
+    keys = expand(secret, b"strongroom body key and commitment v1", 64)
+    body = AESGCM(keys[:32]).encrypt(ZERO_IV, bytes.fromhex(vector["plaintext"]), digest)
+    before = header(vector) + keys[32:] + wraps
+    key = expand(authenticator, b"strongroom envelopes v1", 32)
+    mac = hmac.digest(key, digest + before + body, hashlib.sha256)
+    steps = {
+        "associated_data": bound_to,
+        "wraps": wraps,
+        "message_secret": secret,
+        "mac": mac,
+        "envelope": before + mac + body,
+    }
+    return {name: data.hex() for name, data in steps.items()}
+
+
 def value(vector):
     """The steps to a sealed secret value."""
     start = b"\x01" + vector["kind"].encode()
@@ -100,4 +148,4 @@ def store_key(vector):
     return {name: data.hex() for name, data in steps.items()}
 
 
-STEPS = {"envelope": envelope, "value": value, "store-key": store_key}
+STEPS = {"envelope": envelope, "holders": holders, "value": value, "store-key": store_key}

@@ -147,8 +147,8 @@ def test_an_appliance_is_made_on_a_tpm_for_good(tmp_path):
 
 def test_a_token_that_can_not_be_made_is_told(tmp_path):
     where = tmp_path / "none"
-    code, _, err = run("init", "--dir", where, "--profile", "nonesuch")
-    assert code == 78 and "there is no profile `nonesuch`" in err
+    code, _, err = run("init", "--dir", where, "--profile", "moon")
+    assert code == 78 and "there is no profile `moon`" in err
     code, _, err = run("init", "--dir", where, "--token-module", tmp_path / "none.so")
     assert code == 1 and "can't be loaded" in err
     odd = tmp_path / "it's"

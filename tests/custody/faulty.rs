@@ -387,6 +387,10 @@ fn threads_for_which_the_token_has_no_session_leave_their_work_to_others() {
     alone("few_sessions");
 }
 #[test]
+fn one_key_that_the_token_never_knows_does_not_have_it_reached_for_again_and_again() {
+    alone("chronic");
+}
+#[test]
 fn a_token_that_hangs_altogether_is_left_alone_and_those_who_ask_are_told_at_once() {
     alone("breaker");
 }
@@ -604,6 +608,27 @@ mod scenarios {
             let seated = scene.lane().health().seated;
             assert!((1..=2).contains(&seated), "{seated} threads have a session");
             assert_eq!(scene.lane().health().epoch, 1);
+        });
+    }
+
+    #[test]
+    #[ignore = "run in its own process"]
+    fn chronic() {
+        let scene = Scene::new(&single());
+        runtime().block_on(async {
+            scene.derive().await.expect("well");
+            scene.shim.set(["C_SignInit 0 * answer CKR_KEY_HANDLE_INVALID"]);
+            for _ in 0..30 {
+                let error = scene.derive().await.expect_err("it never knows it");
+                assert!(matches!(&error, Error::Unavailable { .. }), "{error}");
+                scene.lane().random(8).await.map(drop).ok();
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            let epoch = scene.lane().health().epoch;
+            assert!((2..=4).contains(&epoch), "{epoch} logins in three seconds");
+            scene.lane().random(8).await.map(drop).expect("what needs no such key is served");
+            scene.shim.clear();
+            println!("chronic: served again after {:?}", scene.served_again().await);
         });
     }
 

@@ -405,8 +405,10 @@ fn ended_while_it_makes_a_key(isolation: &str) {
         let now = client.ask("kms:ListKeys", &json!({})).output()["Keys"].clone();
         assert_eq!(now, keys, "{fault}: a key that nobody was told of");
     }
-    // What the second one had made stands until its intent is an hour old.
-    assert!(appliance.token_objects().len() <= before.len() + 1);
+    // What the second one had made stands until its intent is an hour old. A server that lives tries
+    // four times, and the module ends each new process anew.
+    let made = if isolation == "none" { 1 } else { 4 };
+    assert!(appliance.token_objects().len() <= before.len() + made);
     appliance.stop();
     let intents = "SELECT count(*) FROM intent";
     let intents = appliance.database().query_row(intents, [], |row| row.get::<_, i64>(0));

@@ -53,6 +53,10 @@ const HEALING_WAITS: Duration = Duration::from_secs(3);
 /// How long destroying a key waits for them: all other requests wait with it, so not as long.
 const DESTROYING_WAITS: Duration = Duration::from_secs(2);
 
+/// How often in what time one key may be the reason to reach for the token again, if no request for it
+/// succeeds meanwhile: all others wait with each attempt.
+const STALE: (u32, Duration) = (3, Duration::from_secs(10));
+
 const REACHING: &str = "it is being reached for again";
 
 /// What went wrong with one attempt.
@@ -144,6 +148,9 @@ pub(crate) struct Driver {
     epochs: AtomicU64,
     /// Set while somebody waits for the write guard, or holds it, in order to heal.
     away: AtomicBool,
+    /// Keys whose handles the token did not know, how often and since when; and whether there are any.
+    stale: Mutex<HashMap<BackingKeyId, (u32, Instant)>>,
+    any_stale: AtomicBool,
 }
 
 impl Driver {
@@ -163,6 +170,8 @@ impl Driver {
                 healing: Mutex::new(None),
                 epochs: AtomicU64::new(1),
                 away: AtomicBool::new(false),
+                stale: Mutex::default(),
+                any_stale: AtomicBool::new(false),
             }),
             Err(e) => {
                 library.finalize();
@@ -266,6 +275,29 @@ impl Driver {
         }
     }
 
+    /// Notes that the token did not know the handle of a request's key; answers whether that has been so
+    /// too often for another attempt to help.
+    fn is_chronic(&self, request: &Request) -> bool {
+        let Some(id) = key_of(request) else { return false };
+        let (now, (most, time)) = (Instant::now(), STALE);
+        let mut stale = self.stale.lock();
+        stale.retain(|_, (_, since)| now.saturating_duration_since(*since) < time);
+        let (count, _) = stale.entry(id).or_insert((0, now));
+        *count = count.saturating_add(1);
+        self.any_stale.store(true, Ordering::Release);
+        *count > most
+    }
+
+    /// Forgets that, after a request that succeeded.
+    fn is_well(&self, request: &Request) {
+        if !self.any_stale.load(Ordering::Acquire) {
+            return;
+        }
+        let mut stale = self.stale.lock();
+        key_of(request).map(|id| stale.remove(&id));
+        self.any_stale.store(!stale.is_empty(), Ordering::Release);
+    }
+
     fn present(&self, epoch: &Epoch) -> bool {
         self.library.token_info(epoch.slot).is_some_and(|info| info.serial == self.info.serial)
     }
@@ -276,6 +308,23 @@ impl Driver {
 
     fn locked(&self, why: &str) -> Error {
         Error::Pin { token: self.info.label.clone(), why: why.to_owned() }
+    }
+}
+
+/// The key that a request uses.
+fn key_of(request: &Request) -> Option<BackingKeyId> {
+    match request {
+        Request::Derive { key, .. }
+        | Request::Agree { key, .. }
+        | Request::Unwrap { key, .. }
+        | Request::Attest { key, .. }
+        | Request::Inspect { key }
+        | Request::Sign { key, .. } => Some(key.id),
+        Request::Destroy { id }
+        | Request::Generate { id, .. }
+        | Request::GenerateSigner { id, .. }
+        | Request::Import { id, .. } => Some(*id),
+        Request::Random { .. } => None,
     }
 }
 

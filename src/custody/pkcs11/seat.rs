@@ -33,7 +33,10 @@ impl Worker for Seat {
         let mut last = String::new();
         for _ in 0..ATTEMPTS {
             let (seen, fault) = match self.attempt(&driver, request) {
-                Ok(response) => return Ok(response),
+                Ok(response) => {
+                    driver.is_well(request);
+                    return Ok(response);
+                }
                 Err((_, Fault::Answer(error))) => return Err(error),
                 Err(other) => other,
             };
@@ -45,6 +48,10 @@ impl Worker for Seat {
             };
             if what == Action::Suspect {
                 driver.forget(seen, request);
+            }
+            if what == Action::StaleHandle && driver.is_chronic(request) {
+                let why = format!("{why}, again and again; other keys are served");
+                return Err(driver.unavailable(&why));
             }
             self.remedy(&driver, seen, what, &why)?;
             if halfway {

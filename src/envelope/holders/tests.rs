@@ -346,3 +346,98 @@ proptest! {
         }
     }
 }
+
+/// A published vector: tests/vectors/envelope/holders.json, made by another implementation.
+#[derive(serde::Deserialize)]
+struct Vector {
+    why: String,
+    result: String,
+    account: String,
+    region: String,
+    key_id: String,
+    backing_key_id: String,
+    holders: Vec<String>,
+    authenticator: String,
+    nonce: String,
+    shared_secret: String,
+    ephemeral_key: String,
+    context: Context,
+    plaintext: String,
+    envelope: String,
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let pairs = hex.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).expect("hex"));
+    pairs.map(|pair| u8::from_str_radix(pair, 16).expect("hex")).collect()
+}
+
+fn key(hex: &str) -> Key {
+    Key::take(&mut bytes(hex).try_into().expect("32 bytes"))
+}
+
+/// A generator that delivers what it was given.
+struct Given(Mutex<std::collections::VecDeque<u8>>);
+
+impl Random for Given {
+    fn fill(&self, out: &mut [u8]) -> Result<(), crate::clock::NoRandomness> {
+        let mut left = self.0.lock();
+        for byte in out {
+            *byte = left.pop_front().ok_or(crate::clock::NoRandomness)?;
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn envelopes_are_as_published_and_altered_ones_are_refused() {
+    let vectors = include_str!("../../../tests/vectors/envelope/holders.json");
+    let vectors: Vec<Vector> = serde_json::from_str(vectors).expect("vectors");
+    assert!(vectors.iter().any(|v| v.result == "valid") && vectors.len() > 8);
+    for vector in vectors {
+        let fake = Fake::new("a");
+        let id = BackingKeyId(bytes(&vector.backing_key_id).try_into().expect("16 bytes"));
+        let holders = (1..).zip(&vector.holders).map(|(n, number)| {
+            let curve = &agreement::ECDH_P256;
+            let private = agreement::PrivateKey::from_private_key(curve, &bytes(number));
+            let private = private.expect("a key");
+            let public = private.compute_public_key().expect("public").as_ref().to_vec();
+            fake.keys.lock().insert(BackingKeyId([n; 16]), Private::Ec(private));
+            KeyHolder {
+                key: BackingKeyId([n; 16]),
+                token: "a".into(),
+                check: KeyCheck::of_public(&public),
+                wrapped: None,
+                public: Some(PublicKey(public.into())),
+            }
+        });
+        let holders: Vec<_> = holders.collect();
+        let tokens = tokens(&[&fake]);
+        let mut kms = kms_key(Scheme::Ecdh, holders, &envelopes(tokens.clone()));
+        kms.id.clone_from(&vector.key_id);
+        kms.account.clone_from(&vector.account);
+        let backing = &mut kms.backing[0];
+        backing.id = id;
+        let authenticator = Authenticator::new(key(&vector.authenticator)).expect("made");
+        backing.authenticator = Some(authenticator.sealed(&SystemRandom, backing).expect("sealed"));
+
+        let drawn = [&vector.nonce, &vector.shared_secret, &vector.ephemeral_key];
+        let random = Given(Mutex::new(drawn.iter().flat_map(|hex| bytes(hex)).collect()));
+        let probe = WrappedStoreKey { wraps: vec![] };
+        let envelopes = Envelopes::new(tokens, Arc::new(random), &vector.region, probe);
+        let plaintext = bytes(&vector.plaintext);
+        let made = envelopes.seal(&kms, &vector.context, &plaintext).await.expect("sealed");
+        let published = bytes(&vector.envelope);
+        let opened = match Envelope::parse(&published) {
+            Ok(envelope) => envelopes.open(&kms, &vector.context, envelope).await,
+            Err(error) => Err(error),
+        };
+        let why = &vector.why;
+        if vector.result == "valid" {
+            assert_eq!(made, published, "{why}");
+            assert_eq!(opened.expect(why).expose(), plaintext, "{why}");
+        } else {
+            assert_ne!(made, published, "{why}");
+            assert!(matches!(opened, Err(Error::Invalid)), "{why}");
+        }
+    }
+}

@@ -253,7 +253,7 @@ pub(super) async fn data_key(call: &Call, arn: &str, version: &Version) -> Resul
         })?;
         Key::from_secret(&opened).ok_or_else(|| unopenable("not 32 bytes"))
     };
-    call.data_keys.find_or_open(&version.data_key, opened).await
+    call.data_keys.find_or_open(&key.id, &version.data_key, opened).await
 }
 
 /// The encryption context of a version's data key, as AWS sets it.
