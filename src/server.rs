@@ -314,6 +314,7 @@ impl Appliance {
         let hangup = hangup()?;
         self.begin().await?;
         let keeping = tokio::spawn(keep_house(self.services.clone(), self.federation.clone()));
+        let resealing = tokio::spawn(keep_resealing(self.services.clone()));
         let noting = tokio::spawn(note_accesses(self.services.clone()));
         let reaching = tokio::spawn(reach_missing(self.services.tokens.clone()));
         let tls = front.tls.clone();
@@ -323,6 +324,7 @@ impl Appliance {
         shutdown.await;
         front.close().await;
         keeping.abort();
+        resealing.abort();
         noting.abort();
         reaching.abort();
         reloading.abort();
@@ -434,6 +436,21 @@ async fn keep_house(services: Arc<Services>, federation: Arc<Federation>) {
         crate::ops::keep_house(&services).await;
         refresh(&federation).await;
         tokio::time::sleep(HOUSEKEEPING).await;
+    }
+}
+
+/// Seals stored data keys to the tokens that hold their keys now, until all are. Not one of the chores of
+/// [`keep_house`]: a slow token takes hours for it.
+async fn keep_resealing(services: Arc<Services>) {
+    while services.resealing.pending() {
+        match crate::ops::secrets::reseal::reseal(&services).await {
+            Ok(0) => {}
+            Ok(n) => tracing::info!(n, "sealed data keys to the tokens that hold their keys now"),
+            Err(error) => tracing::warn!(%error, "data keys are left for holders of before"),
+        }
+        if services.resealing.pending() {
+            tokio::time::sleep(HOUSEKEEPING).await;
+        }
     }
 }
 

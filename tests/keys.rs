@@ -25,7 +25,7 @@ use strongroom::ops::keys::seed;
 use strongroom::policy::Caller;
 use strongroom::secret;
 use strongroom::server::Appliance;
-use strongroom::server::found::Plan;
+use strongroom::server::found::{Plan, TokenPlan};
 use strongroom::store::keys::{Backing, Intent, Key, RotationType};
 
 const DIRECTORY: &str = "STRONGROOM_TEST_DIRECTORY";
@@ -41,7 +41,7 @@ fn alone(scenario: &str) {
     let output = Command::new(std::env::current_exe().expect("this binary"))
         .args(["--exact", &format!("scenarios::{scenario}"), "--ignored", "--nocapture"])
         .env(DIRECTORY, &plan.dir)
-        .envs(plan.profile.environment(Some(&plan.module_configuration())))
+        .envs(plan.token.profile.environment(plan.token.module_configuration(&plan.dir).as_deref()))
         .output()
         .expect("started");
     let text = String::from_utf8_lossy(&output.stdout);
@@ -52,9 +52,9 @@ fn alone(scenario: &str) {
 fn plan(dir: PathBuf) -> Plan {
     Plan {
         dir,
-        profile: Profile::built_in("softhsm2").expect("sound"),
-        module: None,
-        device: None,
+        token: TokenPlan::made_here(Profile::built_in("softhsm2").expect("sound")),
+        second: None,
+        no_recovery: false,
         // This program is not the one that holds tokens.
         isolation: Isolation::None,
         region: "eu-central-1".into(),

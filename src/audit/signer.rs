@@ -47,14 +47,10 @@ impl Signer {
     ) -> Result<Option<Self>, Error> {
         let random = &**source;
         let known = records.read(|rows| rows.seal()).map_err(|e| Error::database(&e))?;
-        let known = known.filter(|seal| {
-            let kept = tokens.knows(&seal.token);
-            if !kept {
-                let token = &seal.token;
-                tracing::error!(token, "the token that signed for the audit tree is gone for good");
-            }
-            kept
-        });
+        let known = match known {
+            Some(seal) if !tokens.knows(&seal.token) => set_aside(&seal, dir).map(|()| None)?,
+            known => known,
+        };
         let there = Tree::exists(dir)?;
         let seal = match known {
             Some(seal) if there && seal.public.is_some() => seal,
@@ -164,6 +160,22 @@ async fn renew(
     tracing::error!("the audit tree `{lost}` is gone from `{dir}`; another one begins, `{begun}`");
     put(records, &seal).await?;
     Ok(seal)
+}
+
+/// Moves a tree away that nobody can sign for any more, because its token is gone for good. What was
+/// signed of it stays evidence; another tree, of another key, begins behind what the log holds.
+fn set_aside(lost: &Seal, dir: &Path) -> Result<(), Error> {
+    let (token, tree) = (&lost.token, &lost.tree);
+    tracing::error!(token, "the token that signed for the audit tree `{tree}` is gone for good");
+    if !Tree::exists(dir)? {
+        return Ok(());
+    }
+    let mut aside = dir.as_os_str().to_owned();
+    aside.push(format!("-{tree}"));
+    std::fs::rename(dir, &aside).map_err(|e| Error::io(dir, &e))?;
+    let aside = Path::new(&aside).display();
+    tracing::error!("what it had signed is in `{aside}`; another tree begins");
+    Ok(())
 }
 
 /// Makes the key, or finishes what `begun` says; nothing if the token can't sign.

@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::custody::child::Isolation;
 use crate::custody::profile::{Kind, Profile};
 use crate::secret::Secret;
-use crate::server::found::{Plan, configuration, write_private};
+use crate::server::found::{Plan, TokenPlan, configuration, write_private};
 use crate::server::{Appliance, Error};
 use clap::Args;
 use serde::Serialize;
@@ -63,16 +63,18 @@ struct Ready<'a> {
 impl Dev {
     pub(super) fn run(self) -> Result<(), Error> {
         let profile = self.profile()?;
+        let module = self.token_module.clone().filter(|_| profile.kind == Kind::Pkcs11);
         let mut plan = Plan {
             dir: self.dir.clone(),
-            module: self.token_module.clone().filter(|_| profile.kind == Kind::Pkcs11),
-            device: None,
+            token: TokenPlan::made_here(profile),
+            second: None,
+            no_recovery: false,
             isolation: Isolation::Process,
             region: self.region.clone(),
             account: self.account.clone(),
             listen: self.listen,
-            profile,
         };
+        plan.token.module = module;
         let made = plan.configuration().exists();
         if made {
             with_module_configurations(&Config::read(&plan.configuration())?)?;
@@ -80,8 +82,8 @@ impl Dev {
             plan.prepare()?;
         }
         self.virtual_card(&plan)?;
-        let stand_in = self.stand_in(&plan.profile)?;
-        plan.device = stand_in.as_ref().map(Swtpm::device);
+        let stand_in = self.stand_in(&plan.token.profile)?;
+        plan.token.device = stand_in.as_ref().map(Swtpm::device);
         // Read once, after the start anew and before anything is made.
         let seed = self.seed.as_deref().map(Seed::read).transpose()?;
         if !made {
@@ -89,7 +91,7 @@ impl Dev {
         }
         let mut config = Config::read(&plan.configuration())?;
         if let (Some(token), Some(_)) = (config.token.first_mut(), &stand_in) {
-            token.device = plan.device;
+            token.device = plan.token.device;
         }
         runtime()?.block_on(self.serve(config, seed))
     }
@@ -103,7 +105,7 @@ impl Dev {
     /// A virtual card, if that is the token: this process is started anew beside it.
     #[cfg(feature = "yubikey")]
     fn virtual_card(&self, plan: &Plan) -> Result<(), Error> {
-        if plan.profile.name != VIRTUAL_PIV {
+        if plan.token.profile.name != VIRTUAL_PIV {
             return Ok(());
         }
         let folder = plan.dir.join("tokens");

@@ -115,12 +115,15 @@ impl Remove {
                 Err(_) if self.lost => name.clone(),
                 known => known?,
             };
-            if which.of_store() && appliance.remove_store_holder(&token).await? {
-                print(&format!("store key: held by `{name}` no more"));
-            }
             for id in which.keys(&appliance).await? {
                 let removed = holders::remove(&appliance.services, &id, &token, self.lost).await;
                 told(&id, which.all, removed, &format!("held by `{name}` no more"))?;
+            }
+            if which.of_store() && appliance.remove_store_holder(&token).await? {
+                print(&format!("store key: held by `{name}` no more"));
+            }
+            if self.lost && which.all {
+                holders::forget(&appliance.services, &token).await?;
             }
             appliance.services.recorder.flush().await?;
             print(
@@ -132,12 +135,16 @@ impl Remove {
     }
 }
 
-/// Says what came of one key. Of all keys those are passed over that can't have several holders.
+/// Says what came of one key. Of all keys those are passed over that can't have several holders, or
+/// have no other one.
 fn told(id: &str, all: bool, outcome: Result<usize, Refusal>, what: &str) -> Result<(), Error> {
     match outcome {
         Ok(0) => {}
         Ok(n) => print(&format!("key {id}: {what} ({n} generations)")),
-        Err(error) if all && error.condition == Condition::Unsupported => {
+        Err(error)
+            if all
+                && matches!(error.condition, Condition::Unsupported | Condition::InvalidState) =>
+        {
             print(&format!("key {id}: passed over, {error}"));
         }
         Err(error) => return Err(error.into()),

@@ -2,14 +2,17 @@
 
 use super::runtime;
 use crate::clock::{Random, SystemRandom, random_bytes};
+use crate::custody::Locator;
 use crate::custody::child::Isolation;
 use crate::custody::profile::Profile;
 use crate::ops::iam::administrators::NewKey;
+use crate::secret::Secret;
 use crate::server::Error;
-use crate::server::found::Plan;
-use clap::Args;
+use crate::server::found::{Existing, MAIN, PinSource, Plan, SECOND, TokenPlan};
+use clap::{ArgGroup, Args};
+use std::io::IsTerminal;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Make an appliance.
 #[derive(Args)]
@@ -17,7 +20,7 @@ pub struct Init {
     /// The folder to make it in.
     #[arg(long)]
     dir: PathBuf,
-    /// The kind of token: a folder of hsm-profiles/.
+    /// The kind of token: a folder of hsm-profiles/, or, with a slash in it, the file of a profile.
     #[arg(long, default_value = "softhsm2")]
     profile: String,
     /// The token's PKCS#11 module, if it is at none of the places that the profile names.
@@ -26,6 +29,13 @@ pub struct Init {
     /// How the token is reached, if it has no module: of a TPM the TCTI (`device:/dev/tpmrm0`).
     #[arg(long, value_name = "TCTI")]
     token_device: Option<String>,
+    #[command(flatten)]
+    there: There,
+    #[command(flatten)]
+    second: Second,
+    /// Found the appliance on a single TPM or YubiKey, whose death loses every secret.
+    #[arg(long, conflicts_with = "second_profile")]
+    no_recovery: bool,
     /// The region (site) in every ARN; it looks like one of AWS's and can't be changed later.
     #[arg(long, default_value = "us-east-1")]
     region: String,
@@ -37,6 +47,99 @@ pub struct Init {
     listen: SocketAddr,
 }
 
+/// A token that exists already.
+#[derive(Args)]
+#[command(group = ArgGroup::new("existing").args(["token_label", "token_serial"]))]
+struct There {
+    /// A token that exists already, by its label: none is made.
+    #[arg(long, value_name = "LABEL", conflicts_with = "token_serial")]
+    token_label: Option<String>,
+    /// The same by its serial number.
+    #[arg(long, value_name = "SERIAL")]
+    token_serial: Option<String>,
+    /// The file of mode 0600 with its PIN, which stays there; without it the terminal is asked.
+    #[arg(long, value_name = "FILE", requires = "existing")]
+    pin_file: Option<PathBuf>,
+    /// The configuration of its module, if it needs to be told of one.
+    #[arg(long, value_name = "FILE", requires = "existing")]
+    module_configuration: Option<PathBuf>,
+}
+
+/// A second token, which holds the same keys as the first.
+#[derive(Args)]
+#[command(group = ArgGroup::new("second_existing").args(["second_label", "second_serial"]))]
+struct Second {
+    /// Found the appliance on a second token too, of this kind: each of the two opens everything.
+    #[arg(long, value_name = "PROFILE")]
+    second_profile: Option<String>,
+    /// As --token-module, of the second token.
+    #[arg(long, value_name = "FILE", requires = "second_profile")]
+    second_module: Option<PathBuf>,
+    /// As --token-device, of the second token.
+    #[arg(long, value_name = "TCTI", requires = "second_profile")]
+    second_device: Option<String>,
+    /// As --token-label, of the second token.
+    #[arg(
+        long,
+        value_name = "LABEL",
+        requires = "second_profile",
+        conflicts_with = "second_serial"
+    )]
+    second_label: Option<String>,
+    /// As --token-serial, of the second token.
+    #[arg(long, value_name = "SERIAL", requires = "second_profile")]
+    second_serial: Option<String>,
+    /// As --pin-file, of the second token.
+    #[arg(long, value_name = "FILE", requires = "second_existing")]
+    second_pin_file: Option<PathBuf>,
+    /// As --module-configuration, of the second token.
+    #[arg(long, value_name = "FILE", requires = "second_existing")]
+    second_module_configuration: Option<PathBuf>,
+}
+
+impl There {
+    fn existing(self) -> Result<Option<Existing>, Error> {
+        let label = self.token_label.map(Locator::Label);
+        let Some(token) = label.or(self.token_serial.map(Locator::Serial)) else { return Ok(None) };
+        let pin = match self.pin_file {
+            Some(file) => PinSource::File(file),
+            None => PinSource::Typed(typed(&token)?),
+        };
+        Ok(Some(Existing { token, pin, configuration: self.module_configuration }))
+    }
+}
+
+impl Second {
+    fn plan(self) -> Result<Option<TokenPlan>, Error> {
+        let Some(profile_name) = self.second_profile else { return Ok(None) };
+        let there = There {
+            token_label: self.second_label,
+            token_serial: self.second_serial,
+            pin_file: self.second_pin_file,
+            module_configuration: self.second_module_configuration,
+        };
+        Ok(Some(TokenPlan {
+            name: SECOND,
+            profile: Profile::named(&profile_name)?,
+            profile_name,
+            module: self.second_module,
+            device: self.second_device,
+            existing: there.existing()?,
+        }))
+    }
+}
+
+/// A PIN from the terminal, which does not show it.
+fn typed(token: &Locator) -> Result<Secret, Error> {
+    if !std::io::stdin().is_terminal() {
+        let text = format!("no PIN for token `{token}`: name a file that holds it (--pin-file)");
+        return Err(Error::Refused(text));
+    }
+    let typed = rpassword::prompt_password(format!("PIN of token `{token}`: "));
+    let pin = Secret::new(typed.map_err(|e| Error::io(Path::new("/dev/tty"), e))?.into_bytes());
+    if pin.is_empty() { Err(Error::Refused("no PIN was typed".into())) } else { Ok(pin) }
+}
+
 impl Init {
     pub(super) fn run(self) -> Result<(), Error> {
         let account = match self.account {
@@ -45,9 +148,16 @@ impl Init {
         };
         let plan = Plan {
             dir: self.dir,
-            profile: Profile::built_in(&self.profile)?,
-            module: self.token_module,
-            device: self.token_device,
+            token: TokenPlan {
+                name: MAIN,
+                profile: Profile::named(&self.profile)?,
+                profile_name: self.profile,
+                module: self.token_module,
+                device: self.token_device,
+                existing: self.there.existing()?,
+            },
+            second: self.second.plan()?,
+            no_recovery: self.no_recovery,
             isolation: Isolation::Process,
             region: self.region,
             account,
@@ -70,11 +180,13 @@ pub(super) fn random_account() -> Result<String, Error> {
 #[expect(clippy::print_stdout, reason = "shown once, to the person who makes the appliance")]
 fn report(plan: &Plan, administrator: &NewKey) {
     println!("made {} (account {}, region {})", plan.dir.display(), plan.account, plan.region);
-    if plan.profile.software {
-        println!("note: {}", plan.profile.statement);
-    }
-    if let Some(warning) = plan.profile.warning() {
-        println!("note: {warning}");
+    for profile in [&plan.token].into_iter().chain(&plan.second).map(|token| &token.profile) {
+        if profile.software {
+            println!("note: {}", profile.statement);
+        }
+        if let Some(warning) = profile.warning() {
+            println!("note: {warning}");
+        }
     }
     println!("\nKeep a copy of this key elsewhere; it verifies the audit log:");
     let key = plan.dir.join("audit").join("checkpoint.pub");

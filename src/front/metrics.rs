@@ -4,6 +4,8 @@
 
 use crate::ops::call::Services;
 use crate::ops::health::{self, TokenHealth};
+use crate::ops::secrets::reseal::Progress;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// The media type of the text.
 pub(super) const MEDIA_TYPE: &str = "text/plain; version=0.0.4";
@@ -38,6 +40,7 @@ pub(super) fn page(services: &Services) -> String {
     page.one("audit_signed_records", "gauge", help, audit.signed);
     sinks(&mut page, &audit.sinks);
     tokens(&mut page, &health::tokens(services));
+    resealing(&mut page, &services.resealing);
     page.0
 }
 
@@ -59,6 +62,16 @@ fn tokens(page: &mut Page, tokens: &[TokenHealth]) {
             page.sample(name, &format!("{{token=\"{}\"}}", escaped(&token.name)), value(token));
         }
     }
+}
+
+/// How far stored data keys are sealed to the tokens that hold their KMS keys now.
+fn resealing(page: &mut Page, progress: &Progress) {
+    let help = "1 while data keys may be sealed to tokens of before.";
+    page.one("reseal_pending", "gauge", help, progress.pending().into());
+    let help = "Versions of secrets that were looked at for that.";
+    page.one("reseal_looked_at_total", "counter", help, progress.looked_at.load(Relaxed));
+    let help = "Data keys that were sealed anew.";
+    page.one("reseal_resealed_total", "counter", help, progress.resealed.load(Relaxed));
 }
 
 fn sinks(page: &mut Page, sinks: &[crate::audit::sink::Health]) {

@@ -356,7 +356,6 @@ pub async fn keep_house(services: &Arc<Services>) {
         ("unfinished backing keys", keys::material::reconcile(services).await),
         ("keys whose deletion is due", keys::purge::purge_due(services).await),
         ("keys whose rotation is due", keys::rotate::rotate_due(services).await),
-        ("data keys for holders of before", secrets::reseal::reseal(services).await),
         ("secrets whose deletion is due", secrets::purge::purge_due(services).await),
         ("sessions that were ended", sts::session::forget_ended(services).await),
     ];

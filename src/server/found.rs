@@ -1,18 +1,20 @@
-//! Makes an appliance: folder, token, store key, account, first administrator. The configuration
+//! Makes an appliance: folder, tokens, store key, account, first administrator. The configuration
 //! file is written last, so that a founding which broke off is no appliance.
 
+mod token;
+
+use self::token::Entry;
+pub use self::token::{Existing, PinSource, TokenPlan};
 use super::holders::store_scheme;
 use super::{Appliance, Error, on_thread, open_store, open_tokens};
 use crate::clock::{World, random_bytes};
 use crate::config::Config;
-use crate::custody::child::{self, Isolation, Program};
-use crate::custody::profile::{Kind, Profile};
+use crate::custody::child::Isolation;
+use crate::custody::lane::Lane;
 use crate::custody::tokens::Tokens;
-use crate::custody::{Access, Locator, provision};
 use crate::envelope::store_key::{StoreKey, WrappedStoreKey};
-use crate::name::{BackingKeyId, PublicKey, is_account, is_region};
+use crate::name::{BackingKeyId, PublicKey, Scheme, is_account, is_region};
 use crate::ops::iam::administrators::{self, NewKey, Who};
-use crate::secret::Secret;
 use crate::store::keys::KeyHolder;
 use crate::store::meta::{Site, put_site};
 use crate::store::sqlite::Sqlite;
@@ -26,17 +28,22 @@ use std::sync::Arc;
 /// The template of the configuration.
 const CONFIGURATION: &str = include_str!("../../firmware-config/strongroom.toml.in");
 
+/// The name of the first token.
+pub const MAIN: &str = "main";
+/// The name of a token that holds the same keys.
+pub const SECOND: &str = "second";
+
 /// What an appliance is to be.
 pub struct Plan {
     /// The folder that everything goes into.
     pub dir: PathBuf,
-    /// The profile of the token; it must be one whose token is made here.
-    pub profile: Profile,
-    /// The token's module, if it is at none of the places that the profile names.
-    pub module: Option<PathBuf>,
-    /// How the token is reached, if it has no module: of a TPM the TCTI.
-    pub device: Option<String>,
-    /// Where the token's driver runs.
+    /// The token, [`MAIN`].
+    pub token: TokenPlan,
+    /// A token that holds the same keys, [`SECOND`].
+    pub second: Option<TokenPlan>,
+    /// Whether a device whose death loses everything may be the only token.
+    pub no_recovery: bool,
+    /// Where the tokens' drivers run.
     pub isolation: Isolation,
     /// The region.
     pub region: String,
@@ -57,16 +64,7 @@ impl Plan {
         configuration(&self.dir)
     }
 
-    /// The module's own configuration file.
-    pub fn module_configuration(&self) -> PathBuf {
-        self.dir.join(self.module_configuration_name())
-    }
-
-    fn module_configuration_name(&self) -> String {
-        format!("{}.conf", self.profile.name)
-    }
-
-    /// Makes the folders and the module's configuration, which must be there before the module is
+    /// Makes the folders and the modules' configurations, which must be there before a module is
     /// loaded. May be repeated.
     pub fn prepare(&self) -> Result<(), Error> {
         if !is_region(&self.region) {
@@ -84,30 +82,34 @@ impl Plan {
             let text = format!("`{dir}` holds what is left of an init that broke off: remove it");
             return Err(Error::Refused(text));
         }
-        let tokens = self.dir.join("tokens");
+        self.check_holders()?;
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
-            .create(&tokens)
-            .map_err(|e| Error::io(&tokens, e))?;
-        let tokens = written(&tokens)?;
-        let device = self.device.as_deref().unwrap_or_default();
-        if device.contains(|c: char| c.is_control() || c == '\'') {
-            return Err(Error::Refused(format!("`{device}` can't stand in a configuration file")));
-        }
-        self.configure_module(&tokens)
+            .create(&self.dir)
+            .map_err(|e| Error::io(&self.dir, e))?;
+        self.tokens().try_for_each(|token| token.prepare(&self.dir))
     }
 
-    /// Writes the module's own configuration, where the token has a module.
-    fn configure_module(&self, tokens: &str) -> Result<(), Error> {
-        let profile = &self.profile;
-        if profile.module.is_none() || self.module_configuration().exists() {
+    fn tokens(&self) -> impl Iterator<Item = &TokenPlan> {
+        std::iter::once(&self.token).chain(&self.second)
+    }
+
+    /// Two tokens need a scheme by which both hold one key; one that dies alone must be meant.
+    fn check_holders(&self) -> Result<(), Error> {
+        if self.second.is_some() {
+            return self.tokens().try_for_each(TokenPlan::shares);
+        }
+        if !self.token.dies_alone() || self.no_recovery {
             return Ok(());
         }
-        let text = profile.configuration(tokens).ok_or_else(|| {
-            Error::Refused(format!("a token of profile `{}` is not made here", profile.name))
-        })?;
-        write_private(&self.module_configuration(), text.as_bytes())
+        let title = &self.token.profile.title;
+        Err(Error::Refused(format!(
+            "keys never leave this token ({title}): when it dies or is lost, every secret and every \
+             ciphertext is lost with it, and no backup helps. Give a second token that holds the same \
+             keys, with --second-profile and --second-device, --second-module, --second-label or \
+             --second-serial; or say --no-recovery"
+        )))
     }
 
     /// Makes the rest; answers the administrator's access key, and the database. Who serves in the
@@ -115,28 +117,7 @@ impl Plan {
     /// written keeps the database open on a thread of its own until it is.
     pub async fn found(&self) -> Result<(NewKey, Arc<Sqlite>), Error> {
         let world = World::system();
-        let pin = self.pin("hsm-pin", &world)?;
-        let so_pin = self.pin("hsm-so-pin", &world)?;
-        let module = self.module.as_deref().map(written).transpose()?;
-        let label = format!("strongroom-{}", self.account);
-        let (profile, device) = (self.profile.clone(), self.device.clone());
-        let module_path = module.as_ref().map(PathBuf::from);
-        let token = Locator::Label(label.clone());
-        let access = Access { token, pin, module: module_path, device };
-        let file = self.module_configuration();
-        let file = std::path::absolute(&file).map_err(|e| Error::io(&file, e))?;
-        let isolation = self.isolation;
-        let token = on_thread(move || {
-            let program = Program::this(profile.environment(Some(&file)));
-            Ok(match isolation {
-                Isolation::Process => {
-                    child::provision(&profile, &access, &so_pin, &label, &program)?
-                }
-                Isolation::None => provision(&profile, &access, &so_pin, &label)?,
-            })
-        })
-        .await?;
-        let text = self.text(&token.serial, module.as_deref());
+        let text = self.text(&world).await?;
         let unfinished = self.dir.join("strongroom.toml.new");
         write_private(&unfinished, text.as_bytes())?;
         let config = Config::read(&unfinished)?;
@@ -154,9 +135,34 @@ impl Plan {
         Ok((administrator, database))
     }
 
-    /// What it says.
-    fn text(&self, serial: &str, module: Option<&str>) -> String {
-        let module = match module {
+    /// Reaches the tokens; answers the configuration.
+    async fn text(&self, world: &World) -> Result<String, Error> {
+        let label = format!("strongroom-{}", self.account);
+        let place = (&*self.dir, self.isolation);
+        let first = self.token.reach(place, &label, world).await?;
+        let text = self.with_first(&first);
+        let Some(second) = &self.second else { return Ok(text) };
+        let second = second.reach(place, &format!("{label}-2"), world).await?;
+        if second.serial == first.serial {
+            let text = format!("the second token is the first one: serial number {}", first.serial);
+            return Err(Error::Refused(text));
+        }
+        let several = "\n[[token]]\nname = \"main\"\nscheme = \"ecdh\"\n";
+        let table = format!("\n{}{}\n[store]\n", second.table(), self.isolation_line());
+        Ok(text.replace("\n[token]\n", several).replace("\n[store]\n", &table))
+    }
+
+    /// A line of a token's table, or an empty one.
+    fn isolation_line(&self) -> &'static str {
+        match self.isolation {
+            Isolation::Process => "",
+            Isolation::None => "isolation = \"none\"\n",
+        }
+    }
+
+    /// The configuration of an appliance with this token.
+    fn with_first(&self, token: &Entry) -> String {
+        let module = match &token.module {
             Some(path) => format!("module = '{path}'"),
             None => "# module = \"/usr/lib/softhsm/libsofthsm2.so\"".to_owned(),
         };
@@ -164,22 +170,22 @@ impl Plan {
             Isolation::Process => "# isolation = \"process\"",
             Isolation::None => "isolation = \"none\"",
         };
-        let device = match &self.device {
+        let device = match &token.device {
             Some(device) => format!("device = '{device}'"),
             None => "# device = \"device:/dev/tpmrm0\"".to_owned(),
         };
-        let configuration = match &self.profile.module {
-            Some(_) => "configuration = \"@CONFIGURATION@\"",
-            None => "# configuration = \"softhsm2.conf\"",
+        let configuration = match &token.configuration {
+            Some(file) => format!("configuration = {}", quoted(file)),
+            None => "# configuration = \"softhsm2.conf\"".to_owned(),
         };
         CONFIGURATION
-            .replace("configuration = \"@CONFIGURATION@\"", configuration)
+            .replace("configuration = \"@CONFIGURATION@\"", &configuration)
+            .replace("pin_file = \"hsm-pin\"", &format!("pin_file = {}", quoted(&token.pin_file)))
+            .replace("\"@PROFILE@\"", &quoted(&token.profile))
             .replace("@DEVICE@", &device)
             .replace("@REGION@", &self.region)
             .replace("@LISTEN@", &self.listen.to_string())
-            .replace("@PROFILE@", &self.profile.name)
-            .replace("@SERIAL@", serial)
-            .replace("@CONFIGURATION@", &self.module_configuration_name())
+            .replace("@SERIAL@", &token.serial)
             .replace("@MODULE@", &module)
             .replace("@ISOLATION@", isolation)
     }
@@ -208,41 +214,36 @@ impl Plan {
         Ok(administrators::found_account(services, account, Who::Administrator).await?)
     }
 
-    /// A store key, held by the token.
+    /// A store key, held by each token.
     async fn store_key(&self, tokens: &Tokens, world: &World) -> Result<WrappedStoreKey, Error> {
-        let (lane, id) = (tokens.main()?, BackingKeyId(random_bytes(&*world.random)?));
-        let scheme = store_scheme(lane)?;
-        let made = lane.generate(id, scheme).await?;
-        let holder = KeyHolder {
-            key: id,
-            token: lane.info().serial.clone(),
-            check: made.evidence.check,
-            wrapped: made.wrapped,
-            public: made.public.map(|public| PublicKey(public.into())),
-        };
         let (key, random) = (StoreKey::create(&*world.random)?, &*world.random);
-        let wrap = key.wrap(lane, random, &self.region, (holder, scheme)).await?;
-        Ok(WrappedStoreKey { wraps: vec![wrap] })
+        let mut wraps = Vec::with_capacity(tokens.all().len());
+        for member in tokens.all() {
+            let lane = member.lane()?;
+            let held = store_holder(lane, world).await?;
+            wraps.push(key.wrap(lane, random, &self.region, held).await?);
+        }
+        Ok(WrappedStoreKey { wraps })
     }
+}
 
-    /// A random PIN of 32 hex digits, or 8, which is all that a card takes and it counts wrong ones;
-    /// kept in a file of mode 0600.
-    fn pin(&self, name: &str, world: &World) -> Result<Secret, Error> {
-        let path = self.dir.join(name);
-        if path.exists() {
-            return Ok(super::pin::read("main", Some(&path))?);
-        }
-        let mut pin = Secret::new(Vec::with_capacity(32));
-        let bytes = if self.profile.kind == Kind::YubiKey { 4 } else { 16 };
-        for byte in random_bytes::<16>(&*world.random)?.into_iter().take(bytes) {
-            for digit in [byte >> 4, byte & 15] {
-                pin.expose_mut()
-                    .push(b"0123456789abcdef".get(usize::from(digit)).copied().unwrap_or(b'0'));
-            }
-        }
-        write_private(&path, pin.expose())?;
-        Ok(pin)
-    }
+/// A key in a token that is to hold the store key.
+async fn store_holder(lane: &Lane, world: &World) -> Result<(KeyHolder, Scheme), Error> {
+    let (id, scheme) = (BackingKeyId(random_bytes(&*world.random)?), store_scheme(lane)?);
+    let made = lane.generate(id, scheme).await?;
+    let holder = KeyHolder {
+        key: id,
+        token: lane.info().serial.clone(),
+        check: made.evidence.check,
+        wrapped: made.wrapped,
+        public: made.public.map(|public| PublicKey(public.into())),
+    };
+    Ok((holder, scheme))
+}
+
+/// A value as TOML has it: a path, which has no apostrophe in it, literally.
+fn quoted(value: &str) -> String {
+    if value.contains('/') { format!("'{value}'") } else { format!("\"{value}\"") }
 }
 
 /// An absolute path as configuration files have it between apostrophes. What would end the line or

@@ -131,7 +131,8 @@ def swtpm(state):
 
 def test_an_appliance_is_made_on_a_tpm_for_good(tmp_path):
     where = tmp_path / "appliance"
-    code, _, err = run("init", "--dir", where, "--profile", "tpm2", "--token-device", "it's")
+    hardware = ("--profile", "tpm2", "--no-recovery", "--token-device")
+    code, _, err = run("init", "--dir", where, *hardware, "it's")
     assert code == 78 and "can't stand in a configuration file" in err
     with swtpm(tmp_path / "state") as device:
         code, out, err = run("init", "--dir", where, "--profile", "swtpm", "--token-device", device)
@@ -140,7 +141,7 @@ def test_an_appliance_is_made_on_a_tpm_for_good(tmp_path):
     configuration = (where / "strongroom.toml").read_text()
     assert f"device = '{device}'" in configuration
     # Without its TPM it is not to be served, and not even begun.
-    code, _, err = run("init", "--dir", tmp_path / "gone", "--profile", "tpm2", "--token-device", device)
+    code, _, err = run("init", "--dir", tmp_path / "gone", *hardware, device)
     assert code != 0 and "is unavailable" in err
 
 

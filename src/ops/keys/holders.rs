@@ -71,7 +71,9 @@ async fn with_holder(
 /// keeps its keys: nobody asks it to destroy them.
 ///
 /// # Errors
-/// [`Condition::InvalidState`] if it is the only holder; else as [`add`].
+/// [`Condition::InvalidState`] if it is the only holder; [`Condition::Conflict`] if stored data keys may
+/// be sealed to it alone, because another holder was added and the server has not sealed them to that
+/// one yet; else as [`add`].
 pub async fn remove(services: &Services, id: &str, token: &str, lost: bool) -> Result<usize> {
     let key = known(services, id)?;
     let mut changed = Vec::with_capacity(key.backing.len());
@@ -88,6 +90,13 @@ pub async fn remove(services: &Services, id: &str, token: &str, lost: bool) -> R
             resealed(services, backing, &mut left).await?;
         }
         changed.push(left);
+    }
+    if key.resealing && !lost && !gone.is_empty() {
+        let text = format!(
+            "stored data keys of `{id}` are not yet sealed to all its holders: let the server finish \
+             that (strongroom_reseal_pending in /metrics is 0) before one is removed"
+        );
+        return Err(Error::new(Condition::Conflict, text));
     }
     let doomed = if lost { Vec::new() } else { gone.clone() };
     let noted = services.world.clock.now();
@@ -108,6 +117,22 @@ pub async fn remove(services: &Services, id: &str, token: &str, lost: bool) -> R
         }
     }
     Ok(gone.len())
+}
+
+/// Gives up what was left to be done in a token that is gone for good; answers how many keys it was
+/// about.
+///
+/// # Errors
+/// Those of the database.
+pub async fn forget(services: &Services, token: &str) -> Result<usize> {
+    let token = token.to_owned();
+    let forgotten = services.records.write(move |rows| {
+        let theirs = rows.intents()?.into_iter().filter(|intent| intent.token == token);
+        let keys: Vec<_> = theirs.map(|intent| intent.backing_key).collect();
+        keys.iter().try_for_each(|key| rows.delete_intent(*key))?;
+        Ok::<_, Error>(keys.len())
+    });
+    forgotten.await
 }
 
 fn known(services: &Services, id: &str) -> Result<Key> {
