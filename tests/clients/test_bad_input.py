@@ -338,7 +338,7 @@ def page(operation):
     return "NextToken", "NextToken", "InvalidNextTokenException"
 
 
-# A single policy, a single page: there is no second one to ask for.
+# A single policy, or as many stores as there are spare tokens: one page, and no second one to ask for.
 ONE_PAGE = {"TrentService.ListKeyPolicies", "TrentService.DescribeCustomKeyStores"}
 
 
