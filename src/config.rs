@@ -63,6 +63,14 @@ pub struct Token {
     /// Of a TPM: whether what is secret crosses the bus to it encrypted, if that is not to be as the
     /// profile says.
     pub encrypt_bus: Option<bool>,
+    /// Of a TPM: the public key (PEM, P-256) of the operator who approves boot states. Keys that are
+    /// made from then on are used in approved states alone. Without it keys are bound to none.
+    pub pcr_policy: Option<PathBuf>,
+    /// The PCRs that make a boot state.
+    #[serde(default = "pcrs")]
+    pub pcrs: Vec<u8>,
+    /// The folder with the approvals of boot states; it is read while the server runs.
+    pub pcr_approvals: Option<PathBuf>,
     /// Whether it holds every new KMS key whose scheme lets several tokens do so, besides the first
     /// token.
     #[serde(default)]
@@ -80,6 +88,12 @@ pub struct Token {
     /// Threads, queue, deadline.
     #[serde(default)]
     pub lane: lane::Options,
+}
+
+/// The firmware and its settings, option ROMs, the boot loader, secure boot (TCG PC Client Platform
+/// Firmware Profile, section 3.3.4).
+fn pcrs() -> Vec<u8> {
+    vec![0, 2, 4, 7]
 }
 
 fn main() -> String {
@@ -184,6 +198,8 @@ impl Config {
         for token in &mut self.token {
             token.pin_file.as_mut().map(whole);
             token.configuration.as_mut().map(whole);
+            token.pcr_policy.as_mut().map(whole);
+            token.pcr_approvals.as_mut().map(whole);
         }
         if let Some(tls) = &mut self.front.tls {
             whole(&mut tls.certificate);
@@ -205,6 +221,9 @@ fn tokens_fault(tokens: &[Token]) -> Option<&'static str> {
     }
     if !tokens.iter().all(named) {
         return Some("a name has 1 to 32 letters, digits and hyphens");
+    }
+    if tokens.iter().any(|token| token.pcr_policy.is_some() != token.pcr_approvals.is_some()) {
+        return Some("`pcr_policy` and `pcr_approvals` go together");
     }
     if again(|token| &token.name) {
         return Some("each has a name of its own");

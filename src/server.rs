@@ -4,14 +4,17 @@ pub mod found;
 pub mod harden;
 pub mod holders;
 pub mod pin;
+pub mod staged;
 
 use crate::audit::index::{self, Index};
 use crate::audit::{self, Recorder};
 use crate::clock::World;
 use crate::config::Config;
+use crate::custody::boot::Binding;
 use crate::custody::child::{self, Isolation, Program};
+use crate::custody::profile::{Kind, Profile};
 use crate::custody::tokens::{Member, Tokens};
-use crate::custody::{self, Locator, lane::Lane, profile::Profile};
+use crate::custody::{self, Locator, lane::Lane};
 use crate::envelope::access_key::{self, Mint};
 use crate::envelope::store_key::{StoreKey, WrappedStoreKey};
 use crate::envelope::{self, Envelopes, cache::DataKeys, message::Messages, session::Sessions};
@@ -25,6 +28,7 @@ use crate::ops::secrets::reseal::Progress;
 use crate::store::records::{Records, RowMac};
 use crate::store::sqlite::Sqlite;
 use crate::store::{self, Store, meta};
+use staged::Front;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -174,7 +178,23 @@ fn described(token: &crate::config::Token) -> Result<Profile, Error> {
         profile.prefer(scheme)?;
     }
     profile.encrypt_bus = token.encrypt_bus.unwrap_or(profile.encrypt_bus);
+    profile.boot = binding(token, &profile)?;
     Ok(profile)
+}
+
+/// The boot states that a token's new keys are bound to.
+pub(crate) fn binding(
+    token: &crate::config::Token,
+    profile: &Profile,
+) -> Result<Option<Binding>, Error> {
+    let (Some(operator), Some(approvals)) = (&token.pcr_policy, &token.pcr_approvals) else {
+        return Ok(None);
+    };
+    if profile.kind != Kind::Tpm {
+        let why = "only a TPM's keys are bound to boot states (`pcr_policy`)".to_owned();
+        return Err(custody::Error::Unsupported { profile: profile.name.clone(), why }.into());
+    }
+    Ok(Some(Binding::new(operator, &token.pcrs, approvals.clone())?))
 }
 
 fn reach(token: &crate::config::Token) -> custody::Result<Lane> {
@@ -280,20 +300,29 @@ impl Appliance {
         ready: impl FnOnce(&[(SocketAddr, bool)]),
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), Error> {
-        let ask = self.config.identity.asks_for_certificates();
-        let (listeners, tls) = listen::open(&self.config.front, ask)?;
+        let front = Front::open(&self.config)?;
+        self.serve_behind(front, ready, shutdown).await
+    }
+
+    /// The same at addresses that are bound already.
+    async fn serve_behind(
+        self,
+        front: Front,
+        ready: impl FnOnce(&[(SocketAddr, bool)]),
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), Error> {
         let hangup = hangup()?;
         self.begin().await?;
-        let addresses = listeners.iter().filter_map(|l| Some((l.address().ok()?, l.is_tls())));
-        ready(&addresses.collect::<Vec<_>>());
         let keeping = tokio::spawn(keep_house(self.services.clone(), self.federation.clone()));
         let resealing = tokio::spawn(keep_resealing(self.services.clone()));
         let noting = tokio::spawn(note_accesses(self.services.clone()));
         let reaching = tokio::spawn(reach_missing(self.services.tokens.clone()));
+        let tls = front.tls.clone();
         let reloading = tokio::spawn(reload_on_hangup(hangup, tls, self.federation));
-        let (limits, random) = (self.config.front.limits, self.services.world.random.clone());
-        let door = Arc::new(Door::new(self.services.clone(), self.authenticator));
-        listen::serve(listeners, limits, random, door, shutdown).await;
+        front.entrance.open(Door::new(self.services.clone(), self.authenticator));
+        ready(&front.addresses);
+        shutdown.await;
+        front.close().await;
         keeping.abort();
         resealing.abort();
         noting.abort();

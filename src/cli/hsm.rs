@@ -3,6 +3,7 @@
 use super::hsm_bench::Bench;
 use super::hsm_enrol::Enrol;
 use super::hsm_holder::Holders;
+use super::hsm_pcr::Pcr;
 use super::hsm_probe::Probe;
 use super::hsm_verify::{Plain, Verify};
 use super::iam::print;
@@ -37,6 +38,8 @@ enum Command {
     Verify(Verify),
     /// Show an auditor that a TPM's attestation key is in a TPM whose maker they trust.
     Enrol(Enrol),
+    /// Show a TPM's boot state, and approve one by an operator's offline key.
+    Pcr(Pcr),
     /// Try everything that a profile claims on the real token, with keys that are destroyed again:
     /// exit 0 if all claims hold, 1 if one does not, 2 if that can't be told.
     Probe(Probe),
@@ -91,6 +94,7 @@ impl Hsm {
             Command::Attest(attest) => attest.run(),
             Command::Verify(verify) => verify.run(),
             Command::Enrol(enrol) => enrol.run(),
+            Command::Pcr(pcr) => pcr.run(),
             Command::Probe(probe) => probe.run(),
             Command::Bench(bench) => bench.run(),
             Command::Holder(holders) => holders.run(),

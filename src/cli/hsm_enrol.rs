@@ -50,7 +50,7 @@ enum Command {
 }
 
 #[derive(Args)]
-struct Which {
+pub(super) struct Which {
     /// The configuration that `strongroom init` wrote.
     #[arg(long)]
     config: PathBuf,
@@ -137,7 +137,7 @@ impl Enrol {
 
 impl Which {
     /// The token and what it is.
-    fn token(&self) -> Result<(Profile, Token), Error> {
+    pub(super) fn token(&self) -> Result<(Profile, Token), Error> {
         let config = prepare(&self.config)?;
         let named = config.token.into_iter().find(|token| token.name == self.token);
         let token =
@@ -242,19 +242,19 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     if all.is_empty() { Err(unread(&"no certificate in it")) } else { Ok(all) }
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, Error> {
+pub(super) fn read(file: &Path) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     let open = std::fs::File::open(file).map_err(|e| Error::io(file, e))?;
     open.take(LONGEST).read_to_end(&mut bytes).map_err(|e| Error::io(file, e))?;
     Ok(bytes)
 }
 
-fn parsed<T: DeserializeOwned>(file: &Path) -> Result<T, Error> {
+pub(super) fn parsed<T: DeserializeOwned>(file: &Path) -> Result<T, Error> {
     let unread = |e| Error::Refused(format!("`{}` can't be read: {e}", file.display()));
     serde_json::from_slice(&read(file)?).map_err(unread)
 }
 
-fn write(file: &Path, what: &impl Serialize) -> Result<(), Error> {
+pub(super) fn write(file: &Path, what: &impl Serialize) -> Result<(), Error> {
     std::fs::write(file, json(what)).map_err(|e| Error::io(file, e))
 }
 

@@ -2,6 +2,8 @@
 
 use super::audit::verifier;
 use super::print_report;
+use super::remote::hex;
+use crate::custody::proof::Proof;
 use crate::ops::keys::attestation::{
     Attributes, BackingKey, LONGEST, Report, Statement, Trusted, Verdict,
 };
@@ -165,6 +167,11 @@ fn backing(f: &mut Formatter<'_>, key: &BackingKey) -> fmt::Result {
     }
     if key.imported {
         writeln!(f, "  brought in from outside")?;
+    }
+    if let Some(Proof::Tpm(certified)) = &key.proof
+        && let Some(policy) = certified.boot_policy()
+    {
+        writeln!(f, "  bound to boot states that an operator approves: policy {}", hex(policy))?;
     }
     let Some(told) = &key.attributes else { return Ok(()) };
     let Attributes { mechanisms, key_check_value, .. } = told;

@@ -7,6 +7,7 @@ mod hsm;
 mod hsm_bench;
 mod hsm_enrol;
 mod hsm_holder;
+mod hsm_pcr;
 mod hsm_probe;
 mod hsm_verify;
 mod iam;

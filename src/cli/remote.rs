@@ -241,7 +241,7 @@ fn remote(text: impl Into<String>) -> Error {
     Error::Remote(text.into())
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _never_fails = write!(text, "{byte:02x}");
         text

@@ -3,7 +3,7 @@
 use super::{runtime, shutdown, with_module_configurations};
 use crate::config::Config;
 use crate::custody::profile::Profile;
-use crate::server::{Appliance, Error};
+use crate::server::{Error, staged};
 use clap::Args;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -18,12 +18,9 @@ pub struct Serve {
 
 impl Serve {
     pub(super) fn run(self) -> Result<(), Error> {
-        let config = prepare(&self.config)?;
         runtime()?.block_on(async {
             let shutdown = shutdown()?;
-            let appliance = Appliance::open(config).await?;
-            let region = appliance.services.region.clone();
-            appliance.serve(|addresses| announce(&region, addresses), shutdown).await
+            staged::serve(|| prepare(&self.config), announce, shutdown).await
         })
     }
 }

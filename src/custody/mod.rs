@@ -5,6 +5,7 @@
 //! permits, a bounded queue, a deadline.
 
 pub mod attested;
+pub mod boot;
 mod breaker;
 pub mod child;
 pub mod claims;

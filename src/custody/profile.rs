@@ -86,6 +86,9 @@ pub struct Profile {
     /// Of a TPM: whether what is secret crosses the bus to it encrypted.
     #[serde(default)]
     pub encrypt_bus: bool,
+    /// Of a TPM: the boot states that new keys are bound to. Of the configuration, not of a profile.
+    #[serde(default)]
+    pub boot: Option<super::boot::Binding>,
     /// When a YubiKey wants its PIN and a touch.
     #[serde(default)]
     pub policies: Policies,

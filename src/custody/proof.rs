@@ -61,8 +61,10 @@ impl<'de> Deserialize<'de> for Bytes {
     }
 }
 
-/// Bits of `TPMA_OBJECT` (part 2, section 8.3): fixedTPM, fixedParent, userWithAuth, noDA.
-const FIXED: u32 = 1 << 1 | 1 << 4 | 1 << 6 | 1 << 10;
+/// Bits of `TPMA_OBJECT` (part 2, section 8.3): fixedTPM, fixedParent, noDA.
+const FIXED: u32 = 1 << 1 | 1 << 4 | 1 << 10;
+/// userWithAuth, which a key that is bound to a policy lacks.
+const BY_PIN: u32 = 1 << 6;
 /// sensitiveDataOrigin: the TPM made the key's value.
 const LOCAL: u32 = 1 << 5;
 const RESTRICTED: u32 = 1 << 16;
@@ -102,7 +104,7 @@ impl Certified {
         if said.name != name(&self.public.0) {
             return Err("the TPM has certified another public area");
         }
-        let unique = key_area(&self.public.0, scheme, imported)
+        let (_, unique) = key_area(&self.public.0, scheme, imported)
             .ok_or("its public area is not that of a key that serves its scheme alone")?;
         match public_key(scheme, unique) {
             Some(public) if Some(KeyCheck::of_public(&public)) != check => {
@@ -111,6 +113,13 @@ impl Certified {
             None if scheme.has_holders() => Err("its public key can't be read"),
             _ => Ok(()),
         }
+    }
+
+    /// The policy of a key that its TPM uses in boot states alone that an operator has signed:
+    /// [`super::boot::Binding::policy`]. True where [`Self::check`] finds nothing.
+    pub fn boot_policy(&self) -> Option<&[u8]> {
+        let (_, rest) = self.public.0.split_at_checked(8)?;
+        sized(rest).map(|(policy, _)| policy).filter(|policy| !policy.is_empty())
     }
 }
 
@@ -140,11 +149,14 @@ pub fn name(public: &[u8]) -> Vec<u8> {
 /// The public key in the area of an attestation key: an uncompressed point.
 pub(super) fn attestation_key(public: &[u8]) -> Option<Vec<u8>> {
     let attributes = FIXED | LOCAL | RESTRICTED | SIGN;
-    point(area(public, [0, 0x23], attributes, &[0, 0x10, 0, 0x18, 0, 0x0b, 0, 3, 0, 0x10])?)
+    let parameters = [0, 0x10, 0, 0x18, 0, 0x0b, 0, 3, 0, 0x10];
+    let (policy, unique) = area(public, [0, 0x23], attributes, &parameters)?;
+    policy.is_empty().then_some(())?;
+    point(unique)
 }
 
-/// What is different in the areas of any two keys of one scheme.
-fn key_area(public: &[u8], scheme: Scheme, imported: bool) -> Option<&[u8]> {
+/// What is different in the areas of any two keys of one scheme: the policy, none or one, and the end.
+fn key_area(public: &[u8], scheme: Scheme, imported: bool) -> Option<(&[u8], &[u8])> {
     let local = if imported { FIXED } else { FIXED | LOCAL };
     match scheme {
         Scheme::HmacKdf => area(public, [0, 8], local | SIGN, &[0, 5, 0, 0x0b]),
@@ -159,19 +171,20 @@ fn key_area(public: &[u8], scheme: Scheme, imported: bool) -> Option<&[u8]> {
     }
 }
 
-/// The end of a `TPMT_PUBLIC` of this type, with these attributes, no policy, and these parameters.
+/// The policy and the end of a `TPMT_PUBLIC` of this type, with these attributes and parameters. It
+/// is used by its authorisation value, or by a policy and by nothing else.
 fn area<'a>(
     public: &'a [u8],
     kind: [u8; 2],
     attributes: u32,
     parameters: &[u8],
-) -> Option<&'a [u8]> {
-    public
-        .strip_prefix(&kind)?
-        .strip_prefix(&SHA_256)?
-        .strip_prefix(&attributes.to_be_bytes())?
-        .strip_prefix(&[0, 0])?
-        .strip_prefix(parameters)
+) -> Option<(&'a [u8], &'a [u8])> {
+    let rest = public.strip_prefix(&kind)?.strip_prefix(&SHA_256)?;
+    let (told, rest) = rest.split_first_chunk::<4>()?;
+    let (policy, rest) = sized(rest)?;
+    let by_pin = if policy.is_empty() { BY_PIN } else { 0 };
+    let right = u32::from_be_bytes(*told) == attributes | by_pin && matches!(policy.len(), 0 | 32);
+    right.then_some((policy, rest.strip_prefix(parameters)?))
 }
 
 /// The public key as `custody` has it; none of a symmetric key.
@@ -229,20 +242,23 @@ mod tests {
         [&CERTIFIED[..], &signer, &buffer(nonce), &clock, &name, &signer].concat()
     }
 
-    fn mac_area(attributes: u32) -> Vec<u8> {
+    fn mac_area(attributes: u32, policy: &[u8]) -> Vec<u8> {
         let head = [0, 8, 0, 0x0b];
-        let tail = [0, 0, 0, 5, 0, 0x0b];
-        [&head[..], &attributes.to_be_bytes(), &tail, &buffer(&[3; 32])].concat()
+        let (policy, tail) = (buffer(policy), [0, 5, 0, 0x0b]);
+        [&head[..], &attributes.to_be_bytes(), &policy, &tail, &buffer(&[3; 32])].concat()
     }
 
     /// An HMAC key with these attributes, certified by a key with those.
     fn certified(attributes: u32, by: u32) -> Certified {
+        certified_area(mac_area(attributes, &[]), by)
+    }
+
+    fn certified_area(public: Vec<u8>, by: u32) -> Certified {
         let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("a key");
         let point = key.public_key().as_ref();
         let head = [&[0, 0x23, 0, 0x0b][..], &by.to_be_bytes(), &[0, 0]].concat();
         let parameters = [0, 0x10, 0, 0x18, 0, 0x0b, 0, 3, 0, 0x10];
         let unique = [buffer(&point[1..33]), buffer(&point[33..])].concat();
-        let public = mac_area(attributes);
         let attest = attest(&NONCE, &public);
         let signature = key.sign(&SystemRandom::new(), &attest).expect("signed");
         Certified {
@@ -253,8 +269,8 @@ mod tests {
         }
     }
 
-    const KEY: u32 = FIXED | LOCAL | SIGN;
-    const SIGNER: u32 = FIXED | LOCAL | SIGN | RESTRICTED;
+    const KEY: u32 = FIXED | BY_PIN | LOCAL | SIGN;
+    const SIGNER: u32 = KEY | RESTRICTED;
 
     fn checked(certified: &Certified, nonce: &[u8]) -> Result<(), &'static str> {
         certified.check(nonce, Scheme::HmacKdf, false, None)
@@ -267,7 +283,7 @@ mod tests {
         assert!(checked(&good, &[8; 16]).expect_err("refused").contains("nonce"));
         let other = good.check(&NONCE, Scheme::Ecdh, false, None);
         assert!(other.expect_err("refused").contains("public area"));
-        let brought = certified(FIXED | SIGN, SIGNER);
+        let brought = certified(KEY ^ LOCAL, SIGNER);
         assert!(checked(&brought, &NONCE).is_err());
         assert_eq!(brought.check(&NONCE, Scheme::HmacKdf, true, None), Ok(()));
     }
@@ -278,6 +294,20 @@ mod tests {
             assert!(checked(&certified(KEY ^ 1 << bit, SIGNER), &NONCE).is_err(), "{bit}");
             let error = checked(&certified(KEY, SIGNER ^ 1 << bit), &NONCE).expect_err("refused");
             assert!(error.contains("restricted"), "{bit}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_used_by_its_pin_or_by_a_policy_that_is_told_and_never_by_both() {
+        assert_eq!(certified(KEY, SIGNER).boot_policy(), None);
+        let bound = certified_area(mac_area(KEY ^ BY_PIN, &[5; 32]), SIGNER);
+        assert_eq!(checked(&bound, &NONCE), Ok(()));
+        assert_eq!(bound.boot_policy(), Some(&[5; 32][..]));
+        for (attributes, policy) in
+            [(KEY, &[5; 32][..]), (KEY ^ BY_PIN, &[]), (KEY ^ BY_PIN, &[5; 31])]
+        {
+            let loose = certified_area(mac_area(attributes, policy), SIGNER);
+            assert!(checked(&loose, &NONCE).is_err(), "{attributes:x} {policy:?}");
         }
     }
 
@@ -298,7 +328,7 @@ mod tests {
             }
         }
         let mut swapped = good.clone();
-        swapped.public = Bytes(mac_area(KEY | DECRYPT));
+        swapped.public = Bytes(mac_area(KEY | DECRYPT, &[]));
         assert!(checked(&swapped, &NONCE).is_err());
     }
 

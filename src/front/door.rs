@@ -354,7 +354,7 @@ fn authentication(error: &AuthError, service: Service) -> (&'static str, StatusC
 
 /// The protocols that answers are written in.
 #[derive(Clone, Copy)]
-enum Form {
+pub(super) enum Form {
     Aws,
     Query,
     Rest,
@@ -363,7 +363,7 @@ enum Form {
 }
 
 impl Form {
-    fn of(head: &Head) -> Self {
+    pub(super) fn of(head: &Head) -> Self {
         let rest = head.uri.path().strip_prefix(rest::PREFIX).is_some_and(|p| p.starts_with('/'));
         if rest {
             Self::Rest
@@ -397,7 +397,7 @@ impl Form {
         answer(StatusCode::OK, media_type, Payload::Secret(body))
     }
 
-    fn error(
+    pub(super) fn error(
         self,
         service: Option<Service>,
         code: &str,
@@ -435,7 +435,7 @@ fn openapi() -> &'static [u8] {
 }
 
 /// The one function that writes answers.
-fn answer(status: StatusCode, media_type: &'static str, body: Payload) -> Outgoing {
+pub(super) fn answer(status: StatusCode, media_type: &'static str, body: Payload) -> Outgoing {
     let content_type = HeaderValue::from_static(media_type);
     Outgoing { status, content_type, body, headers: Vec::new() }
 }

@@ -5,6 +5,7 @@ pub mod body;
 mod client;
 pub mod codes;
 pub mod door;
+pub mod entrance;
 mod exchange;
 pub mod listen;
 pub mod message;

@@ -338,8 +338,8 @@ def page(operation):
     return "NextToken", "NextToken", "InvalidNextTokenException"
 
 
-# A single policy, a single page: there is no second one to ask for.
-ONE_PAGE = {"TrentService.ListKeyPolicies"}
+# A single policy, or as many stores as there are spare tokens: one page, and no second one to ask for.
+ONE_PAGE = {"TrentService.ListKeyPolicies", "TrentService.DescribeCustomKeyStores"}
 
 
 def test_every_paginated_operation_is_among_the_lists(lists):

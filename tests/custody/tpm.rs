@@ -15,6 +15,7 @@ use std::str::FromStr as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use strongroom::custody::boot::{self, Approval, Binding, State};
 use strongroom::custody::enrolment::{self, Challenge};
 use strongroom::custody::lane::{Lane, Options};
 use strongroom::custody::profile::Profile;
@@ -25,18 +26,18 @@ use strongroom::custody::{
 };
 use tss_esapi::abstraction::{AsymmetricAlgorithmSelection, ek};
 use tss_esapi::attributes::ObjectAttributes;
-use tss_esapi::handles::{AuthHandle, PersistentTpmHandle};
+use tss_esapi::handles::{AuthHandle, PcrHandle, PersistentTpmHandle};
 use tss_esapi::interface_types::algorithm::{HashingAlgorithm, PublicAlgorithm};
 use tss_esapi::interface_types::dynamic_handles::Persistent;
 use tss_esapi::interface_types::key_bits::RsaKeyBits;
 use tss_esapi::interface_types::resource_handles::{Hierarchy, Provision};
 use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::{
-    Auth, Digest, EccParameter, EccPoint, EccScheme, KeyDerivationFunctionScheme, KeyedHashScheme,
-    Public, PublicBuilder, PublicEccParameters, PublicKeyedHashParameters,
+    Auth, Digest, DigestValues, EccParameter, EccPoint, EccScheme, KeyDerivationFunctionScheme,
+    KeyedHashScheme, Public, PublicBuilder, PublicEccParameters, PublicKeyedHashParameters,
     SymmetricDefinitionObject,
 };
-use tss_esapi::traits::Marshall as _;
+use tss_esapi::traits::{Marshall as _, UnMarshall as _};
 use tss_esapi::{Context, TctiNameConf};
 
 const PIN: &str = "0123456789abcdef0123456789abcdef";
@@ -813,4 +814,170 @@ fn the_price_of_an_encrypted_bus() {
         rates.push(rate);
     }
     println!("ratio {:.1}", rates[0] / rates[1]);
+}
+
+// ---- boot states -----------------------------------------------------------------------------
+
+/// The PCRs that make a state here: more than one answer of the TPM's has room for.
+const PCRS: [u8; 10] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 23];
+
+struct Operator {
+    key: rcgen::KeyPair,
+    folder: tempfile::TempDir,
+}
+
+impl Operator {
+    fn new() -> Self {
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).expect("a key");
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(folder.path().join("approvals")).expect("a folder");
+        std::fs::write(folder.path().join("operator.pub"), key.public_key_pem()).expect("written");
+        Self { key, folder }
+    }
+
+    fn binding(&self) -> Binding {
+        let folder = self.folder.path();
+        Binding::new(&folder.join("operator.pub"), &PCRS, folder.join("approvals")).expect("sound")
+    }
+
+    fn profile(&self) -> Profile {
+        Profile { boot: Some(self.binding()), ..profile() }
+    }
+
+    /// Every command encrypted, or not.
+    fn lane(&self, tpm: &Swtpm, encrypt_bus: bool) -> Lane {
+        let profile = Profile { encrypt_bus, ..self.profile() };
+        let access = tpm.access(PIN, Locator::Label("any".into()));
+        custody::open(profile, access, &Options::default()).expect("a lane")
+    }
+
+    fn approval(&self, state: State) -> Approval {
+        Approval::sign(state, &secret(&self.key.serialize_pem())).expect("signed")
+    }
+
+    fn keep(&self, name: &str, approval: &Approval) {
+        let file = self.folder.path().join("approvals").join(name);
+        std::fs::write(file, serde_json::to_vec(approval).expect("written")).expect("kept");
+    }
+
+    fn approve(&self, tpm: &Swtpm) {
+        let state = state(tpm);
+        self.keep(&String::from(state.policy), &self.approval(state));
+    }
+}
+
+fn state(tpm: &Swtpm) -> State {
+    boot::current(&profile(), Some(&tpm.device()), &PCRS).expect("read")
+}
+
+fn extend(tpm: &Swtpm, pcr: PcrHandle) {
+    let mut values = DigestValues::new();
+    values.set(HashingAlgorithm::Sha256, Digest::try_from(vec![7; 32]).expect("a hash"));
+    let mut context = context(tpm);
+    with_password(&mut context, |context| context.pcr_extend(pcr, values));
+}
+
+fn unapproved<T>(answer: custody::Result<T>) -> String {
+    match refusal(answer) {
+        Error::Unavailable { why, .. } => why,
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn a_bound_key_serves_in_approved_boot_states_alone() {
+    for encrypt_bus in [false, true] {
+        let (tpm, operator) = (Swtpm::new(), Operator::new());
+        operator.approve(&tpm);
+        let lane = operator.lane(&tpm, encrypt_bus);
+        let runtime = runtime();
+        let made = runtime.block_on(lane.generate(ID, Scheme::HmacKdf)).expect("made");
+        let derive = |lane: &Lane| {
+            let key = token_key(ID, &made);
+            runtime.block_on(lane.derive(key, made.evidence.check, b"x".to_vec()))
+        };
+        let before = derive(&lane).expect("derived");
+
+        extend(&tpm, PcrHandle::Pcr7);
+        let why = unapproved(derive(&lane));
+        assert!(why.contains("PCRs [7] have changed"), "{why}");
+
+        // Neither another operator's word nor an altered one counts.
+        let now = state(&tpm);
+        operator.keep("forged", &Operator::new().approval(now.clone()));
+        let mut bent = operator.approval(now);
+        bent.signature.0[40] ^= 1;
+        operator.keep("bent", &bent);
+        let why = unapproved(derive(&lane));
+        assert!(why.contains("2 files there are no approval by the operator"), "{why}");
+
+        operator.approve(&tpm);
+        assert_eq!(derive(&lane).expect("derived").expose(), before.expose());
+        assert_eq!(lane.health().epoch, 1, "nothing was opened anew");
+    }
+}
+
+#[test]
+fn every_scheme_can_be_bound_and_the_pin_is_needed_still() {
+    let (tpm, operator) = (Swtpm::new(), Operator::new());
+    operator.approve(&tpm);
+    let lane = operator.lane(&tpm, true);
+    let (policy, made) = runtime().block_on(async {
+        let mac = lane.generate(id(1), Scheme::HmacKdf).await.expect("made");
+        let pair = lane.generate(id(2), Scheme::Ecdh).await.expect("made");
+        let peer = pair.public.clone().expect("a public key");
+        lane.agree(token_key(id(2), &pair), pair.evidence.check, peer).await.expect("agreed");
+        let signer = lane.generate_signer(id(3), SigningScheme::EcdsaP256).await.expect("made");
+        let key = TokenKey { id: id(3), wrapped: signer.wrapped };
+        let scheme = SigningScheme::EcdsaP256;
+        lane.sign(key, scheme, signer.public, b"m".to_vec()).await.expect("signed");
+        for (n, scheme, made) in [(1, Scheme::HmacKdf, &mac), (2, Scheme::Ecdh, &pair)] {
+            let proof = lane.attest(token_key(id(n), made), vec![9; 32]).await.expect("attested");
+            let Proof::Tpm(proof) = proof else { panic!("not a TPM's") };
+            proof.check(&[9; 32], scheme, false, Some(made.evidence.check)).expect("good");
+            assert_eq!(proof.boot_policy(), Some(&operator.binding().policy().0[..]));
+        }
+        (operator.binding().policy(), mac)
+    });
+    assert_ne!(policy, Operator::new().binding().policy());
+    drop(lane);
+
+    let serve = |profile: Profile, pin: &str| {
+        let access = tpm.access(pin, Locator::Label("any".into()));
+        let lane = custody::open(profile, access, &Options::default()).expect("a lane");
+        let key = token_key(id(1), &made);
+        runtime().block_on(lane.derive(key, made.evidence.check, b"x".to_vec())).map(drop)
+    };
+    serve(operator.profile(), PIN).expect("derived");
+    let pin = serve(operator.profile(), "another PIN of 16 bytes or more");
+    assert!(matches!(pin, Err(Error::Pin { .. })), "{pin:?}");
+    for other in [profile(), Operator::new().profile()] {
+        let refused = serve(other, PIN);
+        assert!(matches!(refused, Err(Error::KeyRejected { .. })), "{refused:?}");
+    }
+}
+
+/// What holds a bound key is the TPM, not the driver.
+#[test]
+fn the_tpm_itself_refuses_a_bound_key_to_who_has_the_pin_alone() {
+    let (tpm, operator) = (Swtpm::new(), Operator::new());
+    operator.approve(&tpm);
+    let lane = operator.lane(&tpm, false);
+    let made = runtime().block_on(lane.generate(ID, Scheme::HmacKdf)).expect("made");
+    drop(lane);
+    let wrapped = made.wrapped.expect("wrapped");
+    let blob = wrapped.bytes();
+    let (length, rest) = blob[1..].split_at(2);
+    let (public, rest) = rest.split_at(usize::from(u16::from_be_bytes([length[0], length[1]])));
+    let public = Public::unmarshall(public).expect("an area");
+    let private = tss_esapi::structures::Private::try_from(&rest[2..]).expect("an area");
+    let mut context = context(&tpm);
+    let parent = primary(&mut context);
+    let key = with_password(&mut context, |context| context.load(parent, private, public));
+    let used = context.execute_with_session(Some(AuthSession::Password), |context| {
+        let data = tss_esapi::structures::MaxBuffer::try_from(vec![1]).expect("short");
+        context.hmac(key.into(), data, HashingAlgorithm::Sha256)
+    });
+    let refused = used.expect_err("refused").to_string();
+    assert!(refused.contains("auth"), "{refused}");
 }

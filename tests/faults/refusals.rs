@@ -1,9 +1,12 @@
 //! Unsafe set-ups: `init`, `serve` and `dev` refuse each with one clear sentence.
 
-use crate::appliance::{PROGRAM, chmod, end, files};
+use crate::appliance::{PROGRAM, chmod, end, files, until};
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// An appliance that `strongroom init` made, not running.
@@ -12,7 +15,9 @@ struct Site(TempDir);
 impl Site {
     fn new() -> Self {
         let site = Self(tempfile::tempdir().expect("a folder"));
-        let (code, said) = site.run(&["init", "--dir", site.shown("").trim_end_matches('/')]);
+        let dir = site.shown("");
+        let init = ["init", "--listen", "127.0.0.1:0", "--dir", dir.trim_end_matches('/')];
+        let (code, said) = site.run(&init);
         assert_eq!((code, said.as_str()), (Some(0), ""));
         site
     }
@@ -110,17 +115,44 @@ fn a_database_that_others_can_read() {
     );
 }
 
+/// A token that is not there is waited for: the server says so, and serves when it has come.
 #[test]
 fn a_token_that_is_not_there() {
     let site = Site::new();
     fs::rename(site.path("tokens"), site.path("elsewhere")).expect("moved");
     fs::create_dir(site.path("tokens")).expect("made");
-    let said = site.serve();
+    let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its number");
+    site.configure("127.0.0.1:0", &port.to_string());
+    let mut server = Command::new(PROGRAM)
+        .args(["serve", "--config", &site.shown("strongroom.toml")])
+        .env("STRONGROOM_LOG", "off")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("started");
+    let ask = |path: &str| -> String {
+        let asked = || {
+            let mut stream = TcpStream::connect(port)?;
+            let head = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+            stream.write_all(head.as_bytes())?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok::<_, std::io::Error>(answer)
+        };
+        asked().unwrap_or_default()
+    };
     let serial = serial(&site.path("strongroom.toml"));
-    assert_eq!(
-        said,
-        format!("strongroom: token `serial {serial}` is unavailable: it is in no slot\n")
-    );
+    let waits = format!("token `serial {serial}` is unavailable: it is in no slot");
+    until("what it waits for", Duration::from_secs(30), || ask("/readyz").contains(&waits));
+    assert!(ask("/healthz").starts_with("HTTP/1.1 200"));
+    assert!(ask("/metrics").starts_with("HTTP/1.1 503"));
+    fs::remove_dir(site.path("tokens")).expect("removed");
+    fs::rename(site.path("elsewhere"), site.path("tokens")).expect("moved back");
+    until("the service", Duration::from_secs(30), || ask("/readyz").starts_with("HTTP/1.1 200"));
+    let pid = rustix::process::Pid::from_child(&server);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("told");
+    assert!(server.wait().expect("ended").success());
 }
 
 fn serial(configuration: &Path) -> String {
@@ -197,7 +229,7 @@ fn a_setting_that_does_not_exist() {
 #[test]
 fn plain_http_for_others() {
     let site = Site::new();
-    site.configure("127.0.0.1:8200", "0.0.0.0:8200");
+    site.configure("127.0.0.1:0", "0.0.0.0:8200");
     let said = site.serve();
     assert!(said.contains("0.0.0.0:8200"), "{said}");
     assert!(said.contains("plain HTTP is for loopback addresses"), "{said}");
@@ -266,10 +298,10 @@ fn no_configuration_no_appliance_and_no_audit_log() {
 
 #[test]
 fn an_address_that_is_taken() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();
     let site = Site::new();
-    site.configure("127.0.0.1:8200", &address);
+    site.configure("127.0.0.1:0", &address);
     let said = site.serve();
     assert_eq!(said.lines().count(), 1, "{said}");
     assert!(said.contains(&address) && said.contains("in use"), "{said}");

@@ -58,13 +58,13 @@ mod tests {
 
     fn sample() -> Vec<u8> {
         let private = Private::try_from(vec![7; 126]).expect("short");
-        write(&Role::Mac.template(true).expect("sound"), &private).expect("written")
+        write(&Role::Mac.template(true, None).expect("sound"), &private).expect("written")
     }
 
     #[test]
     fn what_was_written_is_read() {
         let (public, private) = read(&sample()).expect("read");
-        assert_eq!(public, Role::Mac.template(true).expect("sound"));
+        assert_eq!(public, Role::Mac.template(true, None).expect("sound"));
         assert_eq!(private.value(), [7; 126]);
     }
 

@@ -129,7 +129,6 @@ pub(super) fn classify(kind: Kind) -> Action {
         | Kind::AuthMissing
         | Kind::Policy
         | Kind::Pcr
-        | Kind::PcrChanged
         | Kind::AuthUnavailable
         | Kind::Unbalanced
         | Kind::CommandSize
@@ -177,7 +176,13 @@ pub(super) fn classify(kind: Kind) -> Action {
 
         Kind::ObjectMemory | Kind::ObjectHandles | Kind::Memory => A::MakeRoom,
 
-        Kind::Yielded | Kind::Canceled | Kind::Testing | Kind::Retry | Kind::NeedsTest => A::Again,
+        // Any PCR was extended while a policy's session was open.
+        Kind::PcrChanged
+        | Kind::Yielded
+        | Kind::Canceled
+        | Kind::Testing
+        | Kind::Retry
+        | Kind::NeedsTest => A::Again,
 
         Kind::Initialize
         | Kind::TooManyContexts

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use tss_esapi::attributes::SessionAttributes;
 use tss_esapi::constants::response_code::Tss2ResponseCodeKind as Kind;
 use tss_esapi::constants::{CapabilityType, PropertyTag, SessionType, StartupType};
-use tss_esapi::handles::{KeyHandle, PersistentTpmHandle, TpmHandle};
+use tss_esapi::handles::{KeyHandle, PersistentTpmHandle, SessionHandle, TpmHandle};
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::interface_types::resource_handles::Hierarchy;
 use tss_esapi::interface_types::session_handles::AuthSession;
@@ -66,7 +66,9 @@ impl Link {
         let (primary, kept) = primary(&mut context)?;
         let (_, name, _) = context.read_public(primary)?;
         let name = name.value().to_vec();
-        let session = encrypt_bus.then(|| session(&mut context, primary)).transpose()?;
+        let session = encrypt_bus
+            .then(|| session(&mut context, Some(primary), SessionType::Hmac))
+            .transpose()?;
         Ok(Self { context, primary, kept, name, session })
     }
 
@@ -81,6 +83,35 @@ impl Link {
             None => AuthSession::Password,
         };
         self.context.execute_with_session(Some(session), send)
+    }
+
+    /// Sends a command with a key: in this policy's session, which ends, if the key is bound to one.
+    pub(super) fn using<T>(
+        &mut self,
+        policy: Option<AuthSession>,
+        hidden: Hidden,
+        send: impl FnOnce(&mut Context) -> tss_esapi::Result<T>,
+    ) -> tss_esapi::Result<T> {
+        let Some(session) = policy else { return self.authorized(hidden, send) };
+        // Without a salt there is nothing to encrypt by but the authorisation value.
+        let hidden = if self.session.is_some() { hidden } else { Hidden::Nothing };
+        let sent = match self.covering(session, hidden) {
+            Ok(session) => self.context.execute_with_session(Some(session), send),
+            Err(error) => Err(error),
+        };
+        self.end(session)?;
+        sent
+    }
+
+    /// Begins a policy's session, salted if the bus is to be encrypted.
+    pub(super) fn begin_policy(&mut self) -> tss_esapi::Result<AuthSession> {
+        let salted = self.session.map(|_| self.primary);
+        session(&mut self.context, salted, SessionType::Policy)
+    }
+
+    /// Ends a session.
+    pub(super) fn end(&mut self, session: AuthSession) -> tss_esapi::Result<()> {
+        self.context.flush_context(SessionHandle::from(session).into())
     }
 
     /// Sends a command that needs none. A TPM takes a password only where one is needed.
@@ -215,12 +246,16 @@ fn kept_primary(context: &mut Context) -> Result<Option<KeyHandle>, Tss> {
 }
 
 /// A session whose secret is encrypted to the primary, so that who listens on the bus can't follow.
-fn session(context: &mut Context, primary: KeyHandle) -> Result<AuthSession, Tss> {
+fn session(
+    context: &mut Context,
+    primary: Option<KeyHandle>,
+    kind: SessionType,
+) -> Result<AuthSession, Tss> {
     let begun = context.start_auth_session(
-        Some(primary),
+        primary,
         None,
         None,
-        SessionType::Hmac,
+        kind,
         SymmetricDefinition::AES_128_CFB,
         HashingAlgorithm::Sha256,
     )?;

@@ -18,6 +18,7 @@ mod blob;
 mod enrol;
 mod errors;
 mod link;
+mod policy;
 mod seat;
 mod shape;
 mod slots;
@@ -33,6 +34,7 @@ pub(super) use enrol::{answer, identity};
 use errors::Action;
 use link::Link;
 use parking_lot::{Mutex, RwLock};
+pub(super) use policy::current;
 use seat::Epoch;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -146,7 +148,7 @@ impl Driver {
             return Err(unavailable(serial, ANOTHER));
         }
         let auth = authorisation(&access.pin, &link.name).ok_or(Error::BadRequest("a bad PIN"))?;
-        let epoch = Epoch::new(link, auth.clone());
+        let epoch = Epoch::new(link, auth.clone(), profile.boot.as_ref());
         let epoch = epoch.map_err(|e| unavailable(&info.label, &errors::told(&e)))?;
         let (state, told) = (Mutex::new(State::Up(Box::new(epoch))), RwLock::new((None, 1)));
         let device = access.device.unwrap_or_else(|| DEVICE.to_owned());
@@ -216,7 +218,8 @@ impl Driver {
         if link::serial(&link.name) != self.info.serial {
             return Err(ANOTHER.to_owned());
         }
-        Epoch::new(link, self.auth.clone()).map_err(|e| unreached(&e))
+        let boot = self.profile.boot.as_ref();
+        Epoch::new(link, self.auth.clone(), boot).map_err(|e| unreached(&e))
     }
 
     /// Does what the table says. `Ok`: the request may be tried again.

@@ -2,9 +2,11 @@
 
 use super::errors::{self, Action};
 use super::link::{Hidden, Link};
+use super::policy::Bound;
 use super::shape::{self, Role};
 use super::slots::Slots;
 use super::{Fault, blob};
+use crate::custody::boot::Binding;
 use crate::custody::proof::{Bytes, Certified, Proof};
 use crate::custody::{
     BackingKeyId, Error, Evidence, KeyCheck, Made, NewSigner, OAEP_LABEL, Request, Response,
@@ -35,20 +37,34 @@ pub(super) struct Epoch {
     keys: Slots<Loaded>,
     /// What every key of ours is authorised by: see [`super::authorisation`].
     auth: Auth,
+    /// The boot states that new keys are bound to.
+    pub(super) bound: Option<Bound>,
 }
 
 /// A key in the TPM that was found to be what it was made as.
 #[derive(Clone, Copy)]
 struct Loaded {
-    handle: KeyHandle,
+    key: Usable,
     role: Role,
     check: KeyCheck,
 }
 
+/// A key in the TPM, and whether it is used in approved boot states alone.
+#[derive(Clone, Copy)]
+pub(super) struct Usable {
+    handle: KeyHandle,
+    pub(super) bound: bool,
+}
+
 impl Epoch {
-    pub(super) fn new(mut link: Link, auth: Auth) -> std::result::Result<Self, Tss> {
+    pub(super) fn new(
+        mut link: Link,
+        auth: Auth,
+        boot: Option<&Binding>,
+    ) -> std::result::Result<Self, Tss> {
         let keys = Slots::new(link.room()?);
-        Ok(Self { link, keys, auth })
+        let bound = boot.map(Bound::new).transpose()?;
+        Ok(Self { link, keys, auth, bound })
     }
 
     /// One attempt at a request.
@@ -56,20 +72,20 @@ impl Epoch {
         match request {
             Request::Derive { key, check, input } => {
                 let key = self.loaded(key, Role::Mac, Some(*check))?;
-                Ok(Response::MessageSecret(self.mac(key.handle, input)?))
+                Ok(Response::MessageSecret(self.mac(key.key, input)?))
             }
             Request::Agree { key, check, peer } => {
                 let key = self.loaded(key, Role::Agree, Some(*check))?;
-                Ok(Response::MessageSecret(self.agree(key.handle, peer)?))
+                Ok(Response::MessageSecret(self.agree(key.key, peer)?))
             }
             Request::Unwrap { key, check, ciphertext } => {
                 let key = self.loaded(key, Role::Unwrap, Some(*check))?;
-                Ok(Response::MessageSecret(self.unwrap(key.handle, ciphertext)?))
+                Ok(Response::MessageSecret(self.unwrap(key.key, ciphertext)?))
             }
             Request::Sign { key, public, message, .. } => {
                 let id = key.id;
                 let key = self.loaded(key, Role::Sign, None)?;
-                Ok(Response::Signature(self.sign(id, key.handle, public, message)?))
+                Ok(Response::Signature(self.sign(id, key.key, public, message)?))
             }
             Request::Generate { id, scheme } => {
                 Ok(Response::Made(self.create(*id, role(*scheme), None)?))
@@ -101,7 +117,8 @@ impl Epoch {
 
     /// Makes a key, loads it, and looks at what came out.
     fn create(&mut self, id: BackingKeyId, role: Role, material: Option<&Key>) -> Result<Made> {
-        let template = role.template(material.is_none())?;
+        let policy = self.bound.as_ref().map(Bound::policy);
+        let template = role.template(material.is_none(), policy)?;
         let made = self.with_room(|epoch| {
             let (parent, auth) = (epoch.link.primary, epoch.auth.clone());
             let value = material.map(|key| SensitiveData::try_from(key.expose().as_slice()));
@@ -127,8 +144,9 @@ impl Epoch {
         let role = Role::of(&public).ok_or_else(|| rejected(key.id, shape::FOREIGN))?;
         self.unload(key.id)?;
         let loaded = self.load(key.id, role, public, private)?;
-        let (public, _, _) =
-            self.link.open_to_all(Hidden::Answer, |context| context.read_public(loaded.handle))?;
+        let (public, _, _) = self
+            .link
+            .open_to_all(Hidden::Answer, |context| context.read_public(loaded.key.handle))?;
         role.verify(key.id, &public)?;
         Ok(role.evidence(&public, loaded.check))
     }
@@ -160,7 +178,7 @@ impl Epoch {
         let (public, private) = opened(key)?;
         let role = Role::of(&public).ok_or_else(|| rejected(key.id, shape::FOREIGN))?;
         let loaded = self.load(key.id, role, public.clone(), private)?;
-        let (attest, signature) = self.link.certify(loaded.handle, by, nonce)?;
+        let (attest, signature) = self.link.certify(loaded.key.handle, by, nonce)?;
         Ok((public, attest, signature))
     }
 
@@ -191,6 +209,7 @@ impl Epoch {
         private: Private,
     ) -> Result<Loaded> {
         role.verify(id, &public)?;
+        self.bindable(id, &public)?;
         while self.keys.full() && self.flush_oldest()? {}
         let handle = self.with_room(|epoch| {
             let (parent, private, public) = (epoch.link.primary, private.clone(), public.clone());
@@ -220,20 +239,21 @@ impl Epoch {
     fn checked(&mut self, handle: KeyHandle, role: Role, public: &Public) -> Result<Loaded> {
         let auth = self.auth.clone();
         self.link.set_auth(handle, auth)?;
+        let key = Usable { handle, bound: shape::policy(public).is_some() };
         let check = match Role::public_key(public) {
             Some(public) => KeyCheck::of_public(&public),
             None => {
-                let mac = self.mac(handle, KeyCheck::LABEL)?;
+                let mac = self.mac(key, KeyCheck::LABEL)?;
                 let mut value = [0; 8];
                 value.iter_mut().zip(mac.expose()).for_each(|(to, from)| *to = *from);
                 KeyCheck(value)
             }
         };
-        Ok(Loaded { handle, role, check })
+        Ok(Loaded { key, role, check })
     }
 
     /// Sends a command that needs a place for a key, and makes room for as long as there is none.
-    fn with_room<T>(
+    pub(super) fn with_room<T>(
         &mut self,
         mut send: impl FnMut(&mut Self) -> std::result::Result<T, Tss>,
     ) -> Result<T> {
@@ -251,45 +271,48 @@ impl Epoch {
 
     fn flush_oldest(&mut self) -> Result<bool> {
         let Some(oldest) = self.keys.forget_oldest() else { return Ok(false) };
-        self.link.flush(oldest.handle)?;
+        self.link.flush(oldest.key.handle)?;
         Ok(true)
     }
 
     fn unload(&mut self, id: BackingKeyId) -> Result<()> {
         match self.keys.forget(id) {
-            Some(loaded) => Ok(self.link.flush(loaded.handle)?),
+            Some(loaded) => Ok(self.link.flush(loaded.key.handle)?),
             None => Ok(()),
         }
     }
 
     /// HMAC-SHA-256(key, input).
-    fn mac(&mut self, key: KeyHandle, input: &[u8]) -> Result<Key> {
+    fn mac(&mut self, key: Usable, input: &[u8]) -> Result<Key> {
         let input = MaxBuffer::try_from(input)?;
-        let mac = self.link.authorized(Hidden::Answer, |context| {
-            context.hmac(key.into(), input, HashingAlgorithm::Sha256)
+        let policy = self.approved(key)?;
+        let mac = self.link.using(policy, Hidden::Answer, |context| {
+            context.hmac(key.handle.into(), input, HashingAlgorithm::Sha256)
         })?;
         secret_of(mac.value())
     }
 
     /// The x-coordinate of the point that the key and a peer's public key have in common.
-    fn agree(&mut self, key: KeyHandle, peer: &[u8]) -> Result<Key> {
+    fn agree(&mut self, key: Usable, peer: &[u8]) -> Result<Key> {
         let peer = shape::point(peer).ok_or(Fault::Answer(NOT_A_POINT))?;
+        let policy = self.approved(key)?;
         let shared = self
             .link
-            .authorized(Hidden::Answer, |context| context.ecdh_z_gen(key, peer))
+            .using(policy, Hidden::Answer, |context| context.ecdh_z_gen(key.handle, peer))
             .map_err(|error| Fault::of_input(error, NOT_A_POINT))?;
         let mut x = shape::padded(shared.x()).ok_or(Fault::UNREADABLE)?;
         Ok(Key::take(&mut x))
     }
 
     /// The 32 bytes that were encrypted by RSA-OAEP with SHA-256 to this key.
-    fn unwrap(&mut self, key: KeyHandle, ciphertext: &[u8]) -> Result<Key> {
+    fn unwrap(&mut self, key: Usable, ciphertext: &[u8]) -> Result<Key> {
         let ciphertext = PublicKeyRsa::try_from(ciphertext)?;
         let (label, scheme) = (Data::try_from(OAEP_LABEL)?, RsaDecryptionScheme::Oaep(SHA_256));
+        let policy = self.approved(key)?;
         let plain = self
             .link
-            .authorized(Hidden::Answer, |context| {
-                context.rsa_decrypt(key, ciphertext, scheme, label)
+            .using(policy, Hidden::Answer, |context| {
+                context.rsa_decrypt(key.handle, ciphertext, scheme, label)
             })
             .map_err(|error| Fault::of_input(error, NOT_A_CIPHERTEXT))?;
         match plain.value() {
@@ -302,16 +325,17 @@ impl Epoch {
     fn sign(
         &mut self,
         id: BackingKeyId,
-        key: KeyHandle,
+        key: Usable,
         public: &[u8],
         message: &[u8],
     ) -> Result<Vec<u8>> {
         let hash = Digest::try_from(digest(&SHA256, message).as_ref())?;
         let scheme = SignatureScheme::EcDsa { hash_scheme: SHA_256 };
         let ticket = hashed_outside()?;
-        let signed = self
-            .link
-            .authorized(Hidden::Nothing, |context| context.sign(key, hash, scheme, ticket))?;
+        let policy = self.approved(key)?;
+        let signed = self.link.using(policy, Hidden::Nothing, |context| {
+            context.sign(key.handle, hash, scheme, ticket)
+        })?;
         let signature = halves(&signed).ok_or(Fault::UNREADABLE)?;
         UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, public)
             .verify(message, &signature)

@@ -38,24 +38,31 @@ pub(super) enum Role {
 }
 
 impl Role {
-    /// The public area that such a key is made from; `local` if the TPM makes its value.
+    /// The public area that such a key is made from; `local` if the TPM makes its value, `policy` if
+    /// it is bound to boot states. Then the authorisation value alone uses it no longer; it still
+    /// certifies it (`adminWithPolicy` is clear), which tells nothing and needs no boot state.
     ///
     /// `noDA`: the authorisation value is as strong as a PIN of 128 bits, so that counting wrong ones
     /// protects nothing. A TPM that counts locks all its users out when one of them errs, and takes
     /// each loss of power after the use of such a key for an error (part 1, section 19.8.6).
-    pub(super) fn template(self, local: bool) -> tss_esapi::Result<Public> {
+    pub(super) fn template(
+        self,
+        local: bool,
+        policy: Option<&Digest>,
+    ) -> tss_esapi::Result<Public> {
         let attributes = ObjectAttributes::builder()
             .with_fixed_tpm(true)
             .with_fixed_parent(true)
             .with_sensitive_data_origin(local)
-            .with_user_with_auth(true)
+            .with_user_with_auth(policy.is_none())
             .with_no_da(true)
             .with_decrypt(matches!(self, Self::Agree | Self::Unwrap))
             .with_sign_encrypt(matches!(self, Self::Mac | Self::Sign))
             .build()?;
         let public = PublicBuilder::new()
             .with_name_hashing_algorithm(HashingAlgorithm::Sha256)
-            .with_object_attributes(attributes);
+            .with_object_attributes(attributes)
+            .with_auth_policy(policy.cloned().unwrap_or_default());
         let public = match self {
             Self::Mac => public
                 .with_public_algorithm(PublicAlgorithm::KeyedHash)
@@ -92,13 +99,15 @@ impl Role {
     pub(super) fn of(public: &Public) -> Option<Self> {
         let local = public.object_attributes().sensitive_data_origin();
         let all = [Self::Mac, Self::Agree, Self::Unwrap, Self::Sign];
-        all.into_iter().find(|role| role.template(local).is_ok_and(|made| alike(&made, public)))
+        let policy = policy(public);
+        all.into_iter()
+            .find(|role| role.template(local, policy).is_ok_and(|made| alike(&made, public)))
     }
 
     /// Refuses a public area that is not as [`Self::template`] had it, whoever made the value.
     pub(super) fn verify(self, id: BackingKeyId, public: &Public) -> Result<(), Error> {
         let local = public.object_attributes().sensitive_data_origin();
-        let why = match self.template(local) {
+        let why = match self.template(local, policy(public)) {
             Ok(template) if alike(public, &template) => return Ok(()),
             Ok(_) => FOREIGN,
             Err(_) => "there is no public area to compare it with",
@@ -138,6 +147,11 @@ impl Role {
             Public::KeyedHash { .. } | Public::SymCipher { .. } => None,
         }
     }
+}
+
+/// The policy of a key that is bound to boot states.
+pub(super) fn policy(public: &Public) -> Option<&Digest> {
+    Some(public.auth_policy()).filter(|policy| !policy.value().is_empty())
 }
 
 /// A coordinate, or a half of a signature, in its full length: a TPM may leave leading zeros out.
@@ -242,7 +256,7 @@ mod tests {
         for role in ROLES {
             for other in ROLES {
                 for local in [true, false] {
-                    let public = other.template(local).expect("sound");
+                    let public = other.template(local, None).expect("sound");
                     assert_eq!(role.verify(ID, &public).is_ok(), role == other);
                 }
             }
@@ -265,7 +279,7 @@ mod tests {
         ];
         for role in ROLES {
             for loosen in ways {
-                let mut public = role.template(true).expect("sound");
+                let mut public = role.template(true, None).expect("sound");
                 let (Public::Rsa { object_attributes, .. }
                 | Public::Ecc { object_attributes, .. }
                 | Public::KeyedHash { object_attributes, .. }
@@ -278,10 +292,11 @@ mod tests {
 
     #[test]
     fn evidence_says_what_the_attributes_say() {
-        let made = Role::Mac.evidence(&Role::Mac.template(true).expect("sound"), KeyCheck([0; 8]));
+        let made =
+            Role::Mac.evidence(&Role::Mac.template(true, None).expect("sound"), KeyCheck([0; 8]));
         assert!(made.local && made.never_extractable && made.always_sensitive && made.sensitive);
         assert!(!made.extractable);
-        let brought = Role::Mac.template(false).expect("sound");
+        let brought = Role::Mac.template(false, None).expect("sound");
         let brought = Role::Mac.evidence(&brought, KeyCheck([0; 8]));
         assert!(!brought.local && !brought.never_extractable && !brought.always_sensitive);
         assert!(!brought.extractable && brought.sensitive);
