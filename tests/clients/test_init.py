@@ -1,13 +1,17 @@
 """`strongroom init`: on a token that is there already, on two tokens, and on one that is said aloud."""
 
+import contextlib
 import os
+import pty
 import shutil
 import subprocess
+import termios
+import time
 import tomllib
 
 import pytest
 
-from test_tokens import KRYOPTIC, ROOT, TOKENS, run, swtpm
+from test_tokens import BINARY, KRYOPTIC, ROOT, TOKENS, run, swtpm
 
 PIN = "a-pin-of-its-own"
 LABEL = "made by others"
@@ -115,6 +119,32 @@ def test_a_wrong_pin_or_token_makes_no_appliance(tmp_path, softhsm):
     # What was refused leaves nothing in the way.
     code, _, err = run(*given, "--token-label", LABEL, "--pin-file", pin)
     assert code == 0, err
+
+
+def test_a_pin_is_typed_unseen(tmp_path, softhsm):
+    configuration, _ = softhsm
+    where = tmp_path / "appliance"
+    command = [BINARY, "init", "--dir", where, "--token-label", LABEL]
+    command += ["--module-configuration", configuration]
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv(BINARY, list(map(str, command)))
+    seen = b""
+    while b"PIN of token" not in seen:
+        seen += os.read(terminal, 1024)
+    while termios.tcgetattr(terminal)[3] & termios.ECHO:
+        time.sleep(0.01)
+    os.write(terminal, f"{PIN}\n".encode())
+    # A terminal whose other side has gone answers with an error.
+    with contextlib.suppress(OSError):
+        while more := os.read(terminal, 1024):
+            seen += more
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, seen
+    assert PIN.encode() not in seen
+    kept = where / "hsm-pin"
+    assert kept.read_text() == PIN and kept.stat().st_mode & 0o777 == 0o600
+    assert "store key: `main`" in held(where)
 
 
 def test_who_can_not_be_made_here_is_told_how_to_go_on(tmp_path):
