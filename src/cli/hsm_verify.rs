@@ -169,9 +169,9 @@ fn backing(f: &mut Formatter<'_>, key: &BackingKey) -> fmt::Result {
         writeln!(f, "  brought in from outside")?;
     }
     if let Some(Proof::Tpm(certified)) = &key.proof
-        && let Some(policy) = certified.boot_policy()
+        && let Some(policy) = certified.policy()
     {
-        writeln!(f, "  bound to boot states that an operator approves: policy {}", hex(policy))?;
+        writeln!(f, "  used under policy  {}", hex(policy))?;
     }
     let Some(told) = &key.attributes else { return Ok(()) };
     let Attributes { mechanisms, key_check_value, .. } = told;

@@ -115,9 +115,9 @@ impl Certified {
         }
     }
 
-    /// The policy of a key that its TPM uses in boot states alone that an operator has signed:
-    /// [`super::boot::Binding::policy`]. True where [`Self::check`] finds nothing.
-    pub fn boot_policy(&self) -> Option<&[u8]> {
+    /// The policy under which alone its TPM uses the key, if there is one; true where [`Self::check`]
+    /// finds nothing. That of boot states is [`super::boot::Binding::policy`].
+    pub fn policy(&self) -> Option<&[u8]> {
         let (_, rest) = self.public.0.split_at_checked(8)?;
         sized(rest).map(|(policy, _)| policy).filter(|policy| !policy.is_empty())
     }
@@ -299,10 +299,10 @@ mod tests {
 
     #[test]
     fn a_key_is_used_by_its_pin_or_by_a_policy_that_is_told_and_never_by_both() {
-        assert_eq!(certified(KEY, SIGNER).boot_policy(), None);
+        assert_eq!(certified(KEY, SIGNER).policy(), None);
         let bound = certified_area(mac_area(KEY ^ BY_PIN, &[5; 32]), SIGNER);
         assert_eq!(checked(&bound, &NONCE), Ok(()));
-        assert_eq!(bound.boot_policy(), Some(&[5; 32][..]));
+        assert_eq!(bound.policy(), Some(&[5; 32][..]));
         for (attributes, policy) in
             [(KEY, &[5; 32][..]), (KEY ^ BY_PIN, &[]), (KEY ^ BY_PIN, &[5; 31])]
         {

@@ -935,7 +935,7 @@ fn every_scheme_can_be_bound_and_the_pin_is_needed_still() {
             let proof = lane.attest(token_key(id(n), made), vec![9; 32]).await.expect("attested");
             let Proof::Tpm(proof) = proof else { panic!("not a TPM's") };
             proof.check(&[9; 32], scheme, false, Some(made.evidence.check)).expect("good");
-            assert_eq!(proof.boot_policy(), Some(&operator.binding().policy().0[..]));
+            assert_eq!(proof.policy(), Some(&operator.binding().policy().0[..]));
         }
         (operator.binding().policy(), mac)
     });
