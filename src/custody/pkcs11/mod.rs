@@ -53,7 +53,7 @@ const HEALING_WAITS: Duration = Duration::from_secs(3);
 /// How long destroying a key waits for them: all other requests wait with it, so not as long.
 const DESTROYING_WAITS: Duration = Duration::from_secs(2);
 
-/// How often in what time one key may be the reason to reach for the token again, if no request for it
+/// In how many epochs in what time one key may be the reason to reach for the token again, if no request for it
 /// succeeds meanwhile: all others wait with each attempt.
 const STALE: (u32, Duration) = (3, Duration::from_secs(10));
 
@@ -114,6 +114,13 @@ impl Epoch {
     }
 }
 
+/// A key whose handle the token did not know: in how many epochs, the last of them, and since when.
+struct Stale {
+    epochs: u32,
+    last: Option<u64>,
+    since: Instant,
+}
+
 enum State {
     Up(Epoch),
     Down {
@@ -148,8 +155,8 @@ pub(crate) struct Driver {
     epochs: AtomicU64,
     /// Set while somebody waits for the write guard, or holds it, in order to heal.
     away: AtomicBool,
-    /// Keys whose handles the token did not know, how often and since when; and whether there are any.
-    stale: Mutex<HashMap<BackingKeyId, (u32, Instant)>>,
+    /// Keys whose handles the token did not know; and whether there are any.
+    stale: Mutex<HashMap<BackingKeyId, Stale>>,
     any_stale: AtomicBool,
 }
 
@@ -275,17 +282,21 @@ impl Driver {
         }
     }
 
-    /// Notes that the token did not know the handle of a request's key; answers whether that has been so
-    /// too often for another attempt to help.
-    fn is_chronic(&self, request: &Request) -> bool {
+    /// Notes that the token did not know the handle of a request's key in epoch `seen`; answers whether
+    /// that has been so in too many epochs for another one to help.
+    fn is_chronic(&self, seen: u64, request: &Request) -> bool {
         let Some(id) = key_of(request) else { return false };
         let (now, (most, time)) = (Instant::now(), STALE);
         let mut stale = self.stale.lock();
-        stale.retain(|_, (_, since)| now.saturating_duration_since(*since) < time);
-        let (count, _) = stale.entry(id).or_insert((0, now));
-        *count = count.saturating_add(1);
+        stale.retain(|_, key| now.saturating_duration_since(key.since) < time);
+        let key = stale.entry(id).or_insert(Stale { epochs: 0, last: None, since: now });
+        // Many threads find out at once: that is once.
+        if key.last != Some(seen) {
+            key.epochs = key.epochs.saturating_add(1);
+            key.last = Some(seen);
+        }
         self.any_stale.store(true, Ordering::Release);
-        *count > most
+        key.epochs > most
     }
 
     /// Forgets that, after a request that succeeded.

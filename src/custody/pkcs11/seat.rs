@@ -49,7 +49,7 @@ impl Worker for Seat {
             if what == Action::Suspect {
                 driver.forget(seen, request);
             }
-            if what == Action::StaleHandle && driver.is_chronic(request) {
+            if what == Action::StaleHandle && driver.is_chronic(seen, request) {
                 let why = format!("{why}, again and again; other keys are served");
                 return Err(driver.unavailable(&why));
             }
