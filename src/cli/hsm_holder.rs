@@ -205,7 +205,7 @@ impl List {
 }
 
 fn line(appliance: &Appliance, key: &Key) -> String {
-    let scheme = key.current().map(|backing| format!("{:?}", backing.scheme)).unwrap_or_default();
+    let scheme = key.current().map(|backing| backing.scheme.to_string()).unwrap_or_default();
     let current = key.current().into_iter().flat_map(|backing| &backing.holders);
     let held = names(appliance, current.map(|holder| holder.token.as_str()));
     let aliases = appliance.services.records.read(|rows| rows.aliases_of(&key.account, &key.id));

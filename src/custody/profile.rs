@@ -338,7 +338,7 @@ impl Profile {
     /// [`Error::Invalid`] if it is none of its schemes.
     pub fn prefer(&mut self, scheme: Scheme) -> Result<(), Error> {
         let Some(at) = self.schemes.iter().position(|have| *have == scheme) else {
-            let why = format!("it has no scheme {scheme:?}");
+            let why = format!("it has no scheme {scheme}");
             return Err(Error::Invalid { name: self.name.clone(), why });
         };
         let preferred = self.schemes.remove(at);

@@ -62,6 +62,17 @@ pub enum Scheme {
     RsaOaep = 3,
 }
 
+impl fmt::Display for Scheme {
+    /// As configurations and rows have it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::HmacKdf => "hmac-kdf",
+            Self::Ecdh => "ecdh",
+            Self::RsaOaep => "rsa-oaep",
+        })
+    }
+}
+
 impl Scheme {
     /// The scheme that a header's byte names.
     pub fn from_byte(byte: u8) -> Option<Self> {

@@ -117,7 +117,7 @@ impl Call<'_> {
             Scheme::HmacKdf => return Err(self.unable("no scheme hmac-kdf")),
         };
         if !self.profile.schemes.contains(&scheme) {
-            return Err(self.unable(&format!("no scheme {scheme:?}")));
+            return Err(self.unable(&format!("no scheme {scheme}")));
         }
         let contents = self.make(id, used)?;
         let evidence = evidence(&contents);

@@ -298,7 +298,7 @@ impl Call<'_> {
 
     fn no_scheme(&self, scheme: Scheme) -> Error {
         let profile = self.driver.profile.name.clone();
-        Error::Unsupported { profile, why: format!("no keys of scheme {scheme:?}") }
+        Error::Unsupported { profile, why: format!("no keys of scheme {scheme}") }
     }
 
     fn create_signer(

@@ -176,10 +176,10 @@ impl Driver {
         let Profile { name, schemes, signing, .. } = &self.profile;
         let why = match request {
             Request::Generate { scheme, .. } if !schemes.contains(scheme) => {
-                format!("no scheme {scheme:?}")
+                format!("no scheme {scheme}")
             }
             Request::Import { scheme, .. } if *scheme != Scheme::HmacKdf => {
-                format!("no import for scheme {scheme:?}")
+                format!("no import for scheme {scheme}")
             }
             Request::GenerateSigner { scheme, .. } if !signing.contains(scheme) => {
                 format!("no signing by {scheme:?}")

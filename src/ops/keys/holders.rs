@@ -53,7 +53,7 @@ async fn with_holder(
     made: &mut Vec<KeyHolder>,
 ) -> Result<Backing> {
     if !backing.scheme.has_holders() {
-        let text = format!("a key of scheme {:?} is held by one token", backing.scheme);
+        let text = format!("a key of scheme {} is held by one token", backing.scheme);
         return Err(Error::new(Condition::Unsupported, text));
     }
     let mut changed = backing.clone();

@@ -225,8 +225,7 @@ impl Place {
 }
 
 fn unable(lane: &Lane, scheme: Scheme) -> Error {
-    let text =
-        format!("a token of profile `{}` holds no keys of scheme {scheme:?}", lane.profile());
+    let text = format!("a token of profile `{}` holds no keys of scheme {scheme}", lane.profile());
     Error::new(Condition::Unsupported, text)
 }
 
