@@ -187,7 +187,7 @@ def test_an_appliance_is_made_on_two_tokens(tmp_path, softhsm):
         assert other["holds_new_keys"] and "holds_new_keys" not in main
         listed = held(where).splitlines()
     assert listed[0] == "store key: `main`, `second`"
-    assert len(listed) == 2 and "Ecdh, `main`, `second`" in listed[1]
+    assert len(listed) == 2 and "ecdh, `main`, `second`" in listed[1]
 
 
 def test_one_token_is_not_two(tmp_path, softhsm):
