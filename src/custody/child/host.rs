@@ -1,8 +1,8 @@
 //! The process that holds a token: it opens it, and answers on each socket that it is given.
 //!
 //! Its first socket is its standard input. On that it is told which token to open, and then, a byte
-//! at a time, to take another socket ([`SOCKET`], which comes with the byte) or to say how the token
-//! is ([`PING`]). When that socket ends it lets go of the token and ends.
+//! at a time, to take another socket (`SOCKET`, which comes with the byte) or to say how the token
+//! is (`PING`). When that socket ends it lets go of the token and ends.
 
 use super::message::{
     Opening, read_opening, read_request, write_answer, write_health, write_opened,

@@ -28,7 +28,7 @@ pub(super) fn write(public: &Public, private: &Private) -> tss_esapi::Result<Vec
     Ok(blob)
 }
 
-/// The areas in a blob: `None` for anything that [`write`] has not written.
+/// The areas in a blob: `None` for anything that [`write()`] has not written.
 pub(super) fn read(blob: &[u8]) -> Option<(Public, Private)> {
     let rest = blob.strip_prefix(&[VERSION])?;
     let (public, rest) = area(rest)?;
