@@ -141,8 +141,7 @@ pub struct Appliance {
     config: Config,
 }
 
-/// Reaches for the tokens of a configuration. One that is not there is an error only if it is the only
-/// one. Blocks.
+/// Reaches for the tokens of a configuration. One that is not there is an error only if none is. Blocks.
 pub fn open_tokens(config: &Config) -> Result<Tokens, Error> {
     let mut members = Vec::with_capacity(config.token.len());
     for token in &config.token {
@@ -160,10 +159,11 @@ pub fn open_tokens(config: &Config) -> Result<Tokens, Error> {
     for member in tokens.all() {
         missing.extend(member.reach().err().map(|error| (&member.name, error)));
     }
-    if missing.len() == tokens.all().len()
-        && let Some((_, error)) = missing.pop()
-    {
-        return Err(error.into());
+    if missing.len() == tokens.all().len() {
+        // A refused PIN before all else: whoever waits for the other tokens would try it again.
+        let refused =
+            missing.iter().position(|(_, error)| matches!(error, custody::Error::Pin { .. }));
+        return Err(missing.swap_remove(refused.unwrap_or(0)).1.into());
     }
     for (token, error) in missing {
         tracing::error!(token, %error, "a token is not there; going on without it");
@@ -388,6 +388,11 @@ fn unwrapping(error: envelope::Error, wrapped: &WrappedStoreKey, tokens: &Tokens
     let theirs: Vec<_> = wrapped.wraps.iter().map(|wrap| wrap.holder.token.as_str()).collect();
     let ours: Vec<_> = tokens.all().iter().map(Member::serial).collect();
     let known = theirs.iter().any(|serial| tokens.knows(serial));
+    // Nothing is tried again after that: a token counts.
+    let mut missing = tokens.all().iter().filter_map(|member| member.lane().err());
+    if let Some(refused) = missing.find(|error| matches!(error, custody::Error::Pin { .. })) {
+        return refused.into();
+    }
     let lost = match &error {
         envelope::Error::Custody(custody::Error::KeyNotFound(id)) => format!(" ({id})"),
         _ if known => return error.into(),

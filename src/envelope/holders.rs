@@ -171,7 +171,7 @@ pub(super) async fn unwrap(
     digest: &[u8; 32],
 ) -> Result<Key, Error> {
     let mut last = Error::Invalid;
-    for holder in by_health(tokens, backing) {
+    for holder in up_first(tokens, &backing.holders, |holder| holder) {
         let Some(wrapped) = wraps.of(holder) else { continue };
         match unwrap_with(tokens, backing.scheme, holder, (wraps.ephemeral, wrapped), digest).await
         {
@@ -182,10 +182,14 @@ pub(super) async fn unwrap(
     Err(last)
 }
 
-/// Those that are up first.
-fn by_health<'a>(tokens: &Tokens, backing: &'a Backing) -> impl Iterator<Item = &'a KeyHolder> {
-    let up = |holder: &&KeyHolder| tokens.of(&holder.token).is_ok_and(|lane| lane.health().up);
-    let (up, down): (Vec<_>, Vec<_>) = backing.holders.iter().partition(up);
+/// Those whose token is up before the others, which are asked all the same: one may be back.
+pub(super) fn up_first<'a, T>(
+    tokens: &Tokens,
+    all: &'a [T],
+    holder: impl Fn(&T) -> &KeyHolder,
+) -> impl Iterator<Item = &'a T> {
+    let up = |one: &&T| tokens.of(&holder(one).token).is_ok_and(|lane| lane.health().up);
+    let (up, down): (Vec<_>, Vec<_>) = all.iter().partition(up);
     up.into_iter().chain(down)
 }
 
@@ -225,14 +229,20 @@ struct Ephemeral {
 
 impl Ephemeral {
     fn new(random: &dyn Random) -> Result<Self, Error> {
-        let scalar = random_key(random)?;
-        let curve = &agreement::ECDH_P256;
         // That 32 random bytes are no scalar happens once in 2^32 times.
-        let private = agreement::PrivateKey::from_private_key(curve, scalar.expose());
-        let private = private.map_err(|_| Error::Primitive)?;
+        let private = match Self::private(random)? {
+            Some(private) => private,
+            None => Self::private(random)?.ok_or(Error::Primitive)?,
+        };
         let public = private.compute_public_key().map_err(|_| Error::Primitive)?;
         let public = public.as_ref().try_into().map_err(|_| Error::Primitive)?;
         Ok(Self { private, public })
+    }
+
+    /// A private key of 32 random bytes, if they are one.
+    fn private(random: &dyn Random) -> Result<Option<agreement::PrivateKey>, Error> {
+        let scalar = random_key(random)?;
+        Ok(agreement::PrivateKey::from_private_key(&agreement::ECDH_P256, scalar.expose()).ok())
     }
 
     fn wrap(
@@ -297,12 +307,12 @@ impl Authenticator {
     }
 
     /// What body key and commitment come from.
-    pub(super) fn message_secret(&self, shared: &Key, input: &[u8]) -> Key {
+    pub(super) fn message_secret(&self, shared: &Key, input: &[u8]) -> Result<Key, Error> {
         let mut context = hmac::Context::with_key(&self.message_secrets);
         context.update(shared.expose());
         context.update(input);
         let tag = Secret::copy_of(context.sign().as_ref());
-        Key::from_secret(&tag).unwrap_or_else(|| Key::take(&mut [0; 32]))
+        Key::from_secret(&tag).ok_or(Error::Primitive)
     }
 
     /// Writes the MAC before `body`.

@@ -185,7 +185,7 @@ impl Envelopes {
         let authenticator = self.authenticator(backing).await?;
         let random = &*self.random;
         let (shared, wraps) = holders::wrap(random, backing, &draft.digest)?;
-        let secret = authenticator.message_secret(&shared, &input);
+        let secret = authenticator.message_secret(&shared, &input)?;
         draft.seal(&secret, Some((&wraps, &authenticator)), plaintext)
     }
 
@@ -202,7 +202,7 @@ impl Envelopes {
             let authenticator = self.authenticator(backing).await?;
             let wraps = envelope.wraps(&authenticator, &digest)?;
             let shared = holders::unwrap(&self.tokens, backing, &wraps, &digest).await?;
-            authenticator.message_secret(&shared, &input)
+            authenticator.message_secret(&shared, &input)?
         } else {
             self.derive(backing, input).await?
         };

@@ -12,7 +12,7 @@
 //!   [`NOBODY`]. Whoever has the public key alone can't compute it, so nobody can put a store key of
 //!   his own in the place of this one.
 
-use super::{Error, derivation_input, expand, open_in_place, seal_in_place, token_key};
+use super::{Error, derivation_input, expand, holders, open_in_place, seal_in_place, token_key};
 use crate::clock::{Random, random_bytes, random_key};
 use crate::custody::lane::Lane;
 use crate::custody::tokens::Tokens;
@@ -108,9 +108,9 @@ impl StoreKey {
         wrapped: &WrappedStoreKey,
     ) -> Result<Self, Error> {
         let mut last = Error::Invalid;
-        for wrap in &wrapped.wraps {
+        for wrap in holders::up_first(tokens, &wrapped.wraps, |wrap| &wrap.holder) {
             match Self::unwrap_with(tokens, site, wrap).await {
-                Err(Error::Custody(error)) if super::holders::elsewhere(&error) => {
+                Err(Error::Custody(error)) if holders::elsewhere(&error) => {
                     last = error.into();
                 }
                 settled => return settled,

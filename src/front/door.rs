@@ -16,6 +16,7 @@ use crate::policy::Caller;
 use crate::secret::Secret;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -263,29 +264,33 @@ impl Door {
             let answer = crate::ops::health::ready(&self.services).await;
             *known = Some((Instant::now(), answer));
         }
-        match known.as_ref().map_or(&Ok(()), |(_, answer)| answer) {
-            Ok(()) => answer(
-                StatusCode::OK,
-                rest::MEDIA_TYPE,
-                Payload::Open(b"{\"ready\":true}\n"[..].into()),
-            ),
-            Err(error) => {
-                tracing::warn!(%error, "not ready");
-                #[derive(serde::Serialize)]
-                struct NotReady<'a> {
-                    ready: bool,
-                    why: &'a str,
-                }
-                let why = error.log.as_deref().unwrap_or(&error.message);
-                let body = serde_json::to_vec(&NotReady { ready: false, why }).unwrap_or_default();
-                answer(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    rest::MEDIA_TYPE,
-                    Payload::Open(body.into()),
-                )
-            }
+        let why = known.as_ref().and_then(|(_, answer)| answer.as_ref().err());
+        if let Some(error) = why {
+            tracing::warn!(%error, "not ready");
         }
+        let why = why.map(|error| error.log.as_deref().unwrap_or(&error.message));
+        let tokens = crate::ops::health::tokens(&self.services);
+        let tokens = tokens.into_iter().map(|token| (token.name, token.up)).collect();
+        readiness(why, tokens)
     }
+}
+
+/// What `/readyz` answers: whether all is well, else why not; and which tokens are up, since one of
+/// several may be away while the others serve.
+pub(super) fn readiness(why: Option<&str>, tokens: BTreeMap<String, bool>) -> Outgoing {
+    #[derive(serde::Serialize)]
+    struct Readiness<'a> {
+        ready: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        why: Option<&'a str>,
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        tokens: BTreeMap<String, bool>,
+    }
+    let told = Readiness { ready: why.is_none(), why, tokens };
+    let mut body = serde_json::to_vec(&told).unwrap_or_default();
+    body.push(b'\n');
+    let status = if told.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    answer(status, rest::MEDIA_TYPE, Payload::Open(body.into()))
 }
 
 impl Handler for Door {

@@ -1,11 +1,11 @@
 //! What stands before the door while the appliance is still being built: a token may take its time.
 
 use super::body::Payload;
-use super::door::{Door, Form, answer};
+use super::door::{Door, Form, answer, readiness};
 use super::message::{Handler, Head, Incoming, Outgoing, Refusal};
-use super::rest;
 use http::StatusCode;
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 /// Answers `/healthz`, and nothing else until there is a door: nothing is done before there is a token
@@ -36,11 +36,7 @@ impl Handler for Entrance {
         let why = self.why.lock().clone();
         match request.head.uri.path() {
             "/healthz" => answer(StatusCode::OK, "text/plain", Payload::Open(b"ok\n"[..].into())),
-            "/readyz" => {
-                let body = serde_json::json!({ "ready": false, "why": why }).to_string();
-                let body = Payload::Open(body.into_bytes().into());
-                answer(StatusCode::SERVICE_UNAVAILABLE, rest::MEDIA_TYPE, body)
-            }
+            "/readyz" => readiness(Some(&why), BTreeMap::new()),
             _ => closed(&request.head),
         }
     }

@@ -98,6 +98,21 @@ fn a_wrong_pin_is_tried_once() {
     assert!(!said.contains("wrong wrong"), "{said}");
 }
 
+/// Nor is it tried again while another token is waited for.
+#[test]
+fn a_wrong_pin_is_not_tried_again_while_another_token_is_waited_for() {
+    let site = Site::new();
+    fs::write(site.path("hsm-pin"), "wrong wrong wrong").expect("written");
+    let spare = "[[token]]\nname = \"spare\"\nprofile = \"softhsm2\"\nserial = \"0000\"\n\
+                 configuration = \"softhsm2.conf\"\npin_file = \"hsm-so-pin\"\n";
+    site.configure("[token.lane]", "");
+    site.configure("[token]", "[[token]]");
+    site.configure("[store]", &format!("{spare}\n[store]"));
+    let (code, said) = site.run(&["serve", "--config", &site.shown("strongroom.toml")]);
+    assert_eq!(code, Some(78), "{said}");
+    assert!(said.contains("refused the PIN"), "{said}");
+}
+
 #[test]
 fn a_database_that_others_can_read() {
     let site = Site::new();

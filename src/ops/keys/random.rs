@@ -2,6 +2,7 @@
 
 use super::stores::connected;
 use super::terms::{Recipient, no_recipient};
+use crate::custody;
 use crate::name::Service;
 use crate::ops::call::{Allowed, Call, OwnAccount};
 use crate::ops::error::{Condition, Error, Result};
@@ -15,7 +16,8 @@ use serde::{Deserialize, Serialize};
 /// <https://docs.aws.amazon.com/kms/latest/APIReference/API_GenerateRandom.html>.
 ///
 /// `answer = token's bytes XOR operating system's bytes`: as unpredictable as the better of the two
-/// generators. The token delivers first, so that it can't choose its bytes by the others.
+/// generators. The token delivers first, so that it can't choose its bytes by the others. A YubiKey gives
+/// out none: then they are the operating system's alone, unless its custom key store was asked for them.
 pub struct GenerateRandom;
 
 /// What [`GenerateRandom`] takes.
@@ -73,10 +75,14 @@ impl Operation for GenerateRandom {
             Some(id) => call.tokens.of(&connected(call, id)?.token)?,
             None => call.tokens.main()?,
         };
-        let tokens = lane.random(length).await?;
+        let tokens = match lane.random(length).await {
+            Ok(tokens) => Some(tokens),
+            Err(custody::Error::Unsupported { .. }) if input.custom_key_store_id.is_none() => None,
+            Err(error) => return Err(error.into()),
+        };
         let mut mixed = Secret::new(vec![0; length]);
         call.world.random.fill(mixed.expose_mut())?;
-        mix(&mut mixed, &tokens)?;
+        tokens.map_or(Ok(()), |tokens| mix(&mut mixed, &tokens))?;
         Ok(GenerateRandomOutput { plaintext: SecretBlob(mixed) })
     }
 }

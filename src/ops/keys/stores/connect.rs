@@ -86,7 +86,11 @@ async fn attempt(call: &Call, token: &str) -> Connection {
         return Connection::Failed(ConnectionError::ClusterNotFound);
     }
     let answer = match call.tokens.of(token) {
-        Ok(lane) => lane.random(PROBE).await.map(drop),
+        Ok(lane) => match lane.random(PROBE).await {
+            // A card that gives out no random bytes; whether it is there its driver knows.
+            Err(custody::Error::Unsupported { .. }) if lane.health().up => Ok(()),
+            answer => answer.map(drop),
+        },
         Err(error) => Err(error),
     };
     let Err(error) = answer else { return Connection::Connected };
