@@ -67,6 +67,10 @@ def test_the_appliance_keeps_what_it_was_told_on_each_token(own_appliance, tmp_p
         appliance.start()
         kms, secrets = appliance.client("kms"), appliance.client("secretsmanager")
     assert len(kms.list_key_rotations(KeyId=key)["Rotations"]) == 1
+    # Whether the token has a generator or not.
+    assert len(kms.generate_random(NumberOfBytes=40)["Plaintext"]) == 40
+    ready = appliance.post(b"", {}, path="/readyz", method="GET")
+    assert ready.json == {"ready": True, "tokens": {"main": True}}
     appliance.stop()
 
     verdict = verified(appliance, tmp_path)
