@@ -19,9 +19,9 @@ use crate::store::keys::KeyHolder;
 use crate::store::meta::{Site, put_site};
 use crate::store::sqlite::Sqlite;
 use crate::store::{self, Store};
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::{DirBuilder, OpenOptions, Permissions};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -257,11 +257,12 @@ fn written(path: &Path) -> Result<String, Error> {
     Ok(text.to_owned())
 }
 
-/// Writes a new file of mode 0600, safe on disk.
+/// Writes a file of mode 0600, whatever it was if it was there; safe on disk.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let write = || {
         let mut options = OpenOptions::new();
         let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        file.set_permissions(Permissions::from_mode(0o600))?;
         file.write_all(bytes)?;
         file.sync_all()
     };
@@ -270,4 +271,22 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 
 fn sync_folder(dir: &Path) -> Result<(), Error> {
     std::fs::File::open(dir).and_then(|f| f.sync_all()).map_err(|e| Error::io(dir, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A PIN that was typed once went into a file that others could read, if one was there.
+    #[test]
+    fn a_private_file_is_one_even_if_it_was_there_before() {
+        let dir = tempfile::tempdir().expect("folder");
+        let path = dir.path().join("hsm-pin");
+        std::fs::write(&path, "an older and longer one").expect("written");
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).expect("chmod");
+        write_private(&path, b"123456").expect("written");
+        assert_eq!(std::fs::read(&path).expect("read"), b"123456");
+        let mode = std::fs::metadata(&path).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
 }

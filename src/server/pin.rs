@@ -54,7 +54,8 @@ pub fn read(name: &str, file: Option<&Path>) -> Result<Secret, Error> {
     Ok(Secret::new(pin.into_bytes()))
 }
 
-fn from_file(path: &Path) -> Result<Secret, Error> {
+/// The PIN in this file, which nobody but its owner may read.
+pub(super) fn from_file(path: &Path) -> Result<Secret, Error> {
     let shown = path.display().to_string();
     let fail = |why| Error::Unreadable { path: shown.clone(), why };
     let file = std::fs::File::open(path).map_err(fail)?;

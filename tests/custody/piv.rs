@@ -240,6 +240,8 @@ scenarios! {
     a_wrong_pin_is_told_and_not_tried_again: wrong_pin,
     the_last_try_of_a_pin_is_never_used: last_try,
     a_pin_changed_meanwhile_is_tried_once_and_not_again: pin_changed,
+    a_refused_pin_is_not_sent_again_on_a_connection_that_stays: pin_changed_beside,
+    two_who_use_a_card_at_once_do_not_overwrite_each_others_keys: beside_another,
     a_card_that_was_reset_is_not_sent_the_pin: factory_reset,
     a_key_that_wants_the_pin_each_time_gets_it: pin_always,
     nothing_is_left_at_its_default: provisioned,
@@ -658,6 +660,43 @@ mod scenarios {
             assert!(matches!(refused, Error::Pin { .. }), "until the next start: {refused}");
             assert_eq!(tries(), 3);
         });
+    }
+
+    /// What verifies the PIN anew (here: making a key) once sent it again each time, since the
+    /// connection was still there.
+    #[test]
+    #[ignore = "run in its own process"]
+    fn pin_changed_beside() {
+        let (_service, _card, lane) = lane();
+        runtime().block_on(async {
+            let made = lane.generate(ID, Scheme::Ecdh).await.expect("made");
+            let mut card = YubiKey::open_by_serial(Serial(SERIAL)).expect("open");
+            card.change_pin(PIN.as_bytes(), b"11223344").expect("changed");
+            assert!(card.disconnect(pcsc::Disposition::LeaveCard).is_ok(), "and not reset");
+            for _ in 0..3 {
+                let refused = refusal(lane.generate(OTHER, Scheme::Ecdh).await);
+                assert!(matches!(refused, Error::Pin { .. }), "{refused}");
+            }
+            let refused = refusal(agrees(&lane, ID, &made).await);
+            assert!(matches!(refused, Error::Pin { .. }), "{refused}");
+            assert_eq!(tries(), 2, "tried once");
+        });
+    }
+
+    /// The second once put its key over the first one's: it knew the directory of its own start.
+    #[test]
+    #[ignore = "run in its own process"]
+    fn beside_another() {
+        let (_service, _card, lane) = lane();
+        let beside = open_with(labelled(), PIN).expect("a lane");
+        runtime().block_on(async {
+            let first = lane.generate(ID, Scheme::Ecdh).await.expect("made");
+            let second = beside.generate(OTHER, Scheme::Ecdh).await.expect("made");
+            agrees(&beside, OTHER, &second).await.expect("agreed");
+            lane.destroy(OTHER).await.expect("known to the first by now");
+            agrees(&lane, ID, &first).await.expect("still there");
+        });
+        assert_eq!([lane.health().epoch, beside.health().epoch], [1, 1]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::Fault;
 use super::directory::{self, Directory};
+use super::errors::{self, Action};
 use super::oaep::MODULUS;
 use crate::custody::{Error, Locator};
 use crate::secret::Secret;
@@ -149,6 +150,7 @@ impl Card {
                 Err(self.pin(&format!("it is wrong; {tries} tries are left")))
             }
             Err(yubikey::Error::SizeError) => Err(self.pin("a PIN has at most 8 bytes")),
+            Err(e) if errors::action(e) == Action::Pin => Err(self.pin(&e.to_string())),
             Err(e) => Err(e.into()),
         }
     }

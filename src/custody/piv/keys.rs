@@ -135,12 +135,11 @@ impl Call<'_> {
     /// Makes a key in the first free slot. The directory says so before the slot does: what breaks
     /// off between them is found, and destroyed, by its id.
     fn make(&mut self, id: BackingKeyId, used: Use) -> Result<Contents> {
-        let mut directory = self.epoch.directory.clone();
+        let mut directory = self.to_be_changed()?;
         if directory.find(id).is_some() {
             return Err(rejected(id, "a key of this id is in the token already"));
         }
         let Some(slot) = directory.free() else { return Err(self.full()) };
-        self.epoch.card.manage(self.pin)?;
         directory.entries.push(Entry { slot, used, id });
         self.epoch.card.save(&directory)?;
         self.epoch.directory = directory;
@@ -150,6 +149,20 @@ impl Call<'_> {
             return Err(rejected(id, "the card tells another public key than it has just made"));
         }
         Ok(contents)
+    }
+
+    /// With the right to change the card: the directory as it is now. One that was read when the
+    /// connection began may lack a key that another process has made since, in whose slot the next one
+    /// would go.
+    fn to_be_changed(&mut self) -> Result<Directory> {
+        let card = &mut self.epoch.card;
+        card.manage(self.pin)?;
+        let directory = card.directory()?.ok_or_else(|| Error::Unavailable {
+            token: card.serial().to_string(),
+            why: "its directory of keys is gone".to_owned(),
+        })?;
+        self.epoch.directory = directory.clone();
+        Ok(directory)
     }
 
     fn full(&self) -> Fault {
@@ -181,9 +194,8 @@ impl Call<'_> {
 
     /// Destroys a key by making another over it, which no id leads to.
     fn destroy(&mut self, id: BackingKeyId) -> Result<()> {
-        let mut directory = self.epoch.directory.clone();
+        let mut directory = self.to_be_changed()?;
         let slot = directory.find(id).ok_or(Error::KeyNotFound(id))?.slot;
-        self.epoch.card.manage(self.pin)?;
         self.epoch.known.remove(&id);
         self.epoch.card.generate(slot, AlgorithmId::EccP256, self.policies())?;
         directory.entries.retain(|entry| entry.id != id);

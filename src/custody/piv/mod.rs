@@ -151,8 +151,12 @@ impl Driver {
         }
     }
 
-    /// The connection, opened anew if there is none.
+    /// The connection, opened anew if there is none; none once the card refused the PIN, which what
+    /// needs it on a connection that is open would send again.
     fn epoch<'a>(&self, seat: &'a mut Seat) -> Result<&'a mut Epoch> {
+        if self.known.lock().locked {
+            seat.epoch = None;
+        }
         if seat.epoch.is_none() {
             self.reach(seat)?;
         }

@@ -170,7 +170,7 @@ impl TokenPlan {
         serial: &str,
         (module, pin_file): (Option<String>, String),
     ) -> Result<Entry, Error> {
-        if serial.contains(|c: char| c.is_control() || "\"\\".contains(c)) {
+        if serial.contains(|c: char| c.is_control() || "\"\\'".contains(c)) {
             let text = format!("serial number `{serial}` can't stand in a configuration file");
             return Err(Error::Refused(text));
         }
@@ -197,7 +197,7 @@ impl TokenPlan {
     fn new_pin(&self, dir: &Path, name: &str, world: &World) -> Result<Secret, Error> {
         let path = dir.join(self.own(name, ""));
         if path.exists() {
-            return Ok(pin::read(self.name, Some(&path))?);
+            return Ok(pin::from_file(&path)?);
         }
         let mut pin = Secret::new(Vec::with_capacity(32));
         let bytes = if self.profile.kind == Kind::YubiKey { 4 } else { 16 };
