@@ -96,12 +96,16 @@ impl Keeper {
         kept.verdict = None;
         kept.before = kept.health.epoch;
         let why = kept.refused.clone().unwrap_or_else(|| why.to_owned());
+        let said = kept.health.why.as_ref() == Some(&why);
         kept.health = Health { up: false, why: Some(why.clone()), ..kept.health.clone() };
         self.shared.changed.notify_all();
         if kept.ending {
             return false;
         }
-        tracing::warn!(token = self.shared.name(), why, "the token's process is gone");
+        // A token that is away for a day is tried twice a second.
+        if !said {
+            tracing::warn!(token = self.shared.name(), why, "the token's process is gone");
+        }
         let until = Instant::now() + pause;
         while !kept.ending && !self.shared.changed.wait_until(&mut kept, until).timed_out() {}
         !kept.ending && kept.refused.is_none()
