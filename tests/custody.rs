@@ -34,6 +34,8 @@ use cryptoki::session::{Session, UserType};
 use cryptoki::types::AuthPin;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use strongroom::clock::SystemRandom;
 use strongroom::custody::child::{self, Program};
@@ -43,7 +45,7 @@ use strongroom::custody::pkcs11::init_token;
 use strongroom::custody::pkcs11::probe::{Found, Target, probe};
 use strongroom::custody::profile::Profile;
 use strongroom::custody::{
-    self, Access, BackingKeyId, Error, KeyCheck, Locator, Scheme, SigningScheme,
+    self, Access, BackingKeyId, Error, KeyCheck, Locator, Scheme, SigningScheme, TokenKey,
 };
 use strongroom::secret::{Key, Secret};
 
@@ -190,6 +192,47 @@ fn bring_back() {
     std::fs::rename(directory().join("away"), directory().join("tokens")).expect("back");
 }
 
+/// Derivations by several tasks at once, each of which is right or refused for now.
+struct Load {
+    stop: Arc<AtomicBool>,
+    tasks: tokio::task::JoinSet<(u64, u64)>,
+}
+
+impl Load {
+    /// Begins, with a key of this value.
+    fn start(tasks: u8, lane: &Lane, key: &TokenKey, check: KeyCheck, value: [u8; 32]) -> Self {
+        let mut load = Self { stop: Arc::default(), tasks: tokio::task::JoinSet::new() };
+        for task in 0..tasks {
+            let (lane, stop, key) = (lane.clone(), Arc::clone(&load.stop), key.clone());
+            load.tasks.spawn(async move {
+                let (mut right, mut refused) = (0u64, 0u64);
+                while !stop.load(Ordering::Relaxed) {
+                    let input = [[task; 8], right.to_be_bytes()].concat();
+                    match lane.derive(key.clone(), check, input.clone()).await {
+                        Ok(key) => {
+                            assert_eq!(key.expose().as_slice(), host_mac(&value, &input));
+                            right += 1;
+                        }
+                        Err(Error::Unavailable { .. }) => {
+                            refused += 1;
+                            tokio::time::sleep(Duration::from_millis(1)).await;
+                        }
+                        Err(other) => panic!("{other}"),
+                    }
+                }
+                (right, refused)
+            });
+        }
+        load
+    }
+
+    /// Ends; tells how many each task had right and refused.
+    async fn end(self) -> Vec<(u64, u64)> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.tasks.join_all().await
+    }
+}
+
 /// A key as ours are, with a given value, and with `change` made to its template.
 fn foreign_key(session: &Session, value: [u8; 32], change: Option<Attribute>) {
     let mut template = vec![
@@ -211,30 +254,36 @@ fn foreign_key(session: &Session, value: [u8; 32], change: Option<Attribute>) {
         Attribute::AllowedMechanisms(vec![MechanismType::SHA256_HMAC]),
         Attribute::Value(value.to_vec()),
     ];
+    alter(&mut template, change);
+    session.create_object(&template).expect("created");
+}
+
+fn alter(template: &mut Vec<Attribute>, change: Option<Attribute>) {
     if let Some(change) = change {
         template.retain(|a| a.attribute_type() != change.attribute_type());
         template.push(change);
     }
-    session.create_object(&template).expect("created");
 }
 
-/// A pair as ours are, or one that may be wrapped out.
-fn foreign_pair(session: &Session, extractable: bool) {
+/// A pair as ours for this mechanism are, with `change` made to the private key's template.
+fn foreign_pair(session: &Session, used_by: MechanismType, change: Option<Attribute>) {
+    let agrees = used_by == MechanismType::ECDH1_DERIVE;
     let p256 = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
     let public = [Attribute::Token(false), Attribute::EcParams(p256.to_vec())];
-    let private = [
+    let mut private = vec![
         Attribute::Id(ID.0.to_vec()),
         Attribute::Token(true),
         Attribute::Private(true),
         Attribute::Sensitive(true),
-        Attribute::Extractable(extractable),
+        Attribute::Extractable(false),
         Attribute::Modifiable(false),
-        Attribute::Sign(false),
-        Attribute::Derive(true),
+        Attribute::Sign(!agrees),
+        Attribute::Derive(agrees),
         Attribute::Decrypt(false),
         Attribute::Unwrap(false),
-        Attribute::AllowedMechanisms(vec![MechanismType::ECDH1_DERIVE]),
+        Attribute::AllowedMechanisms(vec![used_by]),
     ];
+    alter(&mut private, change);
     let made = session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private);
     session.destroy_object(made.expect("made").0).expect("destroyed");
 }
@@ -448,7 +497,8 @@ mod scenarios {
         for loosened in [false, true] {
             with_session(|session| {
                 delete_key(session);
-                foreign_pair(session, loosened);
+                let change = loosened.then_some(Attribute::Extractable(true));
+                foreign_pair(session, MechanismType::ECDH1_DERIVE, change);
             });
             let lane = open_with(PIN, &Options::default()).expect("a lane");
             let refused = refusal(runtime().block_on(lane.agree(ID.into(), check, peer.clone())));
@@ -934,29 +984,7 @@ mod scenarios {
         runtime().block_on(async {
             let check =
                 lane.import(ID, Scheme::HmacKdf, key(VALUE)).await.expect("in").evidence.check;
-            let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-            let mut tasks = tokio::task::JoinSet::new();
-            for task in 0..32u8 {
-                let (lane, stop) = (lane.clone(), stop.clone());
-                tasks.spawn(async move {
-                    let (mut right, mut refused) = (0u64, 0u64);
-                    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                        let input = [[task; 8], right.to_be_bytes()].concat();
-                        match lane.derive(ID.into(), check, input.clone()).await {
-                            Ok(key) => {
-                                assert_eq!(key.expose().as_slice(), host_mac(&VALUE, &input));
-                                right += 1;
-                            }
-                            Err(Error::Unavailable { .. }) => {
-                                refused += 1;
-                                tokio::time::sleep(Duration::from_millis(1)).await;
-                            }
-                            Err(other) => panic!("{other}"),
-                        }
-                    }
-                    (right, refused)
-                });
-            }
+            let load = Load::start(32, &lane, &ID.into(), check, VALUE);
             for _ in 0..10 {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 take_away();
@@ -964,8 +992,7 @@ mod scenarios {
                 bring_back();
                 until_served(&lane, check).await;
             }
-            stop.store(true, std::sync::atomic::Ordering::Relaxed);
-            for (right, refused) in tasks.join_all().await {
+            for (right, refused) in load.end().await {
                 let seen = refused > 0;
                 assert!(right > 0 && seen == notices_absence(), "{right} and {refused} refused");
             }
@@ -1094,22 +1121,8 @@ mod scenarios {
     /// Another pair in the place of ours.
     fn put_another(session: &Session, derive: bool) {
         delete_key(session);
-        let p256 = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
-        let public = [Attribute::Token(false), Attribute::EcParams(p256.to_vec())];
-        let private = [
-            Attribute::Id(ID.0.to_vec()),
-            Attribute::Token(true),
-            Attribute::Private(true),
-            Attribute::Sensitive(true),
-            Attribute::Extractable(false),
-            Attribute::Modifiable(false),
-            Attribute::Sign(true),
-            Attribute::Decrypt(false),
-            Attribute::Unwrap(false),
-            Attribute::Derive(derive),
-            Attribute::AllowedMechanisms(vec![MechanismType::ECDSA]),
-        ];
-        session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private).expect("made");
+        let change = derive.then_some(Attribute::Derive(true));
+        foreign_pair(session, MechanismType::ECDSA, change);
     }
 
     #[test]

@@ -91,13 +91,17 @@ impl Bench {
     }
 }
 
-/// Measures until it is done or the person has had enough; the keys are destroyed all the same.
+/// Measures until it is done or the person has had enough; the keys are destroyed all the same, so
+/// their making is waited for: one that is made later would stay.
 async fn interruptible(lane: &Lane, each: Duration) -> Result<Vec<Figure>, Error> {
     let (holder, signer) = (new_id()?, new_id()?);
     let stop = shutdown()?;
-    let measured = tokio::select! {
-        measured = measure(lane, each, holder, signer) => measured,
-        () = stop => Err(Error::Refused("stopped before it was done".into())),
+    let measured = match works(lane, holder, signer).await {
+        Ok(works) => tokio::select! {
+            figures = measure(lane, each, works) => Ok(figures),
+            () = stop => Err(Error::Refused("stopped before it was done".into())),
+        },
+        Err(error) => Err(error),
     };
     for id in [holder, signer] {
         match lane.destroy(id).await {
@@ -114,14 +118,9 @@ fn new_id() -> Result<BackingKeyId, Error> {
     Ok(BackingKeyId(random_bytes(&SystemRandom)?))
 }
 
-async fn measure(
-    lane: &Lane,
-    each: Duration,
-    holder: BackingKeyId,
-    signer: BackingKeyId,
-) -> Result<Vec<Figure>, Error> {
+async fn measure(lane: &Lane, each: Duration, works: Vec<Work>) -> Vec<Figure> {
     let mut figures = Vec::new();
-    for work in works(lane, holder, signer).await? {
+    for work in works {
         let work = Arc::new(work);
         let mut alone = None;
         for callers in CALLERS {
@@ -130,7 +129,7 @@ async fn measure(
             figures.push(figure);
         }
     }
-    Ok(figures)
+    figures
 }
 
 /// One kind of request.

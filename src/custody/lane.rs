@@ -311,7 +311,7 @@ impl Lane {
     /// As [`Lane::call`].
     pub async fn random(&self, len: usize) -> Result<Secret> {
         match self.call(Request::Random { len }).await? {
-            Response::Random(bytes) => Ok(bytes),
+            Response::Random(bytes) if bytes.len() == len => Ok(bytes),
             _ => Err(self.confused()),
         }
     }

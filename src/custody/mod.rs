@@ -9,6 +9,8 @@ pub mod boot;
 mod breaker;
 pub mod child;
 pub mod claims;
+#[cfg(test)]
+mod documented;
 pub mod enrolment;
 pub mod lane;
 #[cfg(feature = "yubikey")]

@@ -2,12 +2,13 @@
 //!
 //! The same file is read by the code, the tests, the documentation and operators.
 
+mod check;
+#[cfg(test)]
+mod tests;
+
 use super::{Scheme, SigningScheme};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-
-/// What a token without schemes must say that it can't do.
-const HOLD_KEYS: &str = "hold keys for Strongroom";
 
 /// The profiles that come with the program, by name.
 const BUILT_IN: &[(&str, &str)] = &[
@@ -35,9 +36,6 @@ const TOKEN_FOLDER: &str = "@TOKENDIR@";
 /// What tells the TSS what to write to stderr, and that it is nothing: each failed command has its
 /// error, which says more.
 const QUIET: (&str, &str) = ("TSS2_LOG", "all+NONE");
-
-/// The largest number of sessions that a profile may name.
-const MAX_SESSIONS: usize = 1024;
 
 /// The largest number of random bytes in one request, whatever the token could do.
 pub const MAX_RANDOM: usize = 4096;
@@ -369,60 +367,6 @@ impl Profile {
         let needed = all.map(move |mechanism| form.mechanism(mechanism));
         needed.filter(|_| self.kind == Kind::Pkcs11)
     }
-
-    fn fault(&self) -> Option<String> {
-        self.name_fault().or_else(|| self.module_fault()).or_else(|| self.ability_fault())
-    }
-
-    fn name_fault(&self) -> Option<String> {
-        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if self.name.is_empty() || self.name.len() > 32 || !self.name.chars().all(plain) {
-            return Some("a name has 1 to 32 lower-case letters, digits and hyphens".into());
-        }
-        if self.tested && self.tested_on.is_none() {
-            return Some("one that was tested says on what".into());
-        }
-        let silent = self.software && self.statement.trim().is_empty();
-        silent.then(|| "a software token needs a statement of what it does not prove".into())
-    }
-
-    fn module_fault(&self) -> Option<String> {
-        let Some(module) = &self.module else {
-            let wanted = self.kind == Kind::Pkcs11;
-            return wanted.then(|| "a PKCS#11 token has a module".into());
-        };
-        if self.kind != Kind::Pkcs11 {
-            return Some("only a PKCS#11 token has a module".into());
-        }
-        if module.paths.iter().any(|p| !p.is_absolute()) {
-            return Some("module paths are absolute".into());
-        }
-        let variable = module.configuration_variable.as_deref();
-        let odd = |v: &str| v.is_empty() || v.contains(['=', '\0']);
-        if variable.is_some_and(odd) {
-            return Some("not the name of an environment variable".into());
-        }
-        let template = module.configuration.as_deref()?;
-        let told = variable.is_some() && template.matches(TOKEN_FOLDER).count() == 1;
-        (!told).then(|| format!("a configuration has its variable, and {TOKEN_FOLDER} once"))
-    }
-
-    fn ability_fault(&self) -> Option<String> {
-        let excused = self.cannot.iter().any(|cannot| cannot.what == HOLD_KEYS);
-        if self.schemes.is_empty() != excused {
-            return Some(format!("it names no scheme, or can't {HOLD_KEYS}: one of both"));
-        }
-        for mechanism in self.needed() {
-            if !self.mechanisms.iter().any(|have| *have == mechanism) {
-                return Some(format!("its schemes need {mechanism}"));
-            }
-        }
-        if !(1..=MAX_SESSIONS).contains(&self.limits.sessions) {
-            return Some(format!("limits.sessions is from 1 to {MAX_SESSIONS}"));
-        }
-        let random = (32..=MAX_RANDOM).contains(&self.limits.random_bytes);
-        (!random).then(|| format!("limits.random_bytes is from 32 to {MAX_RANDOM}"))
-    }
 }
 
 impl HmacKey {
@@ -454,151 +398,5 @@ impl SigningScheme {
             Self::Ed25519 => &["CKM_EC_EDWARDS_KEY_PAIR_GEN", "CKM_EDDSA"],
             Self::EcdsaP256 => &["CKM_EC_KEY_PAIR_GEN", "CKM_ECDSA"],
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn softhsm2() -> String {
-        let found = BUILT_IN.iter().find(|(name, _)| *name == "softhsm2");
-        found.expect("built in").1.to_owned()
-    }
-
-    fn refusal(text: &str) -> String {
-        Profile::parse(text).expect_err("must be refused").to_string()
-    }
-
-    #[test]
-    fn every_built_in_profile_is_sound_and_carries_its_own_name() {
-        for name in Profile::names() {
-            assert_eq!(Profile::built_in(name).expect("sound").name, name);
-        }
-        assert!(matches!(Profile::built_in("nonesuch"), Err(Error::Unknown(_))));
-    }
-
-    #[test]
-    fn software_is_called_what_it_is() {
-        for name in ["softhsm2", "kryoptic", "swtpm"] {
-            let profile = Profile::built_in(name).expect("sound");
-            assert!(profile.software);
-            assert!(profile.statement.contains("proves nothing"));
-            assert_eq!(profile.preferred_scheme(), Some(Scheme::HmacKdf));
-            assert!(!profile.cannot.is_empty());
-        }
-    }
-
-    #[test]
-    fn the_environment_names_the_configuration_file() {
-        let profile = Profile::built_in("softhsm2").expect("sound");
-        let environment = profile.environment(Some(Path::new("/data/softhsm2.conf")));
-        assert_eq!(environment, [("SOFTHSM2_CONF".into(), PathBuf::from("/data/softhsm2.conf"))]);
-    }
-
-    #[test]
-    fn the_configuration_has_the_folder_and_a_way_to_be_found() {
-        for name in ["softhsm2", "kryoptic"] {
-            let text = Profile::built_in(name).expect("sound").configuration("/data/tokens");
-            assert!(text.expect("made here").contains("/data/tokens"));
-        }
-        let text = softhsm2().replace("@TOKENDIR@", "/tmp");
-        assert!(refusal(&text).contains("@TOKENDIR@ once"));
-        let text = softhsm2().replace("configuration_variable = \"SOFTHSM2_CONF\"", "");
-        assert!(refusal(&text).contains("its variable"));
-    }
-
-    #[test]
-    fn who_was_not_tested_says_so_and_who_was_says_on_what() {
-        for name in Profile::names() {
-            let profile = Profile::built_in(name).expect("sound");
-            assert_eq!(profile.warning().is_none(), profile.tested, "{name}");
-        }
-        let text = softhsm2().replace("tested_on", "login");
-        assert!(refusal(&text).contains("says on what"));
-    }
-
-    /// A profile's row in docs/hardware.md.
-    fn row(profile: &Profile) -> String {
-        let name = |value: serde_json::Value| value.as_str().expect("a name").to_owned();
-        let or_none =
-            |all: Vec<String>| if all.is_empty() { "none".into() } else { all.join(", ") };
-        let schemes = profile.schemes.iter().map(|s| name(serde_json::json!(s)));
-        let signing = profile.signing.iter().map(|s| name(serde_json::json!(s)));
-        let tested = profile.tested_on.as_deref().unwrap_or("**untested**");
-        let residency = match profile.residency {
-            Residency::Token => "token",
-            Residency::Wrapped => "wrapped",
-        };
-        let cache = profile.cache_seconds.map_or("-".into(), |seconds| format!("{seconds} s"));
-        let cannot: Vec<_> = profile.cannot.iter().map(|cannot| cannot.what.as_str()).collect();
-        format!(
-            "| [`{0}`](../hsm-profiles/{0}/README.md) | {1} | {tested} | {2} | {3} | {residency} | \
-             {cache} | {4} |",
-            profile.name,
-            profile.title,
-            or_none(schemes.collect()),
-            or_none(signing.collect()),
-            cannot.join("; "),
-        )
-    }
-
-    #[test]
-    fn the_documentation_has_a_row_for_each_profile_as_it_is() {
-        let text = include_str!("../../docs/hardware.md");
-        for name in Profile::names() {
-            let row = row(&Profile::built_in(name).expect("sound"));
-            assert!(text.contains(&row), "docs/hardware.md lacks this row:\n{row}");
-        }
-    }
-
-    #[test]
-    fn a_profile_may_be_a_file() {
-        let file = tempfile::NamedTempFile::new().expect("a file");
-        let path = file.path().to_str().expect("text");
-        std::fs::write(path, softhsm2().replace("SoftHSM 2", "mine")).expect("written");
-        assert_eq!(Profile::named(path).expect("sound").title, "mine");
-        let missing = Profile::named("/nowhere/profile.toml").expect_err("no file");
-        assert!(matches!(missing, Error::Unreadable { .. }), "{missing}");
-    }
-
-    #[test]
-    fn an_unknown_field_is_refused_at_every_level() {
-        assert!(refusal(&format!("colour = 1\n{}", softhsm2())).contains("colour"));
-        let text = softhsm2().replace("[limits]", "[limits]\npower = 9000");
-        assert!(refusal(&text).contains("power"));
-    }
-
-    #[test]
-    fn a_software_token_that_keeps_quiet_about_it_is_refused() {
-        let lines = softhsm2();
-        let text: Vec<_> = lines
-            .lines()
-            .map(|l| if l.starts_with("statement") { "statement = ' '" } else { l })
-            .collect();
-        assert!(refusal(&text.join("\n")).contains("needs a statement"));
-    }
-
-    #[test]
-    fn a_scheme_without_its_mechanism_is_refused() {
-        let text = softhsm2().replace("\"CKM_SHA256_HMAC\",", "");
-        assert!(refusal(&text).contains("need CKM_SHA256_HMAC"));
-        let text = softhsm2().replace("\"CKM_EDDSA\",", "");
-        assert!(refusal(&text).contains("need CKM_EDDSA"));
-        let text = softhsm2().replace("schemes = [\"hmac-kdf\", \"ecdh\"]", "schemes = []");
-        assert!(refusal(&text).contains("names no scheme"));
-    }
-
-    #[test]
-    fn bounds_are_kept() {
-        let sessions = |n: &str| softhsm2().replace("sessions = 32", &format!("sessions = {n}"));
-        assert!(refusal(&sessions("0")).contains("1 to 1024"));
-        assert!(refusal(&sessions("1025")).contains("1 to 1024"));
-        let random = softhsm2().replace("random_bytes = 4096", "random_bytes = 4097");
-        assert!(refusal(&random).contains("32 to 4096"));
-        let relative = softhsm2().replace("/usr/lib/softhsm/", "lib/");
-        assert!(refusal(&relative).contains("absolute"));
-        let named = softhsm2().replace("name = \"softhsm2\"", "name = \"Soft HSM\"");
-        assert!(refusal(&named).contains("lower-case"));
     }
 }

@@ -9,6 +9,13 @@ use std::time::Duration;
 /// What tells callers apart: a hash, good enough to be fair by.
 pub(super) type Caller = u64;
 
+/// Empty queues of callers that are kept for those who come: most callers have one request waiting at
+/// a time, and would make and free a queue for each.
+const SPARES: usize = 64;
+
+/// One that was longer is let go of.
+const SHORT: usize = 8;
+
 /// The queue; its bound holds for all callers together.
 pub(super) struct Queue<T> {
     state: Mutex<State<T>>,
@@ -21,6 +28,7 @@ struct State<T> {
     /// Callers who have something waiting, the next one first.
     turns: VecDeque<Caller>,
     waiting: HashMap<Caller, VecDeque<T>>,
+    spares: Vec<VecDeque<T>>,
     len: usize,
     closed: bool,
 }
@@ -39,8 +47,8 @@ pub(super) enum Pushed<T> {
 
 impl<T> Queue<T> {
     pub(super) fn new(bound: usize) -> Self {
-        let (turns, waiting) = (VecDeque::new(), HashMap::new());
-        let state = Mutex::new(State { turns, waiting, len: 0, closed: false });
+        let (turns, waiting, spares) = (VecDeque::new(), HashMap::new(), Vec::new());
+        let state = Mutex::new(State { turns, waiting, spares, len: 0, closed: false });
         Self { state, arrived: Condvar::new(), closed: Condvar::new(), bound }
     }
 
@@ -107,7 +115,8 @@ impl<T> Queue<T> {
 
 impl<T> State<T> {
     fn add(&mut self, caller: Caller, put: impl FnOnce(&mut VecDeque<T>)) {
-        let own = self.waiting.entry(caller).or_default();
+        let spare = || self.spares.pop().unwrap_or_default();
+        let own = self.waiting.entry(caller).or_insert_with(spare);
         if own.is_empty() {
             self.turns.push_back(caller);
         }
@@ -120,7 +129,9 @@ impl<T> State<T> {
         let own = self.waiting.get_mut(&caller)?;
         let item = own.pop_front()?;
         if own.is_empty() {
-            self.waiting.remove(&caller);
+            let empty = self.waiting.remove(&caller);
+            let kept = empty.filter(|own| own.capacity() <= SHORT && self.spares.len() < SPARES);
+            self.spares.extend(kept);
         } else {
             self.turns.push_back(caller);
         }

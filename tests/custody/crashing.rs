@@ -4,7 +4,7 @@
 
 use crate::faulty::{Ask, OTHER, Scene, run, single};
 use crate::shim::Calls;
-use crate::{APART, ID, LABEL, runtime};
+use crate::{APART, ID, LABEL, PIN, runtime};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use strongroom::custody::Error;
@@ -82,7 +82,9 @@ fn a_pin_that_was_refused_is_not_tried_in_another_process() {
 }
 #[test]
 fn the_process_ends_with_the_lane_and_was_never_told_the_pin_aloud() {
-    alone("end");
+    // As an operator of two tokens has it in the environment of the server.
+    let pins = [(APART, "1"), ("STRONGROOM_PIN", PIN), ("STRONGROOM_PIN_OTHER_TOKEN", PIN)];
+    run("crashing::scenarios::end", &pins);
 }
 
 /// Not tests of their own: each is run by the test above that names it.
@@ -267,7 +269,7 @@ mod scenarios {
         let read = |name: &str| std::fs::read(process.join(name)).unwrap_or_default();
         let command = String::from_utf8_lossy(&read("cmdline")).replace('\0', " ");
         assert_eq!(command, "strongroom token-host ");
-        let (pin, environment) = (crate::PIN.as_bytes(), read("environ"));
+        let (pin, environment) = (PIN.as_bytes(), read("environ"));
         if environment.is_empty() {
             println!("NOT CHECKED: the environment (only root may read an undumpable process's)");
         }

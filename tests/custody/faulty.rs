@@ -391,6 +391,10 @@ fn one_key_that_the_token_never_knows_does_not_have_it_reached_for_again_and_aga
     alone("chronic");
 }
 #[test]
+fn what_two_keys_agreed_on_ends_with_its_session_where_the_token_will_not_destroy_it() {
+    alone("agreement");
+}
+#[test]
 fn a_token_that_hangs_altogether_is_left_alone_and_those_who_ask_are_told_at_once() {
     alone("breaker");
 }
@@ -481,6 +485,27 @@ mod scenarios {
     fn destroy_object() {
         let scene = Scene::new(&single());
         change_at(&scene, "C_DestroyObject", 0, Ask::Destroy, "C_DestroyObject", false);
+    }
+
+    #[test]
+    #[ignore = "run in its own process"]
+    fn agreement() {
+        let scene = Scene::new(&single());
+        runtime().block_on(async {
+            let made = scene.lane().generate(OTHER, Scheme::Ecdh).await.expect("a pair");
+            let (check, peer) = (made.evidence.check, made.public.expect("of a pair"));
+            let agree = || scene.lane().agree(OTHER.into(), check, peer.clone());
+            agree().await.expect("well");
+            for value in ["CKR_DEVICE_ERROR", "CKR_ACTION_PROHIBITED", "CKR_HOST_MEMORY"] {
+                drop(scene.shim.calls());
+                scene.shim.set([format!("C_DestroyObject 0 1 answer {value}")]);
+                assert!(agree().await.is_err(), "{value}");
+                let calls = scene.shim.calls();
+                scene.shim.clear();
+                assert_eq!((calls.struck(), calls.of("C_CloseSession")), (1, 1), "{value}");
+                agree().await.expect("well again");
+            }
+        });
     }
 
     #[test]

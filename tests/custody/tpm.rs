@@ -2,7 +2,7 @@
 //!
 //! Each test has a swtpm of its own, so that it can be killed and its state swapped.
 
-use super::{ID, host_check, host_mac, key, refusal, runtime, secret};
+use super::{ID, Load, host_check, host_mac, key, refusal, runtime, secret};
 use aws_lc_rs::rsa::{
     OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, PublicEncryptingKey, PublicKeyComponents,
 };
@@ -12,8 +12,6 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::str::FromStr as _;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use strongroom::custody::boot::{self, Approval, Binding, State};
 use strongroom::custody::enrolment::{self, Challenge};
@@ -649,29 +647,7 @@ fn under_load_a_tpm_that_is_killed_gives_right_answers_or_clear_errors() {
     runtime().block_on(async {
         let made = lane.import(ID, Scheme::HmacKdf, key(VALUE)).await.expect("imported");
         let (key, check) = (token_key(ID, &made), made.evidence.check);
-        let stop = Arc::new(AtomicBool::new(false));
-        let mut tasks = tokio::task::JoinSet::new();
-        for task in 0..8u8 {
-            let (lane, stop, key) = (lane.clone(), Arc::clone(&stop), key.clone());
-            tasks.spawn(async move {
-                let (mut right, mut refused) = (0u64, 0u64);
-                while !stop.load(Ordering::Relaxed) {
-                    let input = [[task; 8], right.to_be_bytes()].concat();
-                    match lane.derive(key.clone(), check, input.clone()).await {
-                        Ok(key) => {
-                            assert_eq!(key.expose().as_slice(), host_mac(&VALUE, &input));
-                            right += 1;
-                        }
-                        Err(Error::Unavailable { .. }) => {
-                            refused += 1;
-                            tokio::time::sleep(Duration::from_millis(1)).await;
-                        }
-                        Err(other) => panic!("{other}"),
-                    }
-                }
-                (right, refused)
-            });
-        }
+        let load = Load::start(8, &lane, &key, check, VALUE);
         for _ in 0..8 {
             tokio::time::sleep(Duration::from_millis(100)).await;
             tpm.kill();
@@ -680,8 +656,7 @@ fn under_load_a_tpm_that_is_killed_gives_right_answers_or_clear_errors() {
             let took = until_served(&lane, &key, check).await;
             assert!(took < Duration::from_secs(1), "took {took:?}");
         }
-        stop.store(true, Ordering::Relaxed);
-        for (right, refused) in tasks.join_all().await {
+        for (right, refused) in load.end().await {
             assert!(right > 0 && refused > 0, "{right} right, {refused} refused");
         }
     });

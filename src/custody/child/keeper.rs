@@ -91,17 +91,21 @@ impl Keeper {
     /// Takes down that there is no process, and waits; whether another one is to be started.
     fn goes_on(&self, why: &str, pause: Duration) -> bool {
         let mut kept = self.shared.kept.lock();
-        self.shared.serving.store(0, Ordering::Release);
+        let served = self.shared.serving.swap(0, Ordering::AcqRel) > 0;
         kept.control = None;
         kept.verdict = None;
         kept.before = kept.health.epoch;
         let why = kept.refused.clone().unwrap_or_else(|| why.to_owned());
+        let said = !served && kept.health.why.as_ref() == Some(&why);
         kept.health = Health { up: false, why: Some(why.clone()), ..kept.health.clone() };
         self.shared.changed.notify_all();
         if kept.ending {
             return false;
         }
-        tracing::warn!(token = self.shared.name(), why, "the token's process is gone");
+        // A token that is away for a day is tried twice a second.
+        if !said {
+            tracing::warn!(token = self.shared.name(), why, "the token's process is gone");
+        }
         let until = Instant::now() + pause;
         while !kept.ending && !self.shared.changed.wait_until(&mut kept, until).timed_out() {}
         !kept.ending && kept.refused.is_none()

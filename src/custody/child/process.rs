@@ -4,6 +4,7 @@ use super::Program;
 use super::message::{Opened, read_opened};
 use super::wire::{Channel, Writer};
 use crate::custody::{Error, Health, Result, TokenInfo};
+use std::ffi::OsStr;
 use std::io::{self, ErrorKind};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
@@ -24,6 +25,13 @@ const GOING: Duration = Duration::from_secs(3);
 /// Between two looks at a process that is going.
 const LOOK: Duration = Duration::from_millis(2);
 
+/// Whether a variable of the environment holds a PIN (`STRONGROOM_PIN`, and `STRONGROOM_PIN_NAME` of
+/// each further token) or says where one lies: a vendor's library has no business with them, least of
+/// all with those of other tokens.
+fn is_of_pins(name: &OsStr) -> bool {
+    name == "CREDENTIALS_DIRECTORY" || name.as_encoded_bytes().starts_with(b"STRONGROOM_PIN")
+}
+
 /// A process, and the socket that it is spoken to on.
 pub(super) struct Process {
     child: Child,
@@ -34,13 +42,14 @@ impl Process {
     /// Starts one. The system ends it with the thread that calls this.
     pub(super) fn spawn(program: &Program) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
-        let child = Command::new(&program.path)
+        let mut command = Command::new(&program.path);
+        for (name, _) in std::env::vars_os().filter(|(name, _)| is_of_pins(name)) {
+            command.env_remove(name);
+        }
+        let child = command
             .arg0("strongroom")
             .arg("token-host")
             .envs(program.environment.iter().map(|(name, value)| (name, value)))
-            // The PIN and where it lies are nobody's business there.
-            .env_remove("STRONGROOM_PIN")
-            .env_remove("CREDENTIALS_DIRECTORY")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             // What a library prints is no answer of the server's.
             .stdout(io::stderr())
@@ -104,6 +113,21 @@ impl Process {
                 Ok(None) => return None,
                 Err(error) => return Some(error.to_string()),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pins_of_all_tokens_stay_here_and_what_libraries_read_does_not() {
+        for name in ["STRONGROOM_PIN", "STRONGROOM_PIN_SAFE_SPARE", "CREDENTIALS_DIRECTORY"] {
+            assert!(is_of_pins(OsStr::new(name)), "{name}");
+        }
+        for name in ["SOFTHSM2_CONF", "ChrystokiConfigurationPath", "STRONGROOM_LOG", "PATH"] {
+            assert!(!is_of_pins(OsStr::new(name)), "{name}");
         }
     }
 }

@@ -104,13 +104,19 @@ fn shared(session: &Session, key: ObjectHandle, peer: &[u8]) -> Result<Key> {
         Attribute::ValueLen(32.into()),
     ];
     let secret = session.derive_key(&Mechanism::Ecdh1Derive(parameters), key, &template)?;
-    let read = session.get_attributes(secret, &[AttributeType::Value]);
-    // Before an error is told, so that no copy stays in the token.
+    let read = session.get_attributes(secret, &[AttributeType::Value]).map(value);
+    // Before an error is told, so that no copy stays in the token. Where this fails the session is
+    // closed, and the object ends with it: see `Seat::serve`.
     session.destroy_object(secret)?;
     let unread = || Fault::Device { error: Cryptoki::InvalidValue, halfway: false };
-    match read?.into_iter().next() {
-        Some(Attribute::Value(value)) => Key::from_secret(&Secret::new(value)).ok_or_else(unread),
-        _ => Err(unread()),
+    read?.as_ref().and_then(Key::from_secret).ok_or_else(unread)
+}
+
+/// The value among what was read, which is wiped however it goes on.
+fn value(read: Vec<Attribute>) -> Option<Secret> {
+    match read.into_iter().next() {
+        Some(Attribute::Value(value)) => Some(Secret::new(value)),
+        _ => None,
     }
 }
 

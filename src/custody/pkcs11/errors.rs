@@ -183,6 +183,7 @@ pub(super) fn classify(value: RvError) -> Action {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::custody::documented::{HARDWARE, listed};
     use RvError as E;
 
     /// Every value that the binding can report.
@@ -214,8 +215,6 @@ mod tests {
         E::FunctionRejected, E::VendorDefined(0x8000_0001), E::UnknownErrorCode(0x7fff_ffff),
     ];
 
-    const DOCUMENTATION: &str = include_str!("../../../docs/hardware.md");
-
     /// `KeyHandleInvalid` -> `CKR_KEY_HANDLE_INVALID`.
     fn standard_name(value: RvError) -> String {
         let debug = format!("{value:?}");
@@ -240,10 +239,7 @@ mod tests {
     fn the_documentation_lists_every_value_under_its_action() {
         for action in Action::ALL {
             let (head, names) = row(action);
-            let line = DOCUMENTATION.lines().find(|line| line.starts_with(&head)).expect(&head);
-            let cell = line.trim_end_matches([' ', '|']).rsplit(" | ").next().expect("a cell");
-            let listed: Vec<_> = cell.split(", ").map(str::to_owned).collect();
-            assert_eq!(listed, names, "{action:?}: {}", names.join(", "));
+            assert_eq!(listed(HARDWARE, &head), names, "{action:?}: {}", names.join(", "));
         }
     }
 

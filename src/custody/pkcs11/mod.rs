@@ -53,8 +53,8 @@ const HEALING_WAITS: Duration = Duration::from_secs(3);
 /// How long destroying a key waits for them: all other requests wait with it, so not as long.
 const DESTROYING_WAITS: Duration = Duration::from_secs(2);
 
-/// In how many epochs in what time one key may be the reason to reach for the token again, if no request for it
-/// succeeds meanwhile: all others wait with each attempt.
+/// In how many epochs in what time one key may be the reason to reach for the token again, if no
+/// request for it succeeds meanwhile: all others wait with each attempt.
 const STALE: (u32, Duration) = (3, Duration::from_secs(10));
 
 const REACHING: &str = "it is being reached for again";

@@ -171,13 +171,17 @@ impl Device<'_> {
 
     /// Destroys what a probe has made, and counts it.
     fn clean(&self) -> Result<usize> {
+        self.destroy_all(&[Attribute::Label(LABEL.into())])
+    }
+
+    /// Destroys what has these attributes, and counts it.
+    fn destroy_all(&self, like: &[Attribute]) -> Result<usize> {
         let failed = |e: Cryptoki| self.library.failed(&e);
-        let label = [Attribute::Label(LABEL.into())];
-        let left = self.session.find_objects(&label).map_err(failed)?;
+        let left = self.session.find_objects(like).map_err(failed)?;
         for object in &left {
             self.session.destroy_object(*object).map_err(failed)?;
         }
-        match self.session.find_objects(&label).map_err(failed)?.as_slice() {
+        match self.session.find_objects(like).map_err(failed)?.as_slice() {
             [] => Ok(left.len()),
             _ => Err(self.library.unavailable("keys of the probe can't be destroyed")),
         }

@@ -49,6 +49,11 @@ impl Worker for Seat {
             if what == Action::Suspect {
                 driver.forget(seen, request);
             }
+            // What two keys agreed on may be an object of this session's still, which ends with it.
+            // Not one that the token has ended: its number may be another's.
+            if matches!(request, Request::Agree { .. }) && what != Action::NewSession {
+                self.close(&driver);
+            }
             if what == Action::StaleHandle && driver.is_chronic(seen, request) {
                 let why = format!("{why}, again and again; other keys are served");
                 return Err(driver.unavailable(&why));

@@ -50,8 +50,8 @@ pub(super) fn trial(device: &Device<'_>, kind: Kind, quirks: &Quirks) -> Tried<T
         };
         Ok(attack(device, kind, key, quirks, evidence, time))
     });
-    // Also what was made halfway.
-    let left = device.clean();
+    // Also what was made halfway, and by a token that labels its keys as it likes.
+    let left = device.clean().and_then(|_| device.destroy_all(&[Attribute::Id(id.0.to_vec())]));
     left.map_err(|e| e.to_string()).and(tried)
 }
 
