@@ -8,6 +8,7 @@ use aws_lc_rs::rsa::{
 };
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use aws_lc_rs::{agreement, rand::SystemRandom};
+use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -17,7 +18,7 @@ use strongroom::custody::boot::{self, Approval, Binding, State};
 use strongroom::custody::enrolment::{self, Challenge};
 use strongroom::custody::lane::{Lane, Options};
 use strongroom::custody::profile::Profile;
-use strongroom::custody::proof::Proof;
+use strongroom::custody::proof::{self, Proof};
 use strongroom::custody::{
     self, Access, BackingKeyId, Error, Evidence, KeyCheck, Locator, Made, OAEP_LABEL, Scheme,
     SigningScheme, TokenKey, WrappedKey,
@@ -374,6 +375,9 @@ fn a_signer_signs_and_its_substitute_is_refused() {
         let swapped = TokenKey { id: id(3), wrapped: other.wrapped };
         let why = refusal(sign(swapped).await).to_string();
         assert!(why.contains("not to be trusted") && why.contains("signatures"), "{why}");
+        // What was put in its place does not stay there.
+        let right = TokenKey { id: id(3), wrapped: one.wrapped.clone() };
+        sign(right).await.expect("signed");
         assert!(lane.derive(key, KeyCheck([0; 8]), b"x".to_vec()).await.is_err());
         let none = refusal(lane.generate_signer(ID, SigningScheme::Ed25519).await);
         assert!(matches!(none, Error::Unsupported { .. }), "{none}");
@@ -581,10 +585,10 @@ fn what_a_crashed_program_left_in_the_tpm_is_flushed() {
     });
 }
 
-/// Gives the owner hierarchy a password, as an operating system's installer may.
-fn set_owner_password(context: &mut Context) {
-    let password = Auth::try_from(b"owner".as_slice()).expect("short");
-    with_password(context, |c| c.hierarchy_change_auth(AuthHandle::Owner, password));
+/// Gives a hierarchy a password, as an operating system's installer may.
+fn set_password(context: &mut Context, of: AuthHandle) {
+    let password = Auth::try_from(b"password".as_slice()).expect("short");
+    with_password(context, |c| c.hierarchy_change_auth(of, password));
 }
 
 #[test]
@@ -602,7 +606,7 @@ fn under_an_owner_s_password_the_storage_key_that_the_system_keeps_is_used() {
         with_password(&mut context, |context| {
             context.evict_control(Provision::Owner, key.into(), Persistent::Persistent(handle))
         });
-        set_owner_password(&mut context);
+        set_password(&mut context, AuthHandle::Owner);
     }
     let lane = tpm.lane();
     assert_eq!(lane.info().serial, serial, "the same key");
@@ -616,7 +620,7 @@ fn under_an_owner_s_password_the_storage_key_that_the_system_keeps_is_used() {
     assert_eq!(lane.health().epoch, 1);
 
     let other = Swtpm::new();
-    set_owner_password(&mut context(&other));
+    set_password(&mut context(&other), AuthHandle::Owner);
     let error = refusal(other.open(PIN, &Options::default())).to_string();
     assert!(error.contains("owner hierarchy has a password"), "{error}");
 }
@@ -762,6 +766,112 @@ fn a_tpm_opens_the_challenge_to_its_own_attestation_key_and_no_other() {
         let Proof::Tpm(certified) = proof else { panic!("not a TPM's") };
         assert_eq!(certified.attestation_key, identity.attestation_key, "the key that signs");
     });
+}
+
+/// One request for an attestation used to lock the token as a wrong PIN does.
+#[test]
+fn a_tpm_whose_endorsement_hierarchy_has_a_password_attests_nothing_and_serves_on() {
+    let tpm = Swtpm::new();
+    set_password(&mut context(&tpm), AuthHandle::Endorsement);
+    let lane = tpm.lane();
+    runtime().block_on(async {
+        let made = lane.generate(ID, Scheme::HmacKdf).await.expect("made");
+        let refused = refusal(lane.attest(token_key(ID, &made), vec![]).await);
+        assert!(matches!(refused, Error::Unsupported { .. }), "{refused}");
+        assert!(refused.to_string().contains("endorsement hierarchy"), "{refused}");
+        let check = made.evidence.check;
+        lane.derive(token_key(ID, &made), check, b"x".to_vec()).await.expect("derived");
+    });
+    assert!(lane.health().up && lane.health().epoch == 1);
+    drop(lane);
+    let refused = refusal(enrolment::identity(&profile(), Some(&tpm.device())));
+    assert!(refused.to_string().contains("endorsement hierarchy"), "{refused}");
+}
+
+// ---- somebody on the bus -----------------------------------------------------------------------
+
+/// Passes on what goes to a TPM and comes from it, but puts a key of its own in the place of each
+/// primary's. Returns how one reaches it.
+fn interposed(tpm: &Swtpm) -> String {
+    let (own, theirs) = (two_free_ports(), tpm.port);
+    for control in [false, true] {
+        let offset = u16::from(control);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, own + offset)).expect("a port");
+        std::thread::spawn(move || {
+            for host in listener.incoming().flatten() {
+                let Ok(tpm) = TcpStream::connect((Ipv4Addr::LOCALHOST, theirs + offset)) else {
+                    return;
+                };
+                std::thread::spawn(move || {
+                    if control {
+                        pass(host, tpm)
+                    } else {
+                        while substitute(&host, &tpm).is_some() {}
+                    }
+                });
+            }
+        });
+    }
+    format!("swtpm:host=127.0.0.1,port={own}")
+}
+
+fn pass(host: TcpStream, tpm: TcpStream) {
+    let copy = |mut from: TcpStream, mut to: TcpStream| {
+        drop(std::io::copy(&mut from, &mut to));
+        drop(to.shutdown(std::net::Shutdown::Both));
+    };
+    let (from, to) = (tpm.try_clone().expect("a socket"), host.try_clone().expect("a socket"));
+    std::thread::spawn(move || copy(from, to));
+    copy(host, tpm);
+}
+
+/// One command or one answer: its length stands behind its tag.
+fn message(mut from: &TcpStream) -> Option<Vec<u8>> {
+    let mut whole = vec![0; 6];
+    from.read_exact(&mut whole).ok()?;
+    let length = u32::from_be_bytes(whole[2..].try_into().ok()?);
+    whole.resize(usize::try_from(length).ok()?, 0);
+    from.read_exact(&mut whole[6..]).ok()?;
+    Some(whole)
+}
+
+fn substitute(mut host: &TcpStream, mut tpm: &TcpStream) -> Option<()> {
+    const CREATE_PRIMARY: [u8; 4] = [0, 0, 1, 0x31];
+    let command = message(host)?;
+    tpm.write_all(&command).ok()?;
+    let mut answer = message(tpm)?;
+    if command[6..10] == CREATE_PRIMARY && answer[6..10] == [0; 4] {
+        // Header, handle and length; then the public area after its own length, a point at its end.
+        let end = 20 + usize::from(u16::from_be_bytes([answer[18], answer[19]]));
+        let old = proof::name(&answer[20..end]);
+        let random = SystemRandom::new();
+        let key = agreement::EphemeralPrivateKey::generate(&agreement::ECDH_P256, &random).ok()?;
+        let point = key.compute_public_key().ok()?;
+        let (x, y) = point.as_ref()[1..].split_at(32);
+        let unique = [&[0, 32], x, &[0, 32], y].concat();
+        answer[end - unique.len()..end].copy_from_slice(&unique);
+        let new = proof::name(&answer[20..end]);
+        let at = answer.windows(old.len()).position(|some| some == old).expect("its name");
+        answer[at..at + new.len()].copy_from_slice(&new);
+    }
+    host.write_all(&answer).ok()
+}
+
+/// The TPM was asked for the storage primary's name, and told its own, while the session was salted
+/// to the key that came over the bus.
+#[test]
+fn a_key_that_was_put_in_the_storage_key_s_place_on_the_bus_is_noticed() {
+    let tpm = Swtpm::new();
+    let serial = tpm.lane().info().serial.clone();
+    let open = |device: String| {
+        let access =
+            Access { device: Some(device), ..tpm.access(PIN, Locator::Serial(serial.clone())) };
+        let profile = Profile { encrypt_bus: true, ..profile() };
+        custody::open(profile, access, &Options::default())
+    };
+    let refused = refusal(open(interposed(&tpm)));
+    assert!(refused.to_string().contains("another TPM"), "{refused}");
+    open(tpm.device()).expect("its own");
 }
 
 /// Not a test: what an encrypted bus costs, for docs/hardware.md. Run by hand.
@@ -929,6 +1039,23 @@ fn every_scheme_can_be_bound_and_the_pin_is_needed_still() {
     for other in [profile(), Operator::new().profile()] {
         let refused = serve(other, PIN);
         assert!(matches!(refused, Err(Error::KeyRejected { .. })), "{refused:?}");
+    }
+}
+
+/// The TPM has room for the storage key and two more: the operator's goes before the attestation key
+/// comes.
+#[test]
+fn a_bound_key_is_attested_first_thing() {
+    let (tpm, operator) = (Swtpm::new(), Operator::new());
+    operator.approve(&tpm);
+    let made = runtime().block_on(operator.lane(&tpm, false).generate(ID, Scheme::HmacKdf));
+    let made = made.expect("made");
+    for encrypt_bus in [false, true] {
+        let lane = operator.lane(&tpm, encrypt_bus);
+        let proof = runtime().block_on(lane.attest(token_key(ID, &made), vec![9; 32]));
+        let Proof::Tpm(proof) = proof.expect("attested") else { panic!("not a TPM's") };
+        assert_eq!(proof.check(&[9; 32], Scheme::HmacKdf, false, None), Ok(()));
+        assert_eq!(lane.health().epoch, 1);
     }
 }
 

@@ -30,6 +30,9 @@ const HANDLES: u32 = 64;
 /// Keys that a TPM has room for at least (PC Client Platform TPM Profile, section 3.2).
 const FEWEST_KEYS: usize = 3;
 
+/// Why a TPM is neither enrolled nor attests.
+pub(super) const ENDORSEMENT_PASSWORD: &str = "the endorsement hierarchy has a password";
+
 /// What is secret in a command: the first parameter of the one direction or the other, which are what
 /// can be encrypted (part 1, section 21). In a session all of both is authenticated.
 #[derive(Clone, Copy)]
@@ -64,8 +67,9 @@ impl Link {
         }
         flush_leaked(&mut context)?;
         let (primary, kept) = primary(&mut context)?;
-        let (_, name, _) = context.read_public(primary)?;
-        let name = name.value().to_vec();
+        // Of the public area that the session is salted to: who alters the bus can have the TPM tell
+        // the right name beside another's key.
+        let name = context.tr_get_name(primary.into())?.value().to_vec();
         let session = encrypt_bus
             .then(|| session(&mut context, Some(primary), SessionType::Hmac))
             .transpose()?;

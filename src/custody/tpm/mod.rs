@@ -71,6 +71,8 @@ enum Fault {
     Device(Tss),
     /// The TPM would not, or could not, work on what it was given. If it is well, this is the answer.
     Input(Tss, Error),
+    /// The TPM is well, and does not do this for us.
+    Unable(&'static str),
 }
 
 impl Fault {
@@ -228,6 +230,10 @@ impl Driver {
             Fault::Answer(error) => return Err(error),
             Fault::Device(error) => (error, None),
             Fault::Input(error, answer) => (error, Some(answer)),
+            Fault::Unable(why) => {
+                let profile = self.profile.name.clone();
+                return Err(Error::Unsupported { profile, why: why.to_owned() });
+            }
         };
         let why = errors::told(&error);
         match errors::action(&error) {

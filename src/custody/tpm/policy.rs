@@ -187,6 +187,7 @@ pub(in crate::custody) fn current(
     let context = TctiNameConf::from_str(device).and_then(Context::new).map_err(Fault::from);
     context.and_then(|mut context| boot_state(&mut context, pcrs)).map_err(|fault| match fault {
         Fault::Answer(error) => error,
+        Fault::Unable(why) => unavailable(device, why),
         Fault::Device(error) | Fault::Input(error, _) => unavailable(device, &unreached(&error)),
     })
 }

@@ -1,7 +1,7 @@
 //! One request at the TPM: one attempt at it, and what is done after a fault.
 
 use super::errors::{self, Action};
-use super::link::{Hidden, Link};
+use super::link::{ENDORSEMENT_PASSWORD, Hidden, Link};
 use super::policy::Bound;
 use super::shape::{self, Role};
 use super::slots::Slots;
@@ -20,8 +20,8 @@ use tss_esapi::constants::tss::{TPM2_RH_NULL, TPM2_ST_HASHCHECK};
 use tss_esapi::handles::KeyHandle;
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::structures::{
-    Attest, Auth, Data, Digest, HashScheme, HashcheckTicket, MaxBuffer, Private, Public,
-    PublicKeyRsa, RsaDecryptionScheme, SensitiveData, Signature, SignatureScheme,
+    Auth, Data, Digest, HashScheme, HashcheckTicket, MaxBuffer, Private, Public, PublicKeyRsa,
+    RsaDecryptionScheme, SensitiveData, Signature, SignatureScheme,
 };
 use tss_esapi::traits::Marshall as _;
 use tss_esapi::tss2_esys::{TPM2B_DIGEST, TPMT_TK_HASHCHECK};
@@ -152,14 +152,18 @@ impl Epoch {
     }
 
     /// Has a key certified by the attestation key. Keys that are loaded leave, since two places are
-    /// needed at once.
+    /// needed at once. The attestation key comes second: loading a key that is bound may take the
+    /// place of the operator's.
     fn certify(&mut self, key: &TokenKey, nonce: &[u8]) -> Result<Certified> {
         let nonce = Data::try_from(nonce)?;
+        let (public, private) = opened(key)?;
+        let role = Role::of(&public).ok_or_else(|| rejected(key.id, shape::FOREIGN))?;
         while self.flush_oldest()? {}
-        let (by, attestation_key) = self.link.attestation_key()?;
-        let certified = self.certify_by(key, by, nonce);
+        let loaded = self.load(key.id, role, public.clone(), private)?;
+        let (by, attestation_key) = self.attestation_key()?;
+        let certified = self.link.certify(loaded.key.handle, by, nonce);
         self.link.flush(by)?;
-        let (public, attest, signature) = certified?;
+        let (attest, signature) = certified?;
         let bytes = |area: &Public| Ok::<_, Tss>(Bytes(area.marshall()?));
         Ok(Certified {
             public: bytes(&public)?,
@@ -169,17 +173,12 @@ impl Epoch {
         })
     }
 
-    fn certify_by(
-        &mut self,
-        key: &TokenKey,
-        by: KeyHandle,
-        nonce: Data,
-    ) -> Result<(Public, Attest, Signature)> {
-        let (public, private) = opened(key)?;
-        let role = Role::of(&public).ok_or_else(|| rejected(key.id, shape::FOREIGN))?;
-        let loaded = self.load(key.id, role, public.clone(), private)?;
-        let (attest, signature) = self.link.certify(loaded.key.handle, by, nonce)?;
-        Ok((public, attest, signature))
+    /// A password of the endorsement hierarchy's is not the PIN: keys are used as before.
+    fn attestation_key(&mut self) -> Result<(KeyHandle, Public)> {
+        self.link.attestation_key().map_err(|error| match errors::action(&error) {
+            Action::Pin => Fault::Unable(ENDORSEMENT_PASSWORD),
+            _ => error.into(),
+        })
     }
 
     /// The key, loaded; `check` is what its check value must be.
@@ -337,9 +336,12 @@ impl Epoch {
             context.sign(key.handle, hash, scheme, ticket)
         })?;
         let signature = halves(&signed).ok_or(Fault::UNREADABLE)?;
-        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, public)
-            .verify(message, &signature)
-            .map_err(|_| rejected(id, "its signatures are not those of the key that was made"))?;
+        let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, public);
+        if public.verify(message, &signature).is_err() {
+            // As in `loaded`: the next request brings its own.
+            self.unload(id)?;
+            return Err(rejected(id, "its signatures are not those of the key that was made"));
+        }
         Ok(signature)
     }
 

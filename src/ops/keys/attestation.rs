@@ -226,7 +226,12 @@ impl Report {
         if statement.backing_keys.is_empty() {
             self.find("it names no backing key");
         }
-        let nonce = statement.nonce.as_deref().and_then(nonce_bytes).unwrap_or_default();
+        let nonce = statement.nonce.as_deref().map(nonce_bytes);
+        if nonce == Some(None) {
+            // No appliance repeats such a one, and hardware could not have signed it.
+            self.find("its nonce is not 16 to 64 bytes in hexadecimal");
+        }
+        let nonce = nonce.flatten().unwrap_or_default();
         for key in &statement.backing_keys {
             self.judge_key(key);
             self.judge_proof(key, &nonce);
@@ -414,6 +419,10 @@ mod tests {
             Verdict::Bad,
             "no nonce is none"
         );
+        for nonce in ["", "ab", "no nonce"] {
+            let with = Statement { nonce: Some(nonce.into()), ..good() };
+            assert_eq!(judged(with, Some(nonce)).verdict(), Verdict::Bad, "`{nonce}`");
+        }
         let mut without = attributes();
         without.mechanisms.clear();
         assert_eq!(judged(statement(backing(without)), None).verdict(), Verdict::Good);
