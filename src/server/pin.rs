@@ -49,8 +49,9 @@ pub fn read(name: &str, file: Option<&Path>) -> Result<Secret, Error> {
         return from_file(path);
     }
     let own = format!("STRONGROOM_PIN_{}", name.to_ascii_uppercase().replace('-', "_"));
-    let plain = plain.and_then(|_| std::env::var("STRONGROOM_PIN").ok());
-    let pin = std::env::var(own).ok().or(plain).ok_or(Error::None)?;
+    // One that is set to nothing is not set.
+    let set = |name: &str| std::env::var(name).ok().filter(|pin| !pin.is_empty());
+    let pin = set(&own).or_else(|| plain.and_then(|_| set("STRONGROOM_PIN"))).ok_or(Error::None)?;
     Ok(Secret::new(pin.into_bytes()))
 }
 

@@ -135,7 +135,7 @@ impl Call<'_> {
     /// Makes a key in the first free slot. The directory says so before the slot does: what breaks
     /// off between them is found, and destroyed, by its id.
     fn make(&mut self, id: BackingKeyId, used: Use) -> Result<Contents> {
-        let mut directory = self.to_be_changed()?;
+        let mut directory = self.directory_for_change()?;
         if directory.find(id).is_some() {
             return Err(rejected(id, "a key of this id is in the token already"));
         }
@@ -154,7 +154,7 @@ impl Call<'_> {
     /// With the right to change the card: the directory as it is now. One that was read when the
     /// connection began may lack a key that another process has made since, in whose slot the next one
     /// would go.
-    fn to_be_changed(&mut self) -> Result<Directory> {
+    fn directory_for_change(&mut self) -> Result<Directory> {
         let card = &mut self.epoch.card;
         card.manage(self.pin)?;
         let directory = card.directory()?.ok_or_else(|| Error::Unavailable {
@@ -194,7 +194,7 @@ impl Call<'_> {
 
     /// Destroys a key by making another over it, which no id leads to.
     fn destroy(&mut self, id: BackingKeyId) -> Result<()> {
-        let mut directory = self.to_be_changed()?;
+        let mut directory = self.directory_for_change()?;
         let slot = directory.find(id).ok_or(Error::KeyNotFound(id))?.slot;
         self.epoch.known.remove(&id);
         self.epoch.card.generate(slot, AlgorithmId::EccP256, self.policies())?;
