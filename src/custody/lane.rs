@@ -429,26 +429,64 @@ fn work(
     (queue, seated, breaker): (&Queue<Job>, &AtomicUsize, &Breaker),
     running: Sender<()>,
 ) {
-    while let Some((caller, job)) = queue.pop() {
-        if job.reply.is_closed() || Instant::now() >= job.deadline {
+    let mut jobs = Vec::new();
+    while let Some(first) = queue.pop() {
+        let more = worker.at_a_time().saturating_sub(1);
+        let light = more > 0 && first.1.request.only_uses();
+        jobs.push(first);
+        if light {
+            let threads = seated.load(Ordering::Relaxed);
+            queue.pop_share(threads, more, |job| job.request.only_uses(), &mut jobs);
+        }
+        let now = Instant::now();
+        jobs.retain(|(_, job)| !job.reply.is_closed() && now < job.deadline);
+        if jobs.is_empty() {
             continue;
         }
         breaker.asked();
-        let answer = worker.serve(&job.request);
+        let answers = serve(&mut *worker, &jobs);
         breaker.answered(Instant::now());
-        match answer {
-            Err(Error::NoSession(_)) if steps_back(seated) => {
-                queue.put_back(caller, job);
-                queue.rest(STEPS_BACK);
-                seated.fetch_add(1, Ordering::Relaxed);
+        let homeless = reply(&mut jobs, answers);
+        if homeless.is_empty() {
+            continue;
+        }
+        if steps_back(seated) {
+            homeless.into_iter().rev().for_each(|(caller, job, _)| queue.put_back(caller, job));
+            queue.rest(STEPS_BACK);
+            seated.fetch_add(1, Ordering::Relaxed);
+        } else {
+            for (_, job, token) in homeless {
+                drop(job.reply.send(Err(Error::Overloaded(token))));
             }
-            Err(Error::NoSession(token)) => drop(job.reply.send(Err(Error::Overloaded(token)))),
-            // The caller may have given up meanwhile: then the answer is dropped, and wiped.
-            answer => drop(job.reply.send(answer)),
         }
     }
     drop(worker);
     drop(running);
+}
+
+fn serve(worker: &mut dyn Worker, jobs: &[(Caller, Job)]) -> Vec<Result<Response>> {
+    if let [(_, job)] = jobs {
+        return vec![worker.serve(&job.request)];
+    }
+    let requests: Vec<_> = jobs.iter().map(|(_, job)| &job.request).collect();
+    worker.serve_all(&requests)
+}
+
+/// Gives the answers to those who wait for them; back come jobs for which there was no session, and
+/// the token's name.
+fn reply(
+    jobs: &mut Vec<(Caller, Job)>,
+    answers: Vec<Result<Response>>,
+) -> Vec<(Caller, Job, String)> {
+    let mut homeless = Vec::new();
+    for ((caller, job), answer) in jobs.drain(..).zip(answers) {
+        match answer {
+            Err(Error::NoSession(token)) => homeless.push((caller, job, token)),
+            // The caller may have given up meanwhile: then the answer is dropped, and wiped.
+            answer => drop(job.reply.send(answer)),
+        }
+    }
+    homeless
 }
 
 /// Whether a thread may leave its work to others: the last one may not.

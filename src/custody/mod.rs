@@ -107,6 +107,13 @@ pub enum Request {
     Sign { key: TokenKey, scheme: SigningScheme, public: Vec<u8>, message: Vec<u8> },
 }
 
+impl Request {
+    /// Whether it uses a key and does nothing else: what is asked most.
+    fn only_uses(&self) -> bool {
+        matches!(self, Self::Derive { .. } | Self::Agree { .. } | Self::Unwrap { .. })
+    }
+}
+
 /// What a token answers; the variant fits the request's.
 pub enum Response {
     Made(Made),
@@ -209,6 +216,16 @@ pub(crate) trait Token: Send + Sync {
 pub(crate) trait Worker: Send {
     /// Does one request, however long the hardware takes.
     fn serve(&mut self, request: &Request) -> Result<Response>;
+
+    /// Does requests that only use keys, and answers them in their order.
+    fn serve_all(&mut self, requests: &[&Request]) -> Vec<Result<Response>> {
+        requests.iter().map(|request| self.serve(request)).collect()
+    }
+
+    /// How many of those it is best given at a time, if as many wait.
+    fn at_a_time(&self) -> usize {
+        1
+    }
 }
 
 /// Reaches the token that `access` names and puts a lane before it. Blocks: call it before the

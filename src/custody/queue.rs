@@ -92,6 +92,25 @@ impl<T> Queue<T> {
         }
     }
 
+    /// Takes those that are next out too, while each `fits`: this thread's share of what waits, if there
+    /// are so many threads, and at most so many.
+    pub(super) fn pop_share(
+        &self,
+        threads: usize,
+        most: usize,
+        fits: impl Fn(&T) -> bool,
+        into: &mut Vec<(Caller, T)>,
+    ) {
+        let mut state = self.state.lock();
+        let share = state.len / threads.max(1);
+        for _ in 0..share.min(most) {
+            if !state.next().is_some_and(&fits) {
+                return;
+            }
+            into.extend(state.take());
+        }
+    }
+
     /// Waits for this long, or until the queue is closed.
     pub(super) fn rest(&self, time: Duration) {
         let mut state = self.state.lock();
@@ -122,6 +141,10 @@ impl<T> State<T> {
         }
         put(own);
         self.len += 1;
+    }
+
+    fn next(&self) -> Option<&T> {
+        self.waiting.get(self.turns.front()?)?.front()
     }
 
     fn take(&mut self) -> Option<(Caller, T)> {
@@ -190,6 +213,24 @@ mod tests {
         assert!(matches!(queue.push(2, 21), Pushed::Full(21)), "nobody has more than they would");
         assert_eq!(queue.len(), 3);
         assert_eq!(drained(&queue), [10, 20, 11]);
+    }
+
+    #[test]
+    fn a_thread_takes_its_share_in_turn_and_stops_at_what_does_not_fit() {
+        let queue = Queue::new(20);
+        for (caller, item) in (0..).zip(0..12) {
+            assert!(taken(&queue, caller % 2, item));
+        }
+        let share = |threads, most, fits: fn(&u32) -> bool| {
+            let mut into = Vec::new();
+            queue.pop_share(threads, most, fits, &mut into);
+            into.into_iter().map(|(_, item)| item).collect::<Vec<_>>()
+        };
+        assert_eq!(share(4, 16, |_| true), [0, 1, 2]);
+        assert_eq!(share(1, 2, |_| true), [3, 4]);
+        assert_eq!(share(1, 16, |item| *item != 7), [5, 6]);
+        assert!(share(6, 16, |_| true).is_empty(), "less than one for each");
+        assert_eq!(drained(&queue), [7, 8, 9, 10, 11]);
     }
 
     #[test]

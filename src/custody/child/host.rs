@@ -5,7 +5,7 @@
 //! is (`PING`). When that socket ends it lets go of the token and ends.
 
 use super::message::{
-    Opening, read_opening, read_request, write_answer, write_health, write_opened,
+    Opening, read_opening, read_requests, write_answers, write_health, write_opened,
 };
 use super::wire::Channel;
 use crate::custody::{self, Health, Token};
@@ -125,10 +125,10 @@ fn told(control: &UnixStream) -> io::Result<Option<(u8, Option<OwnedFd>)>> {
 /// tells that the token is free.
 fn answer(mut channel: Channel, token: Arc<dyn Token>, running: Sender<()>) {
     let mut worker = Arc::clone(&token).worker();
-    while let Ok(request) = channel.receive(read_request) {
-        let answer = worker.serve(&request);
-        drop(request);
-        if channel.send(|w| write_answer(w, &answer, &token.health())).is_err() {
+    while let Ok(requests) = channel.receive(read_requests) {
+        let answers: Vec<_> = requests.iter().map(|request| worker.serve(request)).collect();
+        drop(requests);
+        if channel.send(|w| write_answers(w, &token.health(), &answers)).is_err() {
             break;
         }
     }

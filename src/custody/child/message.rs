@@ -24,17 +24,21 @@ pub(super) struct Opening {
 /// What it answers to that.
 pub(super) type Opened = Result<(TokenInfo, Health)>;
 
-/// What it answers to a request, and how the token is now.
-pub(super) type Answer = (Result<Response>, Health);
+/// What it answers to requests, in their order, and how the token is now.
+pub(super) type Answers = (Health, Vec<Result<Response>>);
 
-/// Reads a request. Here for those who try it with what nobody sent.
-pub fn request(frame: &[u8]) -> Option<Request> {
-    Reader::whole(frame, read_request)
+/// The most requests of a frame. The longest of them that only use keys fit in, and so do their
+/// answers.
+pub(super) const MOST: usize = 16;
+
+/// Reads requests. Here for those who try it with what nobody sent.
+pub fn requests(frame: &[u8]) -> Option<Vec<Request>> {
+    Reader::whole(frame, read_requests)
 }
 
-/// Reads an answer. Here for those who try it with what nobody sent.
-pub fn answer(frame: &[u8]) -> Option<(Result<Response>, Health)> {
-    Reader::whole(frame, read_answer)
+/// Reads answers. Here for those who try it with what nobody sent.
+pub fn answers(frame: &[u8]) -> Option<(Health, Vec<Result<Response>>)> {
+    Reader::whole(frame, read_answers)
 }
 
 pub(super) fn write_opening(
@@ -129,7 +133,16 @@ fn read_wrapped(r: &mut Reader<'_>) -> Option<Option<WrappedKey>> {
     r.optional(|r| WrappedKey::new(r.bytes()?))
 }
 
-pub(super) fn write_request(w: &mut Writer<'_>, request: &Request) {
+pub(super) fn write_requests(w: &mut Writer<'_>, requests: &[&Request]) {
+    requests.iter().for_each(|request| write_request(w, request));
+}
+
+/// From 1 to [`MOST`] of them.
+pub(super) fn read_requests(r: &mut Reader<'_>) -> Option<Vec<Request>> {
+    r.all(MOST, read_request)
+}
+
+fn write_request(w: &mut Writer<'_>, request: &Request) {
     let of_key = |w: &mut Writer<'_>, kind: u8, key: &TokenKey, check: &KeyCheck, data: &[u8]| {
         w.byte(kind);
         write_key(w, key);
@@ -181,7 +194,7 @@ pub(super) fn write_request(w: &mut Writer<'_>, request: &Request) {
     }
 }
 
-pub(super) fn read_request(r: &mut Reader<'_>) -> Option<Request> {
+fn read_request(r: &mut Reader<'_>) -> Option<Request> {
     Some(match r.byte()? {
         kind @ 1..=3 => {
             let (key, check, data) = (read_key(r)?, KeyCheck(r.array()?), r.bytes()?.to_vec());
@@ -210,7 +223,16 @@ fn read_id(r: &mut Reader<'_>) -> Option<BackingKeyId> {
     r.array().map(BackingKeyId)
 }
 
-pub(super) fn write_answer(w: &mut Writer<'_>, answer: &Result<Response>, health: &Health) {
+pub(super) fn write_answers(w: &mut Writer<'_>, health: &Health, answers: &[Result<Response>]) {
+    write_health(w, health);
+    answers.iter().for_each(|answer| write_answer(w, answer));
+}
+
+pub(super) fn read_answers(r: &mut Reader<'_>) -> Option<Answers> {
+    Some((read_health(r)?, r.all(MOST, read_answer)?))
+}
+
+fn write_answer(w: &mut Writer<'_>, answer: &Result<Response>) {
     match answer {
         Err(error) => {
             w.byte(0);
@@ -249,11 +271,10 @@ pub(super) fn write_answer(w: &mut Writer<'_>, answer: &Result<Response>, health
             w.json(proof);
         }
     }
-    write_health(w, health);
 }
 
-pub(super) fn read_answer(r: &mut Reader<'_>) -> Option<Answer> {
-    let answer = match r.byte()? {
+fn read_answer(r: &mut Reader<'_>) -> Option<Result<Response>> {
+    Some(match r.byte()? {
         0 => Err(read_error(r)?),
         1 => Ok(Response::MessageSecret(r.key()?)),
         2 => Ok(Response::Evidence(r.json()?)),
@@ -271,8 +292,7 @@ pub(super) fn read_answer(r: &mut Reader<'_>) -> Option<Answer> {
         }
         8 => Ok(Response::Proof(r.json()?)),
         _ => return None,
-    };
-    Some((answer, read_health(r)?))
+    })
 }
 
 fn write_error(w: &mut Writer<'_>, error: &Error) {

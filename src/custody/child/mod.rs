@@ -24,7 +24,7 @@ use super::lane::{self, Lane};
 use super::profile::Profile;
 use super::{Access, Error, Health, Request, Response, Result, Token, TokenInfo, Worker};
 use crate::secret::Secret;
-use message::{read_answer, write_opening, write_request};
+use message::{MOST, read_answers, write_opening, write_requests};
 use parking_lot::{Condvar, Mutex};
 use process::Process;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
@@ -45,6 +45,10 @@ const HANG_MARGIN: Duration = Duration::from_secs(2);
 
 /// How long a request that may be asked once more waits for the next process.
 const RETRY_WAITS: Duration = Duration::from_secs(1);
+
+/// What is asked in one message takes no longer than this, going by the one before: so that nobody
+/// waits long for the others' answers, and only what a message costs more than is shared.
+const TOGETHER: Duration = Duration::from_millis(1);
 
 const STARTING: &str = "its process is being started";
 
@@ -190,7 +194,7 @@ impl Drop for Remote {
 
 impl Token for Remote {
     fn worker(self: Arc<Self>) -> Box<dyn Worker> {
-        Box::new(Seat { shared: Arc::clone(&self.shared), place: None })
+        Box::new(Seat { shared: Arc::clone(&self.shared), place: None, pace: TOGETHER })
     }
 
     fn info(&self) -> &TokenInfo {
@@ -266,6 +270,8 @@ impl Shared {
 struct Seat {
     shared: Arc<Shared>,
     place: Option<Place>,
+    /// How long each request of the last message took.
+    pace: Duration,
 }
 
 struct Place {
@@ -287,41 +293,70 @@ enum Lost {
 
 impl Worker for Seat {
     fn serve(&mut self, request: &Request) -> Result<Response> {
-        let outcome = match self.ask(request) {
+        let outcome = match self.ask_one(request) {
             Err(Lost::Ended { process, begun })
                 if (!begun || repeatable(request)) && self.shared.replaced(process) =>
             {
-                self.ask(request)
+                self.ask_one(request)
             }
             first => first,
         };
-        outcome.unwrap_or_else(|lost| Err(self.explain(lost, request)))
+        outcome.unwrap_or_else(|lost| Err(self.explain(&lost, request)))
+    }
+
+    fn serve_all(&mut self, requests: &[&Request]) -> Vec<Result<Response>> {
+        match self.ask(requests) {
+            Ok(answers) => answers,
+            // Now one by one: what the library does not survive takes nothing else with it.
+            Err(Lost::Ended { process, .. }) if self.shared.replaced(process) => {
+                requests.iter().map(|request| self.serve(request)).collect()
+            }
+            Err(lost) => requests.iter().map(|it| Err(self.explain(&lost, it))).collect(),
+        }
+    }
+
+    fn at_a_time(&self) -> usize {
+        let fit = TOGETHER.as_micros() / self.pace.as_micros().max(1);
+        usize::try_from(fit).unwrap_or(MOST).clamp(1, MOST)
     }
 }
 
 impl Seat {
-    /// One attempt.
-    fn ask(&mut self, request: &Request) -> std::result::Result<Result<Response>, Lost> {
+    fn ask_one(&mut self, request: &Request) -> std::result::Result<Result<Response>, Lost> {
+        // There are as many answers as requests.
+        self.ask(&[request])?.pop().ok_or_else(|| Lost::Broken(String::new()))
+    }
+
+    /// One attempt; the answers are in the order of the requests.
+    fn ask(&mut self, requests: &[&Request]) -> std::result::Result<Vec<Result<Response>>, Lost> {
         let place = match self.place.take() {
             Some(place) if place.process == self.shared.serving.load(Ordering::Acquire) => place,
             _ => Place::at(&self.shared)?,
         };
         let place = self.place.insert(place);
-        if let Err(error) = place.channel.send(|w| write_request(w, request)) {
+        let begin = Instant::now();
+        if let Err(error) = place.channel.send(|w| write_requests(w, requests)) {
             return Err(self.lost(&error, false));
         }
-        let (answer, health) = match place.channel.receive(read_answer) {
-            Ok(answer) => answer,
+        let (health, answers) = match place.channel.receive(read_answers) {
+            Ok((_, answers)) if answers.len() != requests.len() => {
+                return Err(self.lost(&ErrorKind::InvalidData.into(), true));
+            }
+            Ok(told) => told,
             Err(error) => return Err(self.lost(&error, true)),
         };
+        let count = u32::try_from(requests.len()).unwrap_or(u32::MAX).max(1);
+        self.pace = begin.elapsed() / count;
         if place.told.as_ref() != Some(&health) {
             self.shared.note(place.process, health.clone());
             place.told = Some(health);
         }
-        if let Err(Error::Pin { why, .. }) = &answer {
-            self.shared.refused(why);
+        for answer in &answers {
+            if let Err(Error::Pin { why, .. }) = answer {
+                self.shared.refused(why);
+            }
         }
-        Ok(answer)
+        Ok(answers)
     }
 
     /// Gives the place up.
@@ -339,11 +374,11 @@ impl Seat {
     }
 
     /// What the caller is told.
-    fn explain(&self, lost: Lost, request: &Request) -> Error {
+    fn explain(&self, lost: &Lost, request: &Request) -> Error {
         let (why, begun) = match lost {
-            Lost::Unasked(error) => return error,
-            Lost::Ended { begun, .. } => ("its process has ended".to_owned(), begun),
-            Lost::Broken(why) => (why, true),
+            Lost::Unasked(error) => return error.clone(),
+            Lost::Ended { begun, .. } => ("its process has ended", *begun),
+            Lost::Broken(why) => (why.as_str(), true),
         };
         let open = if begun && !repeatable(request) { WHETHER } else { "" };
         self.shared.unavailable(&format!("{why}{open}"))

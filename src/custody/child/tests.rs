@@ -1,7 +1,8 @@
 //! The wire: what is written is read, and whatever is read is no harm.
 
 use super::message::{
-    answer, read_opening, request, write_answer, write_opened, write_opening, write_request,
+    MOST, answers, read_answers, read_opening, requests, write_answers, write_opened,
+    write_opening, write_requests,
 };
 use super::wire::{Channel, MAX_FRAME, Reader, Writer};
 use crate::custody::profile::Profile;
@@ -32,10 +33,10 @@ fn id() -> impl Strategy<Value = BackingKeyId> {
 
 /// A request can't be shown; its frame can.
 fn sent(request: Request) -> Vec<u8> {
-    frame(|w| write_request(w, &request))
+    frame(|w| write_requests(w, &[&request]))
 }
 
-fn requests() -> impl Strategy<Value = Vec<u8>> {
+fn some_requests() -> impl Strategy<Value = Vec<u8>> {
     let key = || {
         (id(), prop::option::of(bytes(WrappedKey::MAX_LEN))).prop_map(|(id, wrapped)| TokenKey {
             id,
@@ -118,10 +119,10 @@ fn proof(bytes: Vec<u8>) -> Proof {
 fn said(answer: Result<Response>) -> Vec<u8> {
     let why = answer.as_ref().err().map(ToString::to_string);
     let health = Health { up: why.is_none(), why, epoch: u64::MAX, waiting: 0, seated: 0 };
-    frame(|w| write_answer(w, &answer, &health))
+    frame(|w| write_answers(w, &health, &[answer]))
 }
 
-fn answers() -> impl Strategy<Value = Vec<u8>> {
+fn some_answers() -> impl Strategy<Value = Vec<u8>> {
     let wrapped = || prop::option::of(bytes(500).prop_map(|bytes| WrappedKey::new(&bytes)));
     prop_oneof![
         errors().prop_map(|error| said(Err(error))),
@@ -158,34 +159,34 @@ fn damaged(whole: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Vec<u
 
 proptest! {
     #[test]
-    fn a_request_is_read_as_it_was_written(written in requests()) {
-        let read = request(&written).expect("read");
-        prop_assert_eq!(frame(|w| write_request(w, &read)), written);
+    fn a_request_is_read_as_it_was_written(written in some_requests()) {
+        let read = requests(&written).expect("read");
+        prop_assert_eq!(frame(|w| write_requests(w, &read.iter().collect::<Vec<_>>())), written);
     }
 
     #[test]
-    fn an_answer_is_read_as_it_was_written(written in answers()) {
-        let (read, health) = answer(&written).expect("read");
-        prop_assert_eq!(frame(|w| write_answer(w, &read, &health)), written);
+    fn an_answer_is_read_as_it_was_written(written in some_answers()) {
+        let (health, read) = answers(&written).expect("read");
+        prop_assert_eq!(frame(|w| write_answers(w, &health, &read)), written);
     }
 
     #[test]
-    fn what_is_cut_or_goes_on_is_not_read(written in prop_oneof![requests(), answers()], more: u8) {
+    fn what_is_cut_or_goes_on_is_not_read(written in prop_oneof![some_requests(), some_answers()], more: u8) {
         let (cut, longer) = (&written[..written.len() - 1], [&written[..], &[more]].concat());
-        prop_assert!(request(&longer).is_none() || answer(&longer).is_none());
-        prop_assert!(request(cut).is_none() || answer(cut).is_none());
+        prop_assert!(requests(&longer).is_none() || answers(&longer).is_none());
+        prop_assert!(requests(cut).is_none() || answers(cut).is_none());
     }
 
     #[test]
     fn whatever_comes_is_read_or_refused(frame in prop_oneof![
-        bytes(200), damaged(requests()), damaged(answers())
+        bytes(200), damaged(some_requests()), damaged(some_answers())
     ]) {
-        drop((request(&frame), answer(&frame)));
+        drop((requests(&frame), answers(&frame)));
         drop(Reader::whole(&frame, read_opening));
     }
 
     #[test]
-    fn a_frame_is_whole_however_it_comes(written in answers(), parts in 1_usize..40) {
+    fn a_frame_is_whole_however_it_comes(written in some_answers(), parts in 1_usize..40) {
         let (mut ours, theirs) = UnixStream::pair().expect("sockets");
         let all = [&u32::try_from(written.len()).expect("short").to_le_bytes(), &*written].concat();
         let sender = std::thread::spawn(move || {
@@ -195,8 +196,8 @@ proptest! {
             });
         });
         let mut channel = Channel::new(theirs);
-        let (read, health) = channel.receive(super::message::read_answer).expect("read");
-        prop_assert_eq!(frame(|w| write_answer(w, &read, &health)), written);
+        let (health, read) = channel.receive(read_answers).expect("read");
+        prop_assert_eq!(frame(|w| write_answers(w, &health, &read)), written);
         sender.join().expect("sent");
     }
 }
@@ -206,7 +207,7 @@ fn received(bytes: &[u8]) -> ErrorKind {
     let (mut ours, theirs) = UnixStream::pair().expect("sockets");
     theirs.set_read_timeout(Some(Duration::from_millis(50))).expect("set");
     ours.write_all(bytes).expect("sent");
-    let read = Channel::new(theirs).receive(super::message::read_answer);
+    let read = Channel::new(theirs).receive(read_answers);
     read.err().expect("refused").kind()
 }
 
@@ -219,6 +220,40 @@ fn lengths_are_bounded_and_nothing_may_follow() {
     assert_eq!(received(&[1, 0, 0, 0, 3, 1, 0]), ErrorKind::InvalidData, "two messages");
     assert_eq!(received(&[0; 4]), ErrorKind::InvalidData, "an empty message");
     assert_eq!(received(&[]), ErrorKind::WouldBlock);
+}
+
+#[test]
+fn a_message_that_comes_in_drops_has_no_more_time_than_another() {
+    let (mut ours, theirs) = UnixStream::pair().expect("sockets");
+    theirs.set_read_timeout(Some(Duration::from_millis(100))).expect("set");
+    let dripping = std::thread::spawn(move || {
+        let drops = 1000_u32.to_le_bytes().into_iter().chain(std::iter::repeat_n(0, 1000));
+        let sent = drops.take_while(|drop| {
+            std::thread::sleep(Duration::from_millis(20));
+            ours.write_all(&[*drop]).is_ok()
+        });
+        sent.count()
+    });
+    let read = Channel::new(theirs).receive(read_answers);
+    assert_eq!(read.err().expect("refused").kind(), ErrorKind::TimedOut);
+    assert!(dripping.join().expect("ended") < 100, "it was given up long before its end");
+}
+
+#[test]
+fn the_most_requests_of_the_longest_kind_fit_into_a_frame_and_no_more_are_read() {
+    let wrapped = WrappedKey::new(&[7; WrappedKey::MAX_LEN]);
+    let key = TokenKey { id: BackingKeyId([1; 16]), wrapped };
+    let one = Request::Derive { key, check: KeyCheck([2; 8]), input: vec![3; 1024] };
+    let most = frame(|w| write_requests(w, &[&one; MOST]));
+    assert!(most.len() <= MAX_FRAME);
+    assert_eq!(requests(&most).expect("read").len(), MOST);
+    assert!(requests(&frame(|w| write_requests(w, &[&one; MOST + 1]))).is_none());
+    assert!(requests(&[]).is_none());
+    let long = "é".repeat(1000);
+    let error = Error::Unavailable { token: long.clone(), why: long.clone() };
+    let health = Health { up: false, why: Some(long), epoch: 1, waiting: 0, seated: 0 };
+    let refused: Vec<_> = (0..MOST).map(|_| Err(error.clone())).collect();
+    assert!(frame(|w| write_answers(w, &health, &refused)).len() <= MAX_FRAME);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::time::Instant;
 use zeroize::Zeroize;
 
 /// The longest frame, in bytes: a profile is the longest thing that is sent.
@@ -62,8 +63,8 @@ impl Channel {
     /// Waits for a frame and reads it by `read`, which must take all of it.
     ///
     /// # Errors
-    /// `UnexpectedEof` if the other side is gone, `WouldBlock` if the socket has a read timeout and
-    /// it is over, `InvalidData` for anything but one whole frame that `read` understands.
+    /// `UnexpectedEof` if the other side is gone, `WouldBlock` or `TimedOut` if the socket has a read
+    /// timeout and it is over, `InvalidData` for anything but one whole frame that `read` understands.
     pub(super) fn receive<T>(
         &mut self,
         read: impl FnOnce(&mut Reader<'_>) -> Option<T>,
@@ -81,7 +82,16 @@ impl Channel {
     /// Reads one frame to the start of the buffer; answers its length with its head.
     fn fill(&mut self) -> io::Result<usize> {
         let mut have = 0;
+        let mut until = None;
         loop {
+            // A timeout of the socket's is for one read: a frame that comes in drops has no more time.
+            if have > 0 {
+                let late = |until: &Instant| Instant::now() >= *until;
+                until = until.or(self.stream.read_timeout()?.map(|time| Instant::now() + time));
+                if until.as_ref().is_some_and(late) {
+                    return Err(ErrorKind::TimedOut.into());
+                }
+            }
             let room = self.into.expose_mut().get_mut(have..).unwrap_or_default();
             match self.stream.read(room) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
@@ -235,6 +245,22 @@ impl<'a> Reader<'a> {
         read: impl FnOnce(&mut Self) -> Option<T>,
     ) -> Option<Option<T>> {
         if self.flag()? { read(self).map(Some) } else { Some(None) }
+    }
+
+    /// What is left, as at least one and at most so many of what `read` reads.
+    pub(super) fn all<T>(
+        &mut self,
+        most: usize,
+        read: impl Fn(&mut Self) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let mut all = vec![read(self)?];
+        while !self.0.is_empty() {
+            if all.len() == most {
+                return None;
+            }
+            all.push(read(self)?);
+        }
+        Some(all)
     }
 
     pub(super) fn json<T: DeserializeOwned>(&mut self) -> Option<T> {
