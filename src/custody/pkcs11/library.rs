@@ -126,8 +126,18 @@ impl Library {
         self.module.open_rw_session_no_drop(slot)
     }
 
-    /// A session that is logged in, and with it every session of this process.
+    /// A session that is logged in, and with it every session of this process. The user's PIN is not
+    /// sent while one try is left: a process that ends in its login is started again, and must not
+    /// spend them all.
     pub(super) fn login(&self, slot: Slot, user: UserType, pin: &Secret) -> Result<Session> {
+        let told = self.module.get_token_info(slot);
+        let info = told.map_err(|e| self.unavailable(&e.to_string()))?;
+        let spent = info.user_pin_final_try() || info.user_pin_locked();
+        if matches!(user, UserType::User) && spent {
+            let why = "one try is left for its PIN, or none; it was not sent: log in with the \
+                       vendor's tool, which gives the tries back, or have the PIN set anew";
+            return Err(Error::Pin { token: self.token.clone(), why: why.to_owned() });
+        }
         let session = self.session(slot).map_err(|e| self.failed(&e))?;
         let pin = RawAuthPin::new(Box::new(pin.expose().to_vec()));
         session.login_with_raw(user, &pin).map_err(|e| self.failed(&e))?;
