@@ -198,6 +198,26 @@ pub(crate) fn binding(
 }
 
 fn reach(token: &crate::config::Token) -> custody::Result<Lane> {
+    let (profile, access) = way(token)?;
+    match token.isolation {
+        Isolation::Process => {
+            let environment = profile.environment(token.configuration.as_deref());
+            child::open(profile, access, &token.lane, Program::this(environment))
+        }
+        Isolation::None => custody::open(profile, access, &token.lane),
+    }
+}
+
+/// A token's driver in this process with nothing before it, for measuring, and its profile.
+pub(crate) fn bare(
+    token: &crate::config::Token,
+) -> custody::Result<(Arc<dyn custody::Token>, Profile)> {
+    let (profile, access) = way(token)?;
+    Ok((custody::driver(profile.clone(), access)?, profile))
+}
+
+/// What it takes to reach a token.
+fn way(token: &crate::config::Token) -> custody::Result<(Profile, custody::Access)> {
     let unavailable = |why: String| custody::Error::Unavailable { token: token.name.clone(), why };
     let pin = pin::read(&token.name, token.pin_file.as_deref());
     let access = custody::Access {
@@ -207,13 +227,7 @@ fn reach(token: &crate::config::Token) -> custody::Result<Lane> {
         device: token.device.clone(),
     };
     let profile = described(token).map_err(|e| unavailable(e.to_string()))?;
-    match token.isolation {
-        Isolation::Process => {
-            let environment = profile.environment(token.configuration.as_deref());
-            child::open(profile, access, &token.lane, Program::this(environment))
-        }
-        Isolation::None => custody::open(profile, access, &token.lane),
-    }
+    Ok((profile, access))
 }
 
 /// Opens the database of a configuration.

@@ -1,7 +1,7 @@
 //! `strongroom dev`: an appliance for CI pipelines and test suites, ready in under a second.
 
 use super::seed::Seed;
-use super::stand_in::swtpm::Swtpm;
+use super::stand_in::Beside;
 use super::{runtime, shutdown, with_module_configurations};
 use crate::config::Config;
 use crate::custody::child::Isolation;
@@ -81,43 +81,18 @@ impl Dev {
         } else {
             plan.prepare()?;
         }
-        self.virtual_card(&plan)?;
-        let stand_in = self.stand_in(&plan.token.profile)?;
-        plan.token.device = stand_in.as_ref().map(Swtpm::device);
+        let beside = Beside::start(&self.dir, &plan.token.profile, self.token_module.as_deref())?;
+        plan.token.device = beside.device();
         // Read once, after the start anew and before anything is made.
         let seed = self.seed.as_deref().map(Seed::read).transpose()?;
         if !made {
             self.found(&plan)?;
         }
         let mut config = Config::read(&plan.configuration())?;
-        if let (Some(token), Some(_)) = (config.token.first_mut(), &stand_in) {
-            token.device = plan.token.device;
+        if let (Some(token), Some(device)) = (config.token.first_mut(), beside.device()) {
+            token.device = Some(device);
         }
         runtime()?.block_on(self.serve(config, seed))
-    }
-
-    /// What is there in the place of hardware as long as the appliance runs.
-    fn stand_in(&self, profile: &Profile) -> Result<Option<Swtpm>, Error> {
-        let wanted = profile.name == "swtpm";
-        wanted.then(|| Swtpm::start(&self.dir.join("tokens"))).transpose()
-    }
-
-    /// A virtual card, if that is the token: this process is started anew beside it.
-    #[cfg(feature = "yubikey")]
-    fn virtual_card(&self, plan: &Plan) -> Result<(), Error> {
-        if plan.token.profile.name != VIRTUAL_PIV {
-            return Ok(());
-        }
-        let folder = plan.dir.join("tokens");
-        let folder = std::path::absolute(&folder).map_err(|e| Error::io(&folder, e))?;
-        super::stand_in::piv::attach(&folder, self.token_module.as_deref())
-            .map_err(|e| Error::io(&folder, e))
-    }
-
-    #[cfg(not(feature = "yubikey"))]
-    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "as with the feature")]
-    fn virtual_card(&self, _: &Plan) -> Result<(), Error> {
-        Ok(())
     }
 
     /// The profile of the token that is there already, else of the one that is asked for.

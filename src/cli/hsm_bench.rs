@@ -1,32 +1,40 @@
 //! `strongroom hsm bench`: how much the configured tokens do, and how soon.
 
-use super::{runtime, serve, shutdown};
-use crate::clock::{SystemRandom, random_bytes};
+mod raw;
+mod work;
+
+use super::stand_in::Beside;
+use super::{runtime, serve, shutdown, with_environment};
+use crate::config::{Config, Token};
+use crate::custody;
 use crate::custody::lane::Lane;
-use crate::custody::{self, BackingKeyId, KeyCheck, OAEP_LABEL, Scheme, SigningScheme, TokenKey};
-use crate::server::{Error, open_tokens};
-use aws_lc_rs::agreement::{ECDH_P256, PrivateKey};
-use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, PublicEncryptingKey};
+use crate::custody::profile::Profile;
+use crate::server::found::configuration;
+use crate::server::{Error, bare, open_tokens};
 use clap::Args;
+use raw::Raw;
 use serde::Serialize;
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
+use work::{Keys, Work};
 
 /// How many callers there are at a time.
 const CALLERS: [usize; 4] = [1, 4, 16, 64];
 
-/// Random bytes in one request.
-const RANDOM: usize = 32;
-
-/// Measure the configured tokens under load.
+/// Measure the configured tokens under load: the driver alone, then what the server uses.
 #[derive(Args)]
 pub(super) struct Bench {
     /// The configuration that `strongroom init` wrote.
-    #[arg(long)]
-    config: PathBuf,
+    #[arg(long, required_unless_present = "dir")]
+    config: Option<PathBuf>,
+    /// The folder of a throw-away appliance of `strongroom dev` that is not running, with its stand-in
+    /// for hardware, instead.
+    #[arg(long, conflicts_with = "config")]
+    dir: Option<PathBuf>,
     /// Measure this token alone, by its name in the configuration.
     #[arg(long)]
     token: Option<String>,
@@ -36,6 +44,13 @@ pub(super) struct Bench {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    /// Measure the driver alone, in this process, and print that as JSON: how this command measures it,
+    /// in a process of its own.
+    #[arg(long, hide = true, requires = "token")]
+    raw: bool,
+    /// How the device is reached, in the place of what the configuration says.
+    #[arg(long, hide = true, requires = "raw")]
+    device: Option<String>,
 }
 
 /// What one kind of request came to with so many callers.
@@ -45,8 +60,12 @@ struct Figure {
     operation: String,
     callers: usize,
     per_second: f64,
-    /// To the figure of one caller, of the same operation in the same run.
-    ratio: f64,
+    /// What the driver alone does with as many threads, in the same run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    raw: Option<Raw>,
+    /// To that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ratio: Option<f64>,
     p50_micros: u64,
     p99_micros: u64,
     /// Requests that failed; the last one's reason.
@@ -58,23 +77,27 @@ struct Figure {
 impl Bench {
     #[expect(clippy::print_stdout, reason = "what the command is for")]
     pub(super) fn run(self) -> Result<(), Error> {
-        let config = serve::prepare(&self.config)?;
-        let tokens = open_tokens(&config)?;
-        let members = tokens
-            .all()
-            .iter()
-            .filter(|member| self.token.as_ref().is_none_or(|name| *name == member.name));
-        let members: Vec<_> = members.collect();
-        if members.is_empty() {
+        let (mut config, _beside) = self.prepare()?;
+        config.token.retain(|token| self.token.as_ref().is_none_or(|name| *name == token.name));
+        if config.token.is_empty() {
             let name = self.token.unwrap_or_default();
             return Err(Error::Refused(format!("the configuration has no token `{name}`")));
         }
+        let each = Duration::from_secs(self.seconds);
+        if let (true, [token]) = (self.raw, &mut *config.token) {
+            token.device = self.device.clone().or(token.device.take());
+            println!("{}", json!(self.raw_here(token, each)?));
+            return Ok(());
+        }
+        // Before the tokens are opened: a device may let one process in at a time.
+        let raw: Vec<_> = config.token.iter().map(|token| self.raw_apart(token)).collect();
+        let tokens = open_tokens(&config)?;
         let reactor = runtime()?;
         let mut all = Vec::new();
-        for member in members {
+        for (member, raw) in tokens.all().iter().zip(raw) {
             let lane = member.lane()?;
-            let figures =
-                reactor.block_on(interruptible(lane, Duration::from_secs(self.seconds)))?;
+            let mut figures = reactor.block_on(interruptible(lane, each))?;
+            figures.iter_mut().for_each(|figure| figure.compare(&raw));
             if self.json {
                 let (info, profile) = (lane.info(), lane.profile());
                 all.push(json!({
@@ -89,21 +112,71 @@ impl Bench {
         }
         Ok(())
     }
+
+    /// The configuration, and what runs beside this process as long as the second value lives.
+    fn prepare(&self) -> Result<(Config, Option<Beside>), Error> {
+        let Some(dir) = &self.dir else { return Ok((serve::prepare(&self.file())?, None)) };
+        let mut config = Config::read(&self.file())?;
+        let Some(token) = config.token.first_mut() else { return Ok((config, None)) };
+        let beside = Beside::start(dir, &Profile::named(&token.profile)?, None)?;
+        token.device = beside.device().or(token.device.take());
+        Ok((config, Some(beside)))
+    }
+
+    fn file(&self) -> PathBuf {
+        let of_dir = || configuration(self.dir.as_deref().unwrap_or(Path::new("")));
+        self.config.clone().unwrap_or_else(of_dir)
+    }
+
+    /// The driver alone, in this process.
+    fn raw_here(&self, token: &Token, each: Duration) -> Result<Vec<Raw>, Error> {
+        let environment =
+            Profile::named(&token.profile)?.environment(token.configuration.as_deref());
+        with_environment(environment)?;
+        let (driver, profile) = bare(token)?;
+        raw::measure(&driver, &profile, each)
+    }
+
+    /// The same in a process of its own, which finds what the token's library wants in its
+    /// environment; none if that comes to nothing, which the log then tells.
+    fn raw_apart(&self, token: &Token) -> Vec<Raw> {
+        let mut command = Command::new("/proc/self/exe");
+        command.args(["hsm", "bench", "--raw", "--token", &token.name]).arg("--config");
+        command.arg(self.file()).args(["--seconds", &self.seconds.to_string()]);
+        command.args(token.device.iter().flat_map(|device| ["--device", device]));
+        let ran = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+        let told = ran.ok().filter(|ran| ran.status.success());
+        let raw = told.and_then(|ran| serde_json::from_slice(&ran.stdout).ok());
+        if raw.is_none() {
+            tracing::warn!(token = token.name, "its driver could not be measured alone");
+        }
+        raw.unwrap_or_default()
+    }
+}
+
+impl Figure {
+    fn compare(&mut self, raw: &[Raw]) {
+        let same = |raw: &&Raw| raw.operation == self.operation && raw.callers == self.callers;
+        self.raw = raw.iter().find(same).cloned();
+        let raw = self.raw.as_ref().map(|raw| raw.per_second).filter(|raw| *raw > 0.0);
+        self.ratio = raw.map(|raw| self.per_second / raw);
+    }
 }
 
 /// Measures until it is done or the person has had enough; the keys are destroyed all the same, so
 /// their making is waited for: one that is made later would stay.
 async fn interruptible(lane: &Lane, each: Duration) -> Result<Vec<Figure>, Error> {
-    let (holder, signer) = (new_id()?, new_id()?);
+    let keys = Keys::new()?;
     let stop = shutdown()?;
-    let measured = match works(lane, holder, signer).await {
+    let works = Work::all(lane.described(), &keys, async |request| lane.call(request).await);
+    let measured = match works.await {
         Ok(works) => tokio::select! {
             figures = measure(lane, each, works) => Ok(figures),
             () = stop => Err(Error::Refused("stopped before it was done".into())),
         },
         Err(error) => Err(error),
     };
-    for id in [holder, signer] {
+    for id in [keys.holder, keys.signer] {
         match lane.destroy(id).await {
             Ok(()) | Err(custody::Error::KeyNotFound(_)) => {}
             Err(error) => {
@@ -114,106 +187,15 @@ async fn interruptible(lane: &Lane, each: Duration) -> Result<Vec<Figure>, Error
     measured
 }
 
-fn new_id() -> Result<BackingKeyId, Error> {
-    Ok(BackingKeyId(random_bytes(&SystemRandom)?))
-}
-
 async fn measure(lane: &Lane, each: Duration, works: Vec<Work>) -> Vec<Figure> {
     let mut figures = Vec::new();
     for work in works {
         let work = Arc::new(work);
-        let mut alone = None;
         for callers in CALLERS {
-            let figure = under_load(lane, &work, callers, each, alone).await;
-            alone = alone.or(Some(figure.per_second));
-            figures.push(figure);
+            figures.push(under_load(lane, &work, callers, each).await);
         }
     }
     figures
-}
-
-/// One kind of request.
-enum Work {
-    Derive(TokenKey, KeyCheck),
-    Agree(TokenKey, KeyCheck, Vec<u8>),
-    Unwrap(TokenKey, KeyCheck, Vec<u8>),
-    Random,
-    Sign(TokenKey, SigningScheme, Vec<u8>),
-}
-
-/// What this token does, with keys of its preferred schemes.
-async fn works(
-    lane: &Lane,
-    holder: BackingKeyId,
-    signer: BackingKeyId,
-) -> Result<Vec<Work>, Error> {
-    let mut works = Vec::new();
-    if let Some(scheme) = lane.described().preferred_scheme() {
-        let made = lane.generate(holder, scheme).await?;
-        let key = TokenKey { id: holder, wrapped: made.wrapped };
-        let check = made.evidence.check;
-        let public = made.public.unwrap_or_default();
-        works.push(match scheme {
-            Scheme::HmacKdf => Work::Derive(key, check),
-            Scheme::Ecdh => Work::Agree(key, check, peer()?),
-            Scheme::RsaOaep => Work::Unwrap(key, check, sealed(&public)?),
-        });
-    }
-    works.push(Work::Random);
-    if let Some(scheme) = lane.signing().first() {
-        let made = lane.generate_signer(signer, *scheme).await?;
-        let key = TokenKey { id: signer, wrapped: made.wrapped };
-        works.push(Work::Sign(key, *scheme, made.public));
-    }
-    Ok(works)
-}
-
-/// Another's public key.
-fn peer() -> Result<Vec<u8>, Error> {
-    let key = PrivateKey::generate(&ECDH_P256).and_then(|key| key.compute_public_key());
-    let key = key.map_err(|_| Error::Refused("this machine makes no keys".into()))?;
-    Ok(key.as_ref().to_vec())
-}
-
-/// 32 bytes, encrypted for an RSA key.
-fn sealed(public: &[u8]) -> Result<Vec<u8>, Error> {
-    let odd = || Error::Refused("the token gave a public key that can't be used".into());
-    let key = PublicEncryptingKey::from_der(public).map_err(|_| odd())?;
-    let key = OaepPublicEncryptingKey::new(key).map_err(|_| odd())?;
-    let mut sealed = vec![0; key.ciphertext_size()];
-    let written = key.encrypt(&OAEP_SHA256_MGF1SHA256, &[7; 32], &mut sealed, Some(OAEP_LABEL));
-    written.map(|sealed| sealed.to_vec()).map_err(|_| odd())
-}
-
-impl Work {
-    fn name(&self) -> String {
-        match self {
-            Self::Derive(..) => "derive (hmac-kdf)".into(),
-            Self::Agree(..) => "agree (ecdh)".into(),
-            Self::Unwrap(..) => "unwrap (rsa-oaep)".into(),
-            Self::Random => format!("random ({RANDOM} bytes)"),
-            Self::Sign(_, SigningScheme::Ed25519, _) => "sign (ed25519)".into(),
-            Self::Sign(_, SigningScheme::EcdsaP256, _) => "sign (ecdsa-p256)".into(),
-        }
-    }
-
-    async fn once(&self, lane: &Lane) -> custody::Result<()> {
-        match self {
-            Self::Derive(key, check) => {
-                lane.derive(key.clone(), *check, vec![7; 64]).await.map(drop)
-            }
-            Self::Agree(key, check, peer) => {
-                lane.agree(key.clone(), *check, peer.clone()).await.map(drop)
-            }
-            Self::Unwrap(key, check, sealed) => {
-                lane.unwrap(key.clone(), *check, sealed.clone()).await.map(drop)
-            }
-            Self::Random => lane.random(RANDOM).await.map(drop),
-            Self::Sign(key, scheme, public) => {
-                lane.sign(key.clone(), *scheme, public.clone(), vec![7; 64]).await.map(drop)
-            }
-        }
-    }
 }
 
 /// What one caller has seen.
@@ -224,13 +206,19 @@ struct Seen {
     why: Option<String>,
 }
 
-async fn under_load(
-    lane: &Lane,
-    work: &Arc<Work>,
-    callers: usize,
-    each: Duration,
-    alone: Option<f64>,
-) -> Figure {
+impl Seen {
+    fn note(&mut self, since: Instant, answer: custody::Result<()>) {
+        match answer {
+            Ok(()) => self.times.push(since.elapsed()),
+            Err(error) => {
+                self.errors = self.errors.saturating_add(1);
+                self.why = Some(error.to_string());
+            }
+        }
+    }
+}
+
+async fn under_load(lane: &Lane, work: &Arc<Work>, callers: usize, each: Duration) -> Figure {
     let start = Instant::now();
     let mut tasks = JoinSet::new();
     for _ in 0..callers {
@@ -246,12 +234,12 @@ async fn under_load(
     }
     let elapsed = start.elapsed().as_secs_f64();
     all.times.sort_unstable();
-    let per_second = count(all.times.len()) / elapsed;
     Figure {
-        operation: work.name(),
+        operation: work.name.clone(),
         callers,
-        per_second,
-        ratio: alone.map_or(1.0, |alone| if alone > 0.0 { per_second / alone } else { 0.0 }),
+        per_second: count(all.times.len()) / elapsed,
+        raw: None,
+        ratio: None,
         p50_micros: quantile(&all.times, 50),
         p99_micros: quantile(&all.times, 99),
         errors: all.errors,
@@ -263,14 +251,11 @@ async fn call(lane: &Lane, work: &Work, start: Instant, each: Duration) -> Seen 
     let mut seen = Seen::default();
     while start.elapsed() < each {
         let before = Instant::now();
-        match work.once(lane).await {
-            Ok(()) => seen.times.push(before.elapsed()),
-            Err(error) => {
-                seen.errors = seen.errors.saturating_add(1);
-                seen.why = Some(error.to_string());
-                // A token that refuses at once is not to be asked a million times.
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
+        let failed = seen.errors;
+        seen.note(before, lane.call((work.request)()).await.map(drop));
+        if seen.errors > failed {
+            // A token that refuses at once is not to be asked a million times.
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
     seen
@@ -292,17 +277,20 @@ fn table(name: &str, lane: &Lane, figures: &[Figure]) -> String {
     let mut text =
         format!("Token {name}: {}, serial {}, profile {profile}\n", info.label, info.serial);
     text.push_str(&format!(
-        "{:<20} {:>7} {:>10} {:>6} {:>10} {:>10}\n",
-        "", "callers", "per second", "ratio", "p50", "p99"
+        "{:<20} {:>7} {:>10} {:>10} {:>6} {:>10} {:>10}\n",
+        "", "callers", "alone", "per second", "ratio", "p50", "p99"
     ));
     for figure in figures {
         let time = |micros: u64| format!("{micros} µs");
         let operation = if figure.callers == 1 { figure.operation.as_str() } else { "" };
+        let alone = figure.raw.as_ref().map(|raw| format!("{:.0}", raw.per_second));
+        let ratio = figure.ratio.map(|ratio| format!("{ratio:.2}"));
         text.push_str(&format!(
-            "{operation:<20} {:>7} {:>10.0} {:>6.2} {:>10} {:>10}\n",
+            "{operation:<20} {:>7} {:>10} {:>10.0} {:>6} {:>10} {:>10}\n",
             figure.callers,
+            alone.as_deref().unwrap_or("-"),
             figure.per_second,
-            figure.ratio,
+            ratio.as_deref().unwrap_or("-"),
             time(figure.p50_micros),
             time(figure.p99_micros),
         ));

@@ -245,7 +245,7 @@ pub fn open(
 }
 
 /// The driver of a token's kind, in this process.
-fn driver(profile: profile::Profile, access: Access) -> Result<Arc<dyn Token>> {
+pub(crate) fn driver(profile: profile::Profile, access: Access) -> Result<Arc<dyn Token>> {
     Ok(match profile.kind {
         profile::Kind::Pkcs11 => Arc::new(pkcs11::Driver::open(profile, access)?),
         #[cfg(feature = "tpm")]
