@@ -22,9 +22,6 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use work::{Keys, Work};
 
-/// How many callers there are at a time.
-const CALLERS: [usize; 4] = [1, 4, 16, 64];
-
 /// Measure the configured tokens under load: the driver alone, then what the server uses.
 #[derive(Args)]
 pub(super) struct Bench {
@@ -41,6 +38,10 @@ pub(super) struct Bench {
     /// How long each figure is measured, from 1 to 600 seconds.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
+    /// How many ask at a time, one figure each; from 1 to 1000.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 4, 16, 64],
+        value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1000))]
+    callers: Vec<usize>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -96,7 +97,7 @@ impl Bench {
         let mut all = Vec::new();
         for (member, raw) in tokens.all().iter().zip(raw) {
             let lane = member.lane()?;
-            let mut figures = reactor.block_on(interruptible(lane, each))?;
+            let mut figures = reactor.block_on(interruptible(lane, each, &self.callers))?;
             figures.iter_mut().for_each(|figure| figure.compare(&raw));
             if self.json {
                 let (info, profile) = (lane.info(), lane.profile());
@@ -134,7 +135,7 @@ impl Bench {
             Profile::named(&token.profile)?.environment(token.configuration.as_deref());
         with_environment(environment)?;
         let (driver, profile) = bare(token)?;
-        raw::measure(&driver, &profile, each)
+        raw::measure(&driver, &profile, each, &self.callers)
     }
 
     /// The same in a process of its own, which finds what the token's library wants in its
@@ -143,6 +144,9 @@ impl Bench {
         let mut command = Command::new("/proc/self/exe");
         command.args(["hsm", "bench", "--raw", "--token", &token.name]).arg("--config");
         command.arg(self.file()).args(["--seconds", &self.seconds.to_string()]);
+        command.args(self.callers.iter().map(|callers| format!("--callers={callers}")));
+        // What there is to be warned of is told once.
+        command.env("STRONGROOM_LOG", "error");
         command.args(token.device.iter().flat_map(|device| ["--device", device]));
         let ran = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
         let told = ran.ok().filter(|ran| ran.status.success());
@@ -165,13 +169,17 @@ impl Figure {
 
 /// Measures until it is done or the person has had enough; the keys are destroyed all the same, so
 /// their making is waited for: one that is made later would stay.
-async fn interruptible(lane: &Lane, each: Duration) -> Result<Vec<Figure>, Error> {
+async fn interruptible(
+    lane: &Lane,
+    each: Duration,
+    callers: &[usize],
+) -> Result<Vec<Figure>, Error> {
     let keys = Keys::new()?;
     let stop = shutdown()?;
     let works = Work::all(lane.described(), &keys, async |request| lane.call(request).await);
     let measured = match works.await {
         Ok(works) => tokio::select! {
-            figures = measure(lane, each, works) => Ok(figures),
+            figures = measure(lane, each, callers, works) => Ok(figures),
             () = stop => Err(Error::Refused("stopped before it was done".into())),
         },
         Err(error) => Err(error),
@@ -187,12 +195,12 @@ async fn interruptible(lane: &Lane, each: Duration) -> Result<Vec<Figure>, Error
     measured
 }
 
-async fn measure(lane: &Lane, each: Duration, works: Vec<Work>) -> Vec<Figure> {
+async fn measure(lane: &Lane, each: Duration, callers: &[usize], works: Vec<Work>) -> Vec<Figure> {
     let mut figures = Vec::new();
     for work in works {
         let work = Arc::new(work);
-        for callers in CALLERS {
-            figures.push(under_load(lane, &work, callers, each).await);
+        for callers in callers {
+            figures.push(under_load(lane, &work, *callers, each).await);
         }
     }
     figures
@@ -280,9 +288,12 @@ fn table(name: &str, lane: &Lane, figures: &[Figure]) -> String {
         "{:<20} {:>7} {:>10} {:>10} {:>6} {:>10} {:>10}\n",
         "", "callers", "alone", "per second", "ratio", "p50", "p99"
     ));
+    let mut told = None;
     for figure in figures {
         let time = |micros: u64| format!("{micros} µs");
-        let operation = if figure.callers == 1 { figure.operation.as_str() } else { "" };
+        let same = told == Some(&figure.operation);
+        told = Some(&figure.operation);
+        let operation = if same { "" } else { &figure.operation };
         let alone = figure.raw.as_ref().map(|raw| format!("{:.0}", raw.per_second));
         let ratio = figure.ratio.map(|ratio| format!("{ratio:.2}"));
         text.push_str(&format!(

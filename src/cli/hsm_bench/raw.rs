@@ -1,7 +1,7 @@
 //! The driver alone, in this process: what the token does when nothing stands before it.
 
 use super::work::{Keys, Work};
-use super::{CALLERS, Seen, count};
+use super::{Seen, count};
 use crate::cli::runtime;
 use crate::custody::profile::Profile;
 use crate::custody::{self, Request, Token};
@@ -22,19 +22,19 @@ pub(super) struct Raw {
     pub(super) cpu_micros: f64,
 }
 
-/// Measures every kind of request with 1, 4, 16 and 64 threads, or as many as the token has sessions
-/// for.
+/// Measures every kind of request with so many threads, or as many as the token has sessions for.
 pub(super) fn measure(
     token: &Arc<dyn Token>,
     profile: &Profile,
     each: Duration,
+    callers: &[usize],
 ) -> Result<Vec<Raw>, Error> {
     let mut worker = Arc::clone(token).worker();
     let keys = Keys::new()?;
     let made = Work::all(profile, &keys, async |request| worker.serve(&request));
     let measured = runtime()?.block_on(made).map(|works| {
         let sessions = profile.limits.sessions;
-        let all = works.iter().flat_map(|work| CALLERS.map(|callers| (work, callers)));
+        let all = works.iter().flat_map(|work| callers.iter().map(move |n| (work, *n)));
         all.map(|(work, callers)| under_load(token, work, (callers, sessions), each)).collect()
     });
     for id in [keys.holder, keys.signer] {

@@ -50,9 +50,14 @@ impl Work {
                 _ => return Err(odd()),
             }
         }
-        all.push(Self::new(&format!("random ({RANDOM} bytes)"), || Request::Random {
-            len: RANDOM,
-        }));
+        // Not every token gives some out.
+        if !matches!(
+            ask(Request::Random { len: RANDOM }).await,
+            Err(custody::Error::Unsupported { .. })
+        ) {
+            let name = format!("random ({RANDOM} bytes)");
+            all.push(Self::new(&name, || Request::Random { len: RANDOM }));
+        }
         if let Some(scheme) = profile.signing.first().copied() {
             match ask(Request::GenerateSigner { id: keys.signer, scheme }).await? {
                 Response::Signer(made) => all.push(Self::of_signer(keys.signer, scheme, made)),

@@ -229,7 +229,7 @@ fn a_message_that_comes_in_drops_has_no_more_time_than_another() {
     let dripping = std::thread::spawn(move || {
         let drops = 1000_u32.to_le_bytes().into_iter().chain(std::iter::repeat_n(0, 1000));
         let sent = drops.take_while(|drop| {
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::park_timeout(Duration::from_millis(20));
             ours.write_all(&[*drop]).is_ok()
         });
         sent.count()
