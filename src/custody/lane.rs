@@ -429,14 +429,14 @@ fn work(
     (queue, seated, breaker): (&Queue<Job>, &AtomicUsize, &Breaker),
     running: Sender<()>,
 ) {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let mut jobs = Vec::new();
-    while let Some(first) = queue.pop() {
-        let more = worker.at_a_time().saturating_sub(1);
-        let light = more > 0 && first.1.request.only_uses();
-        jobs.push(first);
-        if light {
-            let threads = seated.load(Ordering::Relaxed);
-            queue.pop_share(threads, more, |job| job.request.only_uses(), &mut jobs);
+    loop {
+        // As much as keeps the others busy too, but no more of them than there are processors.
+        let shares = seated.load(Ordering::Relaxed).min(processors);
+        queue.pop(shares, worker.at_a_time(), |job| job.request.only_uses(), &mut jobs);
+        if jobs.is_empty() {
+            break;
         }
         let now = Instant::now();
         jobs.retain(|(_, job)| !job.reply.is_closed() && now < job.deadline);

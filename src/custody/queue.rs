@@ -2,7 +2,7 @@
 //! When the queue is full, whoever has most in it is turned away, so that one who floods it holds up
 //! himself.
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
@@ -31,6 +31,11 @@ struct State<T> {
     spares: Vec<VecDeque<T>>,
     len: usize,
     closed: bool,
+    /// Threads that wait for something to come.
+    idle: usize,
+    /// One of them was woken and has not come yet. What comes until it does is for it too: waking
+    /// another costs more than that one has to do.
+    woken: bool,
 }
 
 /// Why something was not taken, or what had to go for it.
@@ -48,7 +53,15 @@ pub(super) enum Pushed<T> {
 impl<T> Queue<T> {
     pub(super) fn new(bound: usize) -> Self {
         let (turns, waiting, spares) = (VecDeque::new(), HashMap::new(), Vec::new());
-        let state = Mutex::new(State { turns, waiting, spares, len: 0, closed: false });
+        let state = Mutex::new(State {
+            turns,
+            waiting,
+            spares,
+            len: 0,
+            closed: false,
+            idle: 0,
+            woken: false,
+        });
         Self { state, arrived: Condvar::new(), closed: Condvar::new(), bound }
     }
 
@@ -66,48 +79,56 @@ impl<T> Queue<T> {
             }
         }
         state.add(caller, |own| own.push_back(item));
-        drop(state);
-        self.arrived.notify_one();
+        self.wake(state);
         evicted.map_or(Pushed::Taken, Pushed::InPlaceOf)
     }
 
     /// Puts back what was taken out, before everything else of its caller's; the bound does not count.
     pub(super) fn put_back(&self, caller: Caller, item: T) {
-        self.state.lock().add(caller, |own| own.push_front(item));
-        self.arrived.notify_one();
+        let mut state = self.state.lock();
+        state.add(caller, |own| own.push_front(item));
+        self.wake(state);
     }
 
-    /// The next one, of the caller whose turn it is. Waits for it; `None` once the queue is closed and
-    /// empty.
-    pub(super) fn pop(&self) -> Option<(Caller, T)> {
-        let mut state = self.state.lock();
-        loop {
-            if let Some(next) = state.take() {
-                return Some(next);
-            }
-            if state.closed {
-                return None;
-            }
-            self.arrived.wait(&mut state);
+    /// Wakes one thread, unless none waits, or one is on its way already.
+    fn wake(&self, mut state: MutexGuard<'_, State<T>>) {
+        let wakes = state.idle > 0 && !state.woken;
+        state.woken |= wakes;
+        drop(state);
+        if wakes {
+            self.arrived.notify_one();
         }
     }
 
-    /// Takes those that are next out too, while each `fits`: this thread's share of what waits, if there
-    /// are so many threads, and at most so many.
-    pub(super) fn pop_share(
+    /// Takes the next one out, of the caller whose turn it is, and waits for it if there is none. If it
+    /// `fits`, also those after it that do: a share of what waits, one of so many, and at most so many.
+    /// Nothing once the queue is closed and empty.
+    pub(super) fn pop(
         &self,
-        threads: usize,
+        shares: usize,
         most: usize,
         fits: impl Fn(&T) -> bool,
         into: &mut Vec<(Caller, T)>,
     ) {
         let mut state = self.state.lock();
-        let share = state.len / threads.max(1);
-        for _ in 0..share.min(most) {
-            if !state.next().is_some_and(&fits) {
-                return;
+        while state.len == 0 && !state.closed {
+            state.idle += 1;
+            self.arrived.wait(&mut state);
+            state.idle = state.idle.saturating_sub(1);
+            state.woken = false;
+        }
+        let share = state.len.div_ceil(shares.max(1));
+        let mut fitting = state.next().is_some_and(&fits);
+        into.extend(state.take());
+        for _ in 1..share.min(most) {
+            fitting = fitting && state.next().is_some_and(&fits);
+            if !fitting {
+                break;
             }
             into.extend(state.take());
+        }
+        if state.len > 0 {
+            self.wake(state);
         }
     }
 
@@ -187,9 +208,15 @@ mod tests {
         matches!(queue.push(caller, item), Pushed::Taken)
     }
 
+    fn one(queue: &Queue<u32>) -> Option<(Caller, u32)> {
+        let mut into = Vec::new();
+        queue.pop(1, 1, |_| true, &mut into);
+        into.pop()
+    }
+
     fn drained(queue: &Queue<u32>) -> Vec<u32> {
         queue.close();
-        std::iter::from_fn(|| queue.pop()).map(|(_, item)| item).collect()
+        std::iter::from_fn(|| one(queue)).map(|(_, item)| item).collect()
     }
 
     #[test]
@@ -221,23 +248,24 @@ mod tests {
         for (caller, item) in (0..).zip(0..12) {
             assert!(taken(&queue, caller % 2, item));
         }
-        let share = |threads, most, fits: fn(&u32) -> bool| {
+        let share = |shares, most, fits: fn(&u32) -> bool| {
             let mut into = Vec::new();
-            queue.pop_share(threads, most, fits, &mut into);
+            queue.pop(shares, most, fits, &mut into);
             into.into_iter().map(|(_, item)| item).collect::<Vec<_>>()
         };
         assert_eq!(share(4, 16, |_| true), [0, 1, 2]);
         assert_eq!(share(1, 2, |_| true), [3, 4]);
         assert_eq!(share(1, 16, |item| *item != 7), [5, 6]);
-        assert!(share(6, 16, |_| true).is_empty(), "less than one for each");
-        assert_eq!(drained(&queue), [7, 8, 9, 10, 11]);
+        assert_eq!(share(1, 16, |item| *item != 7), [7], "alone, and the others by themselves");
+        assert_eq!(share(9, 16, |_| true), [8]);
+        assert_eq!(drained(&queue), [9, 10, 11]);
     }
 
     #[test]
     fn what_is_put_back_is_its_caller_s_next() {
         let queue = Queue::new(2);
         assert!(taken(&queue, 1, 10) && taken(&queue, 1, 11));
-        let (caller, item) = queue.pop().expect("one");
+        let (caller, item) = one(&queue).expect("one");
         queue.put_back(caller, item);
         assert_eq!(drained(&queue), [10, 11]);
     }
@@ -246,7 +274,7 @@ mod tests {
     fn a_closed_queue_takes_nothing_and_wakes_those_who_wait() {
         let queue = Queue::<u32>::new(1);
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| queue.pop());
+            let waiting = scope.spawn(|| one(&queue));
             let resting = scope.spawn(|| queue.rest(Duration::from_secs(60)));
             queue.close();
             assert!(waiting.join().expect("no panic").is_none());
@@ -254,6 +282,38 @@ mod tests {
         });
         assert!(matches!(queue.push(1, 1), Pushed::Closed(1)));
         queue.rest(Duration::from_secs(60));
+    }
+
+    #[test]
+    fn whoever_is_woken_wakes_the_next_if_something_is_left() {
+        let queue = Queue::<u32>::new(1000);
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let mut count = 0;
+                        while one(&queue).is_some() {
+                            count += 1;
+                        }
+                        count
+                    })
+                })
+                .collect();
+            for item in 0..1000 {
+                assert!(taken(&queue, 1, item));
+                if item % 50 == 0 {
+                    std::thread::park_timeout(Duration::from_millis(1));
+                }
+            }
+            let start = std::time::Instant::now();
+            while queue.len() > 0 {
+                assert!(start.elapsed() < Duration::from_secs(10), "nobody comes");
+                std::thread::yield_now();
+            }
+            queue.close();
+            let counts = threads.into_iter().map(|thread| thread.join().expect("no panic"));
+            assert_eq!(counts.sum::<usize>(), 1000);
+        });
     }
 
     proptest! {
@@ -268,7 +328,7 @@ mod tests {
             let (mut came, mut went) = (Vec::new(), Vec::new());
             for (at, (caller, pop)) in (0u32..).zip(steps) {
                 if pop && queue.len() > 0 {
-                    went.extend(queue.pop());
+                    went.extend(one(&queue));
                     continue;
                 }
                 match queue.push(caller, at) {
@@ -283,7 +343,7 @@ mod tests {
                 prop_assert!(queue.len() <= bound);
             }
             queue.close();
-            went.extend(std::iter::from_fn(|| queue.pop()));
+            went.extend(std::iter::from_fn(|| one(&queue)));
             for caller in 0..4 {
                 let own = |all: &[(u64, u32)]| -> Vec<u32> {
                     all.iter().filter(|(who, _)| *who == caller).map(|(_, item)| *item).collect()

@@ -46,7 +46,7 @@ const HANG_MARGIN: Duration = Duration::from_secs(2);
 /// How long a request that may be asked once more waits for the next process.
 const RETRY_WAITS: Duration = Duration::from_secs(1);
 
-/// What is asked in one message takes no longer than this, going by the one before: so that nobody
+/// What is asked in one message takes no longer than this, going by those before: so that nobody
 /// waits long for the others' answers, and only what a message costs more than is shared.
 const TOGETHER: Duration = Duration::from_millis(1);
 
@@ -270,7 +270,8 @@ impl Shared {
 struct Seat {
     shared: Arc<Shared>,
     place: Option<Place>,
-    /// How long each request of the last message took.
+    /// How long a request takes: the least that was seen lately, since a busy machine makes any of them
+    /// take longer.
     pace: Duration,
 }
 
@@ -346,7 +347,8 @@ impl Seat {
             Err(error) => return Err(self.lost(&error, true)),
         };
         let count = u32::try_from(requests.len()).unwrap_or(u32::MAX).max(1);
-        self.pace = begin.elapsed() / count;
+        let lately = self.pace.saturating_add(self.pace / 16);
+        self.pace = lately.min(begin.elapsed() / count);
         if place.told.as_ref() != Some(&health) {
             self.shared.note(place.process, health.clone());
             place.told = Some(health);
