@@ -13,6 +13,7 @@ pub mod claims;
 mod documented;
 pub mod enrolment;
 pub mod lane;
+pub mod oaep;
 #[cfg(feature = "yubikey")]
 mod piv;
 pub mod pkcs11;
@@ -22,6 +23,7 @@ mod queue;
 pub mod tokens;
 #[cfg(feature = "tpm")]
 mod tpm;
+pub mod trial;
 
 pub use crate::name::{BackingKeyId, KeyCheck, Scheme, SigningScheme, WrappedKey};
 use crate::secret::{Key, Secret};

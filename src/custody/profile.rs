@@ -95,7 +95,7 @@ pub struct Profile {
     /// Where it leaves the standard.
     #[serde(default)]
     pub quirks: Quirks,
-    /// What its mechanisms for other work do; nothing of it is relied on.
+    /// What its mechanisms do that the standard leaves open.
     #[serde(default)]
     pub facts: Facts,
     /// What no documentation tells: to be found out by `strongroom hsm probe`.
@@ -128,6 +128,13 @@ pub struct Facts {
     /// The hashes that `CKM_RSA_PKCS_OAEP` takes together with a label, by their names in FIPS 180-4
     /// in lower case.
     pub oaep_hashes: Option<Vec<String>>,
+}
+
+impl Facts {
+    /// Whether they say that [`Scheme::RsaOaep`] is out of the question.
+    pub(super) fn deny_oaep(&self) -> bool {
+        self.oaep_hashes.as_ref().is_some_and(|hashes| hashes.iter().all(|one| one != "sha-256"))
+    }
 }
 
 /// Who makes the nonce of `CKM_AES_GCM`.
