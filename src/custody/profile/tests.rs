@@ -67,10 +67,7 @@ fn row(profile: &Profile) -> String {
     let schemes = profile.schemes.iter().map(|s| name(serde_json::json!(s)));
     let signing = profile.signing.iter().map(|s| name(serde_json::json!(s)));
     let tested = profile.tested_on.as_deref().unwrap_or("**untested**");
-    let residency = match profile.residency {
-        Residency::Token => "token",
-        Residency::Wrapped => "wrapped",
-    };
+    let residency = if profile.kind == Kind::Tpm { "wrapped" } else { "token" };
     let cache = profile.cache_seconds.map_or("-".into(), |seconds| format!("{seconds} s"));
     let cannot: Vec<_> = profile.cannot.iter().map(|cannot| cannot.what.as_str()).collect();
     format!(
