@@ -1,5 +1,7 @@
 //! What a profile claims, beside what a probe has found.
 
+pub mod device;
+
 use super::pkcs11::probe::{Found, Keys, Trial};
 use super::profile::{HmacKey, MAX_RANDOM, Profile, Quirks};
 use super::trial::Tried;

@@ -17,6 +17,7 @@ pub mod oaep;
 #[cfg(feature = "yubikey")]
 mod piv;
 pub mod pkcs11;
+pub mod probe;
 pub mod profile;
 pub mod proof;
 mod queue;
@@ -267,6 +268,25 @@ pub fn provision(
         profile::Kind::YubiKey => piv::provision(profile, access, so_pin, label),
         #[cfg(not(feature = "yubikey"))]
         kind @ profile::Kind::YubiKey => Err(left_out(profile.clone(), kind)),
+    }
+}
+
+/// What a device tells before its PIN is given. Blocks.
+///
+/// # Errors
+/// Those of [`provision`].
+fn survey(profile: &profile::Profile, access: &Access) -> Result<probe::Survey> {
+    match profile.kind {
+        profile::Kind::Pkcs11 => {
+            let why = "a PKCS#11 token tells nothing before its PIN is given".to_owned();
+            Err(Error::Unavailable { token: access.token.to_string(), why })
+        }
+        #[cfg(feature = "tpm")]
+        profile::Kind::Tpm => tpm::survey(profile, access),
+        #[cfg(feature = "yubikey")]
+        profile::Kind::YubiKey => piv::survey(profile, &access.token),
+        #[cfg(not(all(feature = "tpm", feature = "yubikey")))]
+        kind => Err(left_out(profile.clone(), kind)),
     }
 }
 
