@@ -341,6 +341,16 @@ mod tests {
     }
 
     #[test]
+    fn the_use_that_a_key_is_for_is_no_deviation_and_any_other_is() {
+        let decrypts = [Attribute::Decrypt(true)];
+        assert_eq!(deviation(&decrypts, &decrypts), None);
+        for other in [Attribute::Unwrap(true), Attribute::Derive(true)] {
+            let why = deviation(&[Attribute::Decrypt(true), other], &decrypts);
+            assert!(why.is_some_and(|why| why.contains("not as it was made")));
+        }
+    }
+
+    #[test]
     fn a_loosened_key_is_noticed() {
         let loosened = [
             Attribute::Sensitive(false),

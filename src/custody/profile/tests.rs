@@ -127,6 +127,16 @@ fn a_scheme_without_its_mechanism_is_refused() {
 }
 
 #[test]
+fn a_token_without_the_hash_does_not_have_rsa_oaep() {
+    let claims = "schemes = [\"hmac-kdf\", \"ecdh\", \"rsa-oaep\"]";
+    let text = softhsm2().replace("schemes = [\"hmac-kdf\", \"ecdh\"]", claims);
+    assert!(refusal(&text).contains("facts.oaep_hashes lacks"));
+    // Where nothing is known of it, it is the mechanism that is asked for.
+    let silent = text.replace("oaep_hashes = []", "");
+    assert!(refusal(&silent).contains("need CKM_RSA_PKCS_KEY_PAIR_GEN"));
+}
+
+#[test]
 fn bounds_are_kept() {
     let sessions = |n: &str| softhsm2().replace("sessions = 32", &format!("sessions = {n}"));
     assert!(refusal(&sessions("0")).contains("1 to 1024"));
