@@ -113,14 +113,18 @@ fn profile() -> Profile {
     Profile::built_in(&name).expect("sound")
 }
 
+fn kryoptic() -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("a target folder");
+    let module = target.join("kryoptic/debug/libkryoptic_pkcs11.so");
+    assert!(module.exists(), "no {}: run scripts/kryoptic", module.display());
+    module
+}
+
 /// The module: where the profile looks for it, or, of Kryoptic, the one that scripts/kryoptic has
 /// built.
 fn module() -> PathBuf {
     if profile().name == "kryoptic" {
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("a target folder");
-        let module = target.join("kryoptic/debug/libkryoptic_pkcs11.so");
-        assert!(module.exists(), "no {}: run scripts/kryoptic", module.display());
-        return module;
+        return kryoptic();
     }
     let paths = profile().module.expect("a module").paths;
     paths.into_iter().find(|path| path.exists()).expect("installed by scripts/setup test")

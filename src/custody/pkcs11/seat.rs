@@ -14,6 +14,8 @@ use cryptoki::object::ObjectHandle;
 use cryptoki::session::Session;
 use std::sync::Arc;
 
+const NOT_A_CIPHERTEXT: &str = "what is to be decrypted was not encrypted for the key";
+
 /// How often one request is tried: a new session, then a new login, then no more.
 const ATTEMPTS: usize = 3;
 
@@ -179,6 +181,13 @@ struct Call<'a> {
     session: &'a Session,
 }
 
+/// Whether it can't be told what failed, the key, the ciphertext or the token: many say no more than
+/// that it has.
+fn is_unclear(unwrapped: &std::result::Result<Key, Fault>) -> bool {
+    let Err(Fault::Device { error, .. }) = unwrapped else { return false };
+    matches!(errors::action(error), Action::Refused | Action::Suspect)
+}
+
 /// What came of a request under the read guard.
 enum Served {
     Response(Response),
@@ -249,20 +258,19 @@ impl Call<'_> {
         check: KeyCheck,
         ciphertext: &[u8],
     ) -> std::result::Result<Key, Fault> {
-        let key = self.verified(id, check, Scheme::RsaOaep)?;
-        match transport::unwrap(self.session, key, ciphertext) {
-            Err(Fault::Device { error, .. })
-                if matches!(errors::action(&error), Action::Refused | Action::Suspect) =>
-            {
-                // A token may say no more than that it has failed. If the key is well, the ciphertext
-                // is what was wrong.
-                self.epoch.forget(id);
-                self.verified(id, check, Scheme::RsaOaep)?;
-                Err(Error::BadRequest("what is to be decrypted was not encrypted for the key")
-                    .into())
-            }
-            other => other,
+        let attempt = |key| transport::unwrap(self.session, key, ciphertext);
+        let first = attempt(self.verified(id, check, Scheme::RsaOaep)?);
+        if !is_unclear(&first) {
+            return first;
         }
+        // If the key is well, which looking at it anew shows, and it fails again, the ciphertext is what
+        // is wrong.
+        self.epoch.forget(id);
+        let second = attempt(self.verified(id, check, Scheme::RsaOaep)?);
+        if is_unclear(&second) {
+            return Err(Error::BadRequest(NOT_A_CIPHERTEXT).into());
+        }
+        second
     }
 
     /// The handle of a key of this scheme and check value, verified in this epoch.
