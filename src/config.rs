@@ -290,7 +290,10 @@ mod tests {
         assert_eq!((all.audit.sink.len(), none.audit.sink.len()), (1, 0));
         assert_eq!(all.identity.client_certificate.len(), 1);
         assert_eq!(format!("{:?}", all.front.limits), format!("{:?}", none.front.limits));
-        assert_eq!(format!("{:?}", all.data_key_cache), format!("{:?}", none.data_key_cache));
+        // What is in force where a token's profile says nothing.
+        assert_eq!((all.data_key_cache.seconds, none.data_key_cache.seconds), (Some(300), None));
+        let but_for_seconds = cache::Options { seconds: None, ..all.data_key_cache };
+        assert_eq!(format!("{but_for_seconds:?}"), format!("{:?}", none.data_key_cache));
         assert_eq!(all.store.cached_documents, none.store.cached_documents);
         assert_eq!((all.audit.sync, all.audit.lookup), (none.audit.sync, none.audit.lookup));
         let sink = all.audit.sink.first().expect("one");

@@ -41,6 +41,7 @@ use strongroom::clock::SystemRandom;
 use strongroom::custody::child::{self, Program};
 use strongroom::custody::claims::{Verdict, findings, proposal};
 use strongroom::custody::lane::{Lane, Options};
+use strongroom::custody::oaep::encrypt;
 use strongroom::custody::pkcs11::init_token;
 use strongroom::custody::pkcs11::probe::{Found, Target, probe};
 use strongroom::custody::profile::Profile;
@@ -112,14 +113,18 @@ fn profile() -> Profile {
     Profile::built_in(&name).expect("sound")
 }
 
+fn kryoptic() -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("a target folder");
+    let module = target.join("kryoptic/debug/libkryoptic_pkcs11.so");
+    assert!(module.exists(), "no {}: run scripts/kryoptic", module.display());
+    module
+}
+
 /// The module: where the profile looks for it, or, of Kryoptic, the one that scripts/kryoptic has
 /// built.
 fn module() -> PathBuf {
     if profile().name == "kryoptic" {
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("a target folder");
-        let module = target.join("kryoptic/debug/libkryoptic_pkcs11.so");
-        assert!(module.exists(), "no {}: run scripts/kryoptic", module.display());
-        return module;
+        return kryoptic();
     }
     let paths = profile().module.expect("a module").paths;
     paths.into_iter().find(|path| path.exists()).expect("installed by scripts/setup test")
@@ -268,8 +273,15 @@ fn alter(template: &mut Vec<Attribute>, change: Option<Attribute>) {
 /// A pair as ours for this mechanism are, with `change` made to the private key's template.
 fn foreign_pair(session: &Session, used_by: MechanismType, change: Option<Attribute>) {
     let agrees = used_by == MechanismType::ECDH1_DERIVE;
+    let decrypts = used_by == MechanismType::RSA_PKCS_OAEP;
     let p256 = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
-    let public = [Attribute::Token(false), Attribute::EcParams(p256.to_vec())];
+    let (made_by, public) = if decrypts {
+        let bits = Attribute::ModulusBits(2048.into());
+        (Mechanism::RsaPkcsKeyPairGen, vec![bits, Attribute::PublicExponent(vec![1, 0, 1])])
+    } else {
+        (Mechanism::EccKeyPairGen, vec![Attribute::EcParams(p256.to_vec())])
+    };
+    let public = [&[Attribute::Token(false)][..], &public].concat();
     let mut private = vec![
         Attribute::Id(ID.0.to_vec()),
         Attribute::Token(true),
@@ -277,14 +289,14 @@ fn foreign_pair(session: &Session, used_by: MechanismType, change: Option<Attrib
         Attribute::Sensitive(true),
         Attribute::Extractable(false),
         Attribute::Modifiable(false),
-        Attribute::Sign(!agrees),
+        Attribute::Sign(!agrees && !decrypts),
         Attribute::Derive(agrees),
-        Attribute::Decrypt(false),
+        Attribute::Decrypt(decrypts),
         Attribute::Unwrap(false),
         Attribute::AllowedMechanisms(vec![used_by]),
     ];
     alter(&mut private, change);
-    let made = session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private);
+    let made = session.generate_key_pair(&made_by, &public, &private);
     session.destroy_object(made.expect("made").0).expect("destroyed");
 }
 
@@ -355,6 +367,8 @@ conformance! {
     random_bytes_come_in_bounds: random,
     a_pair_agrees_as_other_implementations_do: agree,
     a_pair_that_was_swapped_or_loosened_is_refused: swapped_pair,
+    a_pair_decrypts_what_was_encrypted_for_it_or_is_not_made: unwrap,
+    an_rsa_key_that_was_swapped_or_loosened_is_refused: swapped_rsa_key,
     a_probe_finds_that_all_claims_hold_and_leaves_nothing: probed,
     a_signer_signs_survives_an_absence_and_is_closed: signers,
     a_signer_that_was_swapped_or_loosened_is_refused: swapped_signer,
@@ -435,10 +449,117 @@ mod scenarios {
         });
         assert_eq!(lane.health().epoch, 1, "nothing of this needs another login");
         drop(lane);
+        assert_empty();
+    }
+
+    /// Whether the token has the scheme; where it has not, that it says so, and makes nothing.
+    fn has_rsa_oaep(lane: &Lane) -> bool {
+        let has = profile().schemes.contains(&Scheme::RsaOaep);
+        if !has {
+            let refused = refusal(runtime().block_on(lane.generate(ID, Scheme::RsaOaep)));
+            let why = "no keys of scheme rsa-oaep: no OAEP with SHA-256 and a label".to_owned();
+            assert_eq!(refused, Error::Unsupported { profile: profile().name, why });
+        }
+        has
+    }
+
+    /// That no key of any kind is in the token.
+    fn assert_empty() {
         let kinds = [ObjectClass::SECRET_KEY, ObjectClass::PUBLIC_KEY, ObjectClass::PRIVATE_KEY];
         for class in kinds.map(Attribute::Class) {
             let left = with_session(|session| session.find_objects(&[class]).expect("found"));
             assert!(left.is_empty(), "a key was left in the token");
+        }
+    }
+
+    #[test]
+    #[ignore = "run in its own process"]
+    fn unwrap() {
+        let lane = lane();
+        if !has_rsa_oaep(&lane) {
+            drop(lane);
+            return no_other_oaep();
+        }
+        runtime().block_on(async {
+            let made = lane.generate(ID, Scheme::RsaOaep).await.expect("made");
+            let (evidence, public) = (made.evidence, made.public.expect("a pair"));
+            assert!(evidence.sensitive && evidence.never_extractable && evidence.always_sensitive);
+            assert!(evidence.local && !evidence.extractable);
+            assert_eq!(evidence.mechanisms, ["CKM_RSA_PKCS_OAEP"]);
+            assert_eq!(evidence.check, KeyCheck::of_public(&public));
+            assert_eq!(lane.inspect(ID.into()).await.expect("there"), evidence);
+            let sealed = |message: &[u8]| encrypt(&public, message).expect("encrypted");
+            for message in 0..20 {
+                let sealed = sealed(&[message; 32]);
+                let opened = lane.unwrap(ID.into(), evidence.check, sealed).await.expect("opened");
+                assert_eq!(opened.expose(), &[message; 32]);
+            }
+
+            let whole = sealed(&[7; 32]);
+            let mut bent = whole.clone();
+            bent[100] ^= 1;
+            for wrong in [bent, whole[1..].to_vec(), vec![0xff; 256], vec![0; 256]] {
+                let refused = refusal(lane.unwrap(ID.into(), evidence.check, wrong).await);
+                assert!(matches!(refused, Error::BadRequest(_)), "{refused}");
+            }
+            lane.unwrap(ID.into(), evidence.check, whole.clone()).await.expect("well all the same");
+            let agreed = refusal(lane.agree(ID.into(), evidence.check, vec![4; 65]).await);
+            assert!(matches!(agreed, Error::KeyRejected { id: ID, .. }), "{agreed}");
+            let import = refusal(lane.import(OTHER, Scheme::RsaOaep, key([7; 32])).await);
+            assert!(matches!(import, Error::Unsupported { .. }), "{import}");
+
+            lane.destroy(ID).await.expect("destroyed");
+            let gone = refusal(lane.unwrap(ID.into(), evidence.check, whole).await);
+            assert_eq!(gone, Error::KeyNotFound(ID));
+        });
+        assert_eq!(lane.health().epoch, 1, "nothing of this needs another login");
+        drop(lane);
+        assert_empty();
+    }
+
+    /// A profile that claims what the module has by another hash alone: the first key shows it, and
+    /// is not kept.
+    fn no_other_oaep() {
+        let mut claiming = profile();
+        claiming.schemes.push(Scheme::RsaOaep);
+        claiming.facts.oaep_hashes = None;
+        let token = Locator::Label(LABEL.into());
+        let access = Access { token, pin: secret(PIN), module: Some(module()), device: None };
+        let lane = custody::open(claiming, access, &Options::default()).expect("a lane");
+        let refused = refusal(runtime().block_on(lane.generate(ID, Scheme::RsaOaep)));
+        let told = refused.to_string();
+        assert!(matches!(refused, Error::Unsupported { .. }), "{told}");
+        assert!(told.contains("no RSA-OAEP with SHA-256 and a label: "), "{told}");
+        drop(lane);
+        assert_empty();
+    }
+
+    #[test]
+    #[ignore = "run in its own process"]
+    fn swapped_rsa_key() {
+        let lane = lane();
+        if !has_rsa_oaep(&lane) {
+            return;
+        }
+        let (sealed, check) = runtime().block_on(async {
+            let made = lane.generate(ID, Scheme::RsaOaep).await.expect("made");
+            let sealed = encrypt(&made.public.expect("a pair"), &[7; 32]).expect("encrypted");
+            (sealed, made.evidence.check)
+        });
+        drop(lane);
+        // Another of the same kind; one that may be read; one that signs, too.
+        let loose = [Attribute::Extractable(true), Attribute::Sign(true)];
+        for change in [None].into_iter().chain(loose.map(Some)) {
+            let why = if change.is_none() { "key-check value" } else { "not as it was made" };
+            with_session(|session| {
+                delete_key(session);
+                foreign_pair(session, MechanismType::RSA_PKCS_OAEP, change);
+            });
+            let lane = open_with(PIN, &Options::default()).expect("a lane");
+            let refused = runtime().block_on(lane.unwrap(ID.into(), check, sealed.clone()));
+            let refused = refusal(refused);
+            assert!(matches!(refused, Error::KeyRejected { id: ID, .. }), "{refused}");
+            assert!(refused.to_string().contains(why), "{refused}");
         }
     }
 
@@ -457,11 +578,7 @@ mod scenarios {
             let fits = matches!(finding.verdict, Verdict::Holds | Verdict::NotClaimed);
             assert!(fits, "{finding:?}");
         }
-        let kinds = [ObjectClass::SECRET_KEY, ObjectClass::PUBLIC_KEY, ObjectClass::PRIVATE_KEY];
-        for class in kinds.map(Attribute::Class) {
-            let left = with_session(|session| session.find_objects(&[class]).expect("found"));
-            assert!(left.is_empty(), "a key was left in the token");
-        }
+        assert_empty();
         let proposed = Profile::parse(&proposal(&found).expect("usable")).expect("sound");
         assert_eq!((&proposed.schemes, &proposed.signing), (&profile.schemes, &profile.signing));
         assert!(proposed.quirks.allowed_mechanisms && proposed.quirks.modifiable);

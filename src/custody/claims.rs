@@ -1,7 +1,10 @@
 //! What a profile claims, beside what a probe has found.
 
-use super::pkcs11::probe::{Found, Keys, Trial, Tried};
+pub mod device;
+
+use super::pkcs11::probe::{Found, Keys, Trial};
 use super::profile::{HmacKey, MAX_RANDOM, Profile, Quirks};
+use super::trial::Tried;
 use super::{Scheme, SigningScheme};
 use serde::Serialize;
 

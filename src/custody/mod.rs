@@ -13,15 +13,18 @@ pub mod claims;
 mod documented;
 pub mod enrolment;
 pub mod lane;
+pub mod oaep;
 #[cfg(feature = "yubikey")]
 mod piv;
 pub mod pkcs11;
+pub mod probe;
 pub mod profile;
 pub mod proof;
 mod queue;
 pub mod tokens;
 #[cfg(feature = "tpm")]
 mod tpm;
+pub mod trial;
 
 pub use crate::name::{BackingKeyId, KeyCheck, Scheme, SigningScheme, WrappedKey};
 use crate::secret::{Key, Secret};
@@ -282,6 +285,25 @@ pub fn provision(
         profile::Kind::YubiKey => piv::provision(profile, access, so_pin, label),
         #[cfg(not(feature = "yubikey"))]
         kind @ profile::Kind::YubiKey => Err(left_out(profile.clone(), kind)),
+    }
+}
+
+/// What a device tells before its PIN is given. Blocks.
+///
+/// # Errors
+/// Those of [`provision`].
+fn survey(profile: &profile::Profile, access: &Access) -> Result<probe::Survey> {
+    match profile.kind {
+        profile::Kind::Pkcs11 => {
+            let why = "a PKCS#11 token tells nothing before its PIN is given".to_owned();
+            Err(Error::Unavailable { token: access.token.to_string(), why })
+        }
+        #[cfg(feature = "tpm")]
+        profile::Kind::Tpm => tpm::survey(profile, access),
+        #[cfg(feature = "yubikey")]
+        profile::Kind::YubiKey => piv::survey(profile, &access.token),
+        #[cfg(not(all(feature = "tpm", feature = "yubikey")))]
+        kind => Err(left_out(profile.clone(), kind)),
     }
 }
 

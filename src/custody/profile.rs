@@ -61,10 +61,7 @@ pub struct Profile {
     pub tested_on: Option<String>,
     /// What a PIN looks like, where that is not plain.
     pub login: Option<String>,
-    /// Where keys are kept.
-    #[serde(default)]
-    pub residency: Residency,
-    /// How long data keys had better be cached for its sake, in seconds; a proposal.
+    /// How long data keys under its keys are cached, in seconds, if the configuration does not say.
     pub cache_seconds: Option<u32>,
     /// The schemes that it can do, the preferred one first. Empty if it can't hold keys, which one of
     /// `cannot` then says.
@@ -95,7 +92,7 @@ pub struct Profile {
     /// Where it leaves the standard.
     #[serde(default)]
     pub quirks: Quirks,
-    /// What its mechanisms for other work do; nothing of it is relied on.
+    /// What its mechanisms do that the standard leaves open.
     #[serde(default)]
     pub facts: Facts,
     /// What no documentation tells: to be found out by `strongroom hsm probe`.
@@ -104,17 +101,6 @@ pub struct Profile {
     /// What it can't do.
     #[serde(default)]
     pub cannot: Vec<Cannot>,
-}
-
-/// Where a token's keys are kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Residency {
-    /// In the token.
-    #[default]
-    Token,
-    /// In the store, in a form that the token alone can use.
-    Wrapped,
 }
 
 /// What a PKCS#11 token's mechanisms do; what is not said is not known.
@@ -128,6 +114,13 @@ pub struct Facts {
     /// The hashes that `CKM_RSA_PKCS_OAEP` takes together with a label, by their names in FIPS 180-4
     /// in lower case.
     pub oaep_hashes: Option<Vec<String>>,
+}
+
+impl Facts {
+    /// Whether they say that [`Scheme::RsaOaep`] is out of the question.
+    pub(super) fn deny_oaep(&self) -> bool {
+        self.oaep_hashes.as_ref().is_some_and(|hashes| hashes.iter().all(|one| one != "sha-256"))
+    }
 }
 
 /// Who makes the nonce of `CKM_AES_GCM`.
@@ -282,9 +275,12 @@ impl Profile {
     /// # Errors
     /// [`Error::Unknown`] if there is none.
     pub fn built_in(name: &str) -> Result<Self, Error> {
-        let found = BUILT_IN.iter().find(|(known, _)| *known == name);
-        let (_, text) = found.ok_or_else(|| Error::Unknown(name.to_owned()))?;
-        Self::parse(text)
+        Self::parse(Self::text(name).ok_or_else(|| Error::Unknown(name.to_owned()))?)
+    }
+
+    /// The file of the profile of this name that comes with the program.
+    pub(super) fn text(name: &str) -> Option<&'static str> {
+        BUILT_IN.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
     }
 
     /// The profile of this name that comes with the program, or, if there is a slash in the name, the

@@ -5,10 +5,8 @@
 //! its enrolment shows, not this.
 
 use super::attested::Attested;
-use super::{KeyCheck, Scheme};
+use super::{KeyCheck, Scheme, oaep};
 use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
-use aws_lc_rs::rsa::{PublicEncryptingKey, PublicKeyComponents};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -195,10 +193,7 @@ fn public_key(scheme: Scheme, unique: &[u8]) -> Option<Vec<u8>> {
         Scheme::RsaOaep => {
             let (n, rest) = sized(unique)?;
             rest.is_empty().then_some(())?;
-            let parts = PublicKeyComponents { n, e: &[1, 0, 1][..] };
-            let key: PublicEncryptingKey = parts.try_into().ok()?;
-            let der: PublicKeyX509Der<'_> = key.as_der().ok()?;
-            Some(der.as_ref().to_vec())
+            oaep::public_key(n)
         }
     }
 }

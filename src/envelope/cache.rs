@@ -24,17 +24,21 @@ pub struct Options {
     pub entries: usize,
     /// Data keys kept of one KMS key, so that none takes the room of all others.
     pub entries_per_key: usize,
-    /// Seconds for which one is kept.
-    pub seconds: u64,
+    /// Seconds for which one is kept; by default what the profile of its key's token proposes, else
+    /// [`SECONDS`].
+    pub seconds: Option<u64>,
     /// Reads that one may serve.
     pub uses: u32,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { entries: 100_000, entries_per_key: 25_000, seconds: 300, uses: 100_000 }
+        Self { entries: 100_000, entries_per_key: 25_000, seconds: None, uses: 100_000 }
     }
 }
+
+/// How long a data key is kept if neither the configuration nor a profile says, in seconds.
+const SECONDS: u64 = 300;
 
 /// How often entries are gone through for those that are too old.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -93,7 +97,7 @@ impl DataKeys {
     }
 
     /// The data key in this envelope under this KMS key: as it is kept, else as `open` opens it, which
-    /// is kept then, if there is room. Who misses what another is opening waits for that one, and opens it too if that one failed: not in
+    /// is kept then, if there is room, for as many seconds as the configuration says, or else `proposed`. Who misses what another is opening waits for that one, and opens it too if that one failed: not in
     /// turn, or a token that hangs would make a queue of them.
     ///
     /// # Errors
@@ -102,10 +106,12 @@ impl DataKeys {
         &self,
         kms_key: &str,
         sealed: &[u8],
+        proposed: impl FnOnce() -> Option<u32>,
         open: impl Future<Output = Result<Key, E>>,
     ) -> Result<Hit, E> {
+        let entry = |key, room| self.entry(sealed, key, room, proposed);
         let Some(cache) = &self.entries else {
-            return Ok(Hit(self.entry(sealed, open.await?, None)));
+            return Ok(Hit(entry(open.await?, None)));
         };
         if let Some(hit) = self.find(cache, sealed) {
             return Ok(hit);
@@ -114,9 +120,9 @@ impl DataKeys {
             GuardResult::Guard(first) => {
                 let key = open.await?;
                 let Some(room) = self.room(kms_key) else {
-                    return Ok(Hit(self.entry(sealed, key, None)));
+                    return Ok(Hit(entry(key, None)));
                 };
-                let entry = self.entry(sealed, key, Some(room));
+                let entry = entry(key, Some(room));
                 // Refused if it was removed meanwhile: then it is not kept.
                 drop(first.insert(entry.clone()));
                 return Ok(Hit(entry));
@@ -131,7 +137,7 @@ impl DataKeys {
         let key = open.await?;
         let room = self.room(kms_key);
         let kept = room.is_some();
-        let entry = self.entry(sealed, key, room);
+        let entry = entry(key, room);
         if kept {
             cache.insert(place(sealed), entry.clone());
         }
@@ -175,8 +181,15 @@ impl DataKeys {
         Some(Hit(entry))
     }
 
-    fn entry(&self, sealed: &[u8], key: Key, room: Option<Room>) -> Arc<Entry> {
-        let until = Instant::now() + Duration::from_secs(self.options.seconds);
+    fn entry(
+        &self,
+        sealed: &[u8],
+        key: Key,
+        room: Option<Room>,
+        proposed: impl FnOnce() -> Option<u32>,
+    ) -> Arc<Entry> {
+        let seconds = self.options.seconds.or_else(|| proposed().map(u64::from));
+        let until = Instant::now() + Duration::from_secs(seconds.unwrap_or(SECONDS));
         let uses = AtomicU32::new(0);
         Arc::new(Entry { key, sealed: sealed.into(), until, uses, _room: room })
     }
@@ -189,13 +202,13 @@ mod tests {
     const SEALED: [u8; 147] = [7; 147];
 
     fn with(entries: usize, seconds: u64, uses: u32) -> DataKeys {
-        DataKeys::new(Options { entries, seconds, uses, ..Options::default() })
+        DataKeys::new(Options { entries, seconds: Some(seconds), uses, ..Options::default() })
     }
 
     /// Whether the token is asked for the data key of this envelope.
     async fn is_asked(cache: &DataKeys, sealed: &[u8]) -> bool {
         let mut asked = false;
-        let hit = cache.find_or_open("key", sealed, async {
+        let hit = cache.find_or_open("key", sealed, || None, async {
             asked = true;
             Ok::<_, ()>(Key::take(&mut [1; 32]))
         });
@@ -220,11 +233,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_configuration_goes_before_what_a_profile_proposes() {
+        for (said, proposed, kept) in
+            [(None, Some(0), false), (None, None, true), (Some(300), Some(0), true)]
+        {
+            let cache = DataKeys::new(Options { seconds: said, ..Options::default() });
+            let mut asked = 0;
+            for _ in 0..2 {
+                let open = async {
+                    asked += 1;
+                    Ok::<_, ()>(Key::take(&mut [1; 32]))
+                };
+                drop(cache.find_or_open("key", &SEALED, || proposed, open).await);
+            }
+            assert_eq!(asked == 1, kept, "{said:?} {proposed:?}");
+        }
+    }
+
+    #[tokio::test]
     async fn one_kms_key_does_not_take_the_room_of_the_others() {
         let cache = DataKeys::new(Options { entries_per_key: 2, ..Options::default() });
         let ask = async |kms_key: &str, n: u8| {
             let (mut asked, sealed) = (false, [n; 147]);
-            let hit = cache.find_or_open(kms_key, &sealed, async {
+            let hit = cache.find_or_open(kms_key, &sealed, || None, async {
                 asked = true;
                 Ok::<_, ()>(Key::take(&mut [1; 32]))
             });
@@ -243,11 +274,11 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_too_old_takes_no_room() {
-        let options = Options { entries_per_key: 1, seconds: 0, ..Options::default() };
+        let options = Options { entries_per_key: 1, seconds: Some(0), ..Options::default() };
         let cache = DataKeys::new(options);
         for n in 0..2 {
             let open = async { Ok::<_, ()>(Key::take(&mut [1; 32])) };
-            drop(cache.find_or_open("key", &[n; 147], open).await);
+            drop(cache.find_or_open("key", &[n; 147], || None, open).await);
         }
         let kept = cache.entries.as_ref().expect("on").get(&[1; 32]);
         assert!(kept.is_some(), "the first was let go of");
@@ -281,7 +312,7 @@ mod tests {
                     let before = calls.fetch_add(1, Ordering::SeqCst);
                     if before == 0 { first.await } else { later.await }
                 };
-                cache.find_or_open("key", &SEALED, open).await.is_ok()
+                cache.find_or_open("key", &SEALED, || None, open).await.is_ok()
             }));
         }
         let mut failed = 0;
@@ -328,7 +359,7 @@ mod tests {
         let first = cache.clone();
         let hanging = tokio::spawn(async move {
             first
-                .find_or_open("key", &SEALED, std::future::pending::<Result<Key, ()>>())
+                .find_or_open("key", &SEALED, || None, std::future::pending::<Result<Key, ()>>())
                 .await
                 .is_ok()
         });

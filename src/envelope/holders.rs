@@ -28,7 +28,6 @@ use crate::name::{BackingKeyId, KeyCheck, PublicKey, Scheme};
 use crate::secret::{Key, Secret};
 use crate::store::keys::{Backing, KeyHolder};
 use aes_kw::{KeyInit, KwAes256};
-use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, PublicEncryptingKey};
 use aws_lc_rs::{agreement, constant_time, digest, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -153,7 +152,8 @@ pub(super) fn wrap_again(
         match &ephemeral {
             Some(ephemeral) => bytes.extend(ephemeral.wrap(public, digest, shared)?),
             None => {
-                let ciphertext = encrypt(public, shared)?;
+                let sealed = custody::oaep::encrypt(&public.0, shared.expose());
+                let ciphertext = sealed.ok_or(Error::Primitive)?;
                 let length = u16::try_from(ciphertext.len()).map_err(|_| Error::Primitive)?;
                 bytes.extend(length.to_be_bytes());
                 bytes.extend(ciphertext);
@@ -277,16 +277,6 @@ fn wrapping_key(
         Ok::<_, Error>(())
     })?;
     KwAes256::new_from_slice(key.expose()).map_err(|_| Error::Primitive)
-}
-
-fn encrypt(holder: &PublicKey, shared: &Key) -> Result<Vec<u8>, Error> {
-    let key = PublicEncryptingKey::from_der(&holder.0).map_err(|_| Error::Primitive)?;
-    let key = OaepPublicEncryptingKey::new(key).map_err(|_| Error::Primitive)?;
-    let mut ciphertext = vec![0; key.ciphertext_size()];
-    let label = Some(custody::OAEP_LABEL);
-    key.encrypt(&OAEP_SHA256_MGF1SHA256, shared.expose(), &mut ciphertext, label)
-        .map_err(|_| Error::Primitive)?;
-    Ok(ciphertext)
 }
 
 /// A backing key's authenticator, opened.

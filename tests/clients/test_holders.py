@@ -286,3 +286,27 @@ def test_a_holder_stays_until_the_next_one_has_everything(tmp_path):
     with server.serving() as (_, secrets):
         assert secrets.get_secret_value(SecretId="it")["SecretString"] == "stays"
         assert server.resealed() == 1
+
+
+def test_a_tpm_and_a_pkcs_11_token_hold_rsa_keys_together(tmp_path):
+    server = Server(tmp_path / "appliance", {})
+    with swtpm(tmp_path / "state") as device:
+        second = ("--second-profile", "kryoptic", "--second-module", KRYOPTIC)
+        server.init("--profile", "swtpm", "--token-device", device, *second)
+        # Of KMS keys; the store key is by `ecdh` still.
+        text, count = re.subn(
+            r"(?m)^scheme = .*$", 'scheme = "rsa-oaep"', server.configuration.read_text()
+        )
+        assert count == 2
+        server.configuration.write_text(text)
+        with server.serving() as (kms, secrets):
+            key = kms.create_key()["KeyMetadata"]["KeyId"]
+            secrets.create_secret(Name="own", SecretString="of its own", KmsKeyId=key)
+            kept = kms.encrypt(KeyId=key, Plaintext=b"for both")["CiphertextBlob"]
+            # A ciphertext of 2,048 bits for each of both.
+            assert len(kept) > 2 * 256
+            assert kms.decrypt(CiphertextBlob=kept)["Plaintext"] == b"for both"
+    with server.serving() as (kms, secrets):
+        assert kms.decrypt(CiphertextBlob=kept)["Plaintext"] == b"for both"
+        assert secrets.get_secret_value(SecretId="own")["SecretString"] == "of its own"
+        kms.encrypt(KeyId=key, Plaintext=b"sealing takes no token")

@@ -2,11 +2,14 @@
 
 import json
 import os
+import re
 import subprocess
+import tomllib
 
 import pytest
 
-from test_tokens import BINARY, KRYOPTIC
+from test_holders import await_true, virtual_card
+from test_tokens import BINARY, KRYOPTIC, run, swtpm
 
 SOFTHSM = next(
     path
@@ -209,3 +212,66 @@ def test_the_benchmark_of_a_token_that_is_not_configured_is_refused(softhsm):
     config = softhsm.directory / "strongroom.toml"
     ran = softhsm.run("hsm", "bench", "--config", config, "--token", "other")
     assert ran.returncode == 78 and "has no token `other`" in ran.stderr
+
+
+def test_a_tpm_is_probed_without_a_pin_and_gets_a_profile(tmp_path):
+    with swtpm(tmp_path / "state") as device:
+        where = ("hsm", "probe", "--device", device)
+        code, out, err = run(*where, "--profile", "swtpm", "--json")
+        assert code == 0, (out, err)
+        report = json.loads(out)
+        findings = {finding["What"]: finding for finding in report["Findings"]}
+        assert {finding["Verdict"] for finding in findings.values()} == {"holds", "not-claimed"}
+        for scheme in ("hmac-kdf", "ecdh", "rsa-oaep"):
+            for what in ("", ", made inside and kept"):
+                assert findings[f"scheme {scheme}{what}"]["Verdict"] == "holds"
+        assert findings["scheme ecdh, attested"]["Seen"] == "signed, by a key that nobody vouches for"
+        assert report["Mechanisms"] is None and report["Token"]["serial"]
+
+        code, out, err = run(*where, "--kind", "tpm", "--propose")
+        assert code == 0 and "Profile  none: nothing is claimed\n" in err
+        proposed = tomllib.loads(out)
+        assert proposed["name"] == "swtpm" and proposed["software"]
+
+        # swtpm's maker is not one of chips.
+        code, out, err = run(*where, "--profile", "tpm2")
+        assert code == 1 and "claims that do not hold: 1" in err
+        (failed,) = (line.split() for line in out.splitlines() if line.startswith("FAILS"))
+        assert failed[-3:] == ["swtpm", "(claimed:", "tpm2)"]
+    code, out, err = run(*where, "--profile", "swtpm")
+    assert code == 2 and "can't be probed" in err and out == ""
+
+
+def test_a_card_is_probed_and_keeps_its_tries(tmp_path):
+    with virtual_card(tmp_path / "card") as environment:
+        appliance, environment = tmp_path / "appliance", os.environ | environment
+
+        def call(*arguments):
+            command = [BINARY, *map(str, arguments)]
+            return subprocess.run(
+                command, env=environment, capture_output=True, text=True, timeout=120
+            )
+
+        pin = tmp_path / "pin"
+        pin.write_text("12345678")
+        pin.chmod(0o600)
+        where = ("hsm", "probe", "--profile", "virtual-piv", "--pin-file")
+        # Nothing but the program itself says when the reader has noticed the card.
+        await_true(lambda: "no YubiKey is in a reader" not in call(*where, pin).stderr)
+        blank = call(*where, pin)
+        assert blank.returncode == 2, blank.stderr
+        assert "the card was not set up by `strongroom init`" in blank.stdout
+        assert "3 tries left; none was used" in blank.stdout
+
+        made = call("init", "--dir", appliance, "--profile", "virtual-piv", "--no-recovery")
+        assert made.returncode == 0, made.stderr
+        slots = set()
+        for _ in range(2):
+            ran = call(*where, appliance / "hsm-pin")
+            assert ran.returncode == 0, (ran.stdout, ran.stderr)
+            assert "\nholds    scheme rsa-oaep " in ran.stdout and "FAILS" not in ran.stdout
+            assert "3 tries left; none was used" in ran.stdout
+            slots.add(re.search(r"(\d+ of 24) free for keys", ran.stdout)[1])
+        assert len(slots) == 1
+        wrong = call(*where, pin)
+        assert wrong.returncode == 78 and "2 tries are left" in wrong.stderr

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 use strongroom::custody::lane::{Lane, Options};
+use strongroom::custody::oaep::encrypt;
 use strongroom::custody::pkcs11::init_token;
 use strongroom::custody::profile::Profile;
 use strongroom::custody::{
@@ -394,6 +395,23 @@ fn one_key_that_the_token_never_knows_does_not_have_it_reached_for_again_and_aga
 fn what_two_keys_agreed_on_ends_with_its_session_where_the_token_will_not_destroy_it() {
     alone("agreement");
 }
+/// On Kryoptic: SoftHSM has no keys of this scheme.
+#[test]
+fn a_decryption_that_fails_for_once_is_made_again_and_one_that_goes_on_failing_is_told() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let profile = Profile::built_in("kryoptic").expect("sound");
+    let text = profile.configuration(folder.path().to_str().expect("text")).expect("made here");
+    let configuration = folder.path().join("kryoptic.conf");
+    std::fs::write(&configuration, text).expect("configuration");
+    let module = crate::kryoptic();
+    let text = |path: &Path| path.to_str().expect("text").to_owned();
+    let environment = [
+        ("STRONGROOM_SHIM_MODULE", &*text(&module)),
+        ("KRYOPTIC_CONF", &*text(&configuration)),
+        (PROFILE, "kryoptic"),
+    ];
+    run("faulty::scenarios::decryption", &environment);
+}
 #[test]
 fn a_token_that_hangs_altogether_is_left_alone_and_those_who_ask_are_told_at_once() {
     alone("breaker");
@@ -504,6 +522,37 @@ mod scenarios {
                 scene.shim.clear();
                 assert_eq!((calls.struck(), calls.of("C_CloseSession")), (1, 1), "{value}");
                 agree().await.expect("well again");
+            }
+        });
+    }
+
+    #[test]
+    #[ignore = "run in its own process"]
+    fn decryption() {
+        let module = std::env::var(MODULE).expect("set by the parent");
+        let (so_pin, pin) = (secret(SO_PIN), secret(PIN));
+        init_token(&crate::profile(), Some(Path::new(&module)), LABEL, &so_pin, &pin)
+            .expect("a token");
+        let scene = Scene::on_the_token(&single());
+        runtime().block_on(async {
+            let made = scene.lane().generate(OTHER, Scheme::RsaOaep).await.expect("a pair");
+            let sealed = encrypt(&made.public.expect("of a pair"), &VALUE).expect("encrypted");
+            let check = made.evidence.check;
+            let unwrap = || scene.lane().unwrap(OTHER.into(), check, sealed.clone());
+            for (action, value) in values(false) {
+                if super::heals(action) {
+                    tokio::time::sleep(BACKOFF).await;
+                }
+                scene.shim.set([format!("C_Decrypt 0 1 answer {value}")]);
+                let answer = unwrap().await.map(|opened| assert_eq!(opened.expose(), &VALUE));
+                // Where the token is well, it decrypts.
+                let made_again = matches!(action, "Refused" | "Suspect") && answer.is_ok();
+                assert!(made_again || told(action, &answer), "{action}: {value}: {answer:?}");
+                scene.shim.set(["C_Decrypt 0 1000 answer CKR_DEVICE_ERROR"]);
+                let broken = unwrap().await;
+                assert!(matches!(broken, Err(Error::Unavailable { .. })), "{:?}", broken.err());
+                scene.shim.clear();
+                unwrap().await.expect("well again");
             }
         });
     }

@@ -19,7 +19,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use strongroom::cli::stand_in::piv::{Card, SOCKET, Service, socket};
 use strongroom::custody::attested::Policy;
+use strongroom::custody::claims::{Verdict, device};
 use strongroom::custody::lane::{Lane, Options};
+use strongroom::custody::probe::{Found, probe};
 use strongroom::custody::profile::{Profile, WantsPin};
 use strongroom::custody::proof::Proof;
 use strongroom::custody::{
@@ -247,11 +249,72 @@ scenarios! {
     nothing_is_left_at_its_default: provisioned,
     a_card_that_is_not_as_from_the_factory_is_not_touched: not_provisioned,
     the_pin_is_in_no_log_at_any_level: logs,
+    a_probe_finds_that_all_claims_hold_and_leaves_nothing: probed,
+    a_probe_of_a_card_that_was_not_set_up_tells_how_it_is: probed_from_the_factory,
 }
 
 /// Not tests of their own: each is run by the test above that names it.
 mod scenarios {
     use super::*;
+
+    fn look(pin: &str) -> custody::Result<Found> {
+        probe(&profile(), access(labelled(), pin))
+    }
+
+    fn seen(found: &Found, what: &str) -> String {
+        let told = found.survey.told.iter().find(|(name, _)| *name == what);
+        told.expect("told").1.clone()
+    }
+
+    #[test]
+    #[ignore = "run in its own process"]
+    fn probed() {
+        let service = service();
+        let card = plug(&service);
+        provision().expect("set up");
+        let found = look(PIN).expect("probed");
+        assert_eq!((found.removed, found.survey.fits), (0, Some("virtual-piv")));
+        for finding in device::findings(&profile(), &found, true) {
+            let fits = matches!(finding.verdict, Verdict::Holds | Verdict::NotClaimed);
+            assert!(fits, "{finding:?}");
+        }
+        let proposed = device::proposal(&profile(), &found).expect("usable");
+        let proposed = Profile::parse(&proposed).expect("sound");
+        assert_eq!((&proposed.name, &proposed.schemes), (&profile().name, &profile().schemes));
+        // A slot that was used once holds a key that nobody uses; it is free all the same.
+        let again = look(PIN).expect("probed");
+        assert!(seen(&again, "slots").starts_with("24 of 24 free"), "{}", seen(&again, "slots"));
+
+        // As a probe would leave it that was killed.
+        let lane = open_with(labelled(), PIN).expect("a lane");
+        let left = BackingKeyId(*b"strongroom probe");
+        runtime().block_on(lane.generate(left, Scheme::Ecdh)).expect("made");
+        drop(lane);
+        assert_eq!(look(PIN).expect("probed").removed, 1);
+
+        let before = tries();
+        let refused = refusal(look("99999999"));
+        assert!(matches!(refused, Error::Pin { .. }), "{refused}");
+        assert_eq!(tries(), before - 1, "a wrong PIN is tried once");
+        drop(card);
+    }
+
+    #[test]
+    #[ignore = "run in its own process"]
+    fn probed_from_the_factory() {
+        let service = service();
+        let _card = plug(&service);
+        let before = tries();
+        let found = look(PIN).expect("looked at");
+        assert_eq!(tries(), before, "no PIN is tried");
+        assert!(seen(&found, "PIN").starts_with(&format!("{before} tries left")));
+        assert!(seen(&found, "slots").ends_with("in 0 of all is one"));
+        let findings = device::findings(&profile(), &found, true);
+        let scheme = findings.iter().find(|one| one.what == "scheme ecdh").expect("told");
+        assert_eq!(scheme.verdict, Verdict::Untold);
+        assert!(scheme.seen.contains("not set up by `strongroom init`"), "{scheme:?}");
+        assert_eq!(device::proposal(&profile(), &found), None);
+    }
 
     #[test]
     #[ignore = "run in its own process"]

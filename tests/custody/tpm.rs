@@ -15,8 +15,10 @@ use std::process::{Child, Command, Stdio};
 use std::str::FromStr as _;
 use std::time::{Duration, Instant};
 use strongroom::custody::boot::{self, Approval, Binding, State};
+use strongroom::custody::claims::{Verdict, device};
 use strongroom::custody::enrolment::{self, Challenge};
 use strongroom::custody::lane::{Lane, Options};
+use strongroom::custody::probe::{Found, probe};
 use strongroom::custody::profile::Profile;
 use strongroom::custody::proof::{self, Proof};
 use strongroom::custody::{
@@ -25,6 +27,7 @@ use strongroom::custody::{
 };
 use tss_esapi::abstraction::{AsymmetricAlgorithmSelection, ek};
 use tss_esapi::attributes::ObjectAttributes;
+use tss_esapi::constants::CapabilityType;
 use tss_esapi::handles::{AuthHandle, PcrHandle, PersistentTpmHandle};
 use tss_esapi::interface_types::algorithm::{HashingAlgorithm, PublicAlgorithm};
 use tss_esapi::interface_types::dynamic_handles::Persistent;
@@ -32,9 +35,9 @@ use tss_esapi::interface_types::key_bits::RsaKeyBits;
 use tss_esapi::interface_types::resource_handles::{Hierarchy, Provision};
 use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::{
-    Auth, Digest, DigestValues, EccParameter, EccPoint, EccScheme, KeyDerivationFunctionScheme,
-    KeyedHashScheme, Public, PublicBuilder, PublicEccParameters, PublicKeyedHashParameters,
-    SymmetricDefinitionObject,
+    Auth, CapabilityData, Digest, DigestValues, EccParameter, EccPoint, EccScheme,
+    KeyDerivationFunctionScheme, KeyedHashScheme, Public, PublicBuilder, PublicEccParameters,
+    PublicKeyedHashParameters, SymmetricDefinitionObject,
 };
 use tss_esapi::traits::{Marshall as _, UnMarshall as _};
 use tss_esapi::{Context, TctiNameConf};
@@ -250,6 +253,53 @@ fn a_generated_key_derives_and_says_what_it_is() {
         assert_eq!(refusal(lost), Error::KeyNotFound(id(9)));
     });
     assert_eq!(lane.health().epoch, 1, "nothing of this needs another context");
+}
+
+/// The handles of everything that is loaded into the TPM, or kept in it.
+fn occupied(tpm: &Swtpm) -> usize {
+    let name = TctiNameConf::from_str(&tpm.device()).expect("a TCTI");
+    let mut context = Context::new(name).expect("a context");
+    let (transient, persistent) = (0x8000_0000, 0x8100_0000);
+    [transient, persistent]
+        .map(|first| {
+            let listed = context.get_capability(CapabilityType::Handles, first, 100);
+            match listed.expect("listed").0 {
+                CapabilityData::Handles(handles) => handles.len(),
+                _ => panic!("no handles"),
+            }
+        })
+        .iter()
+        .sum()
+}
+
+fn probed(tpm: &Swtpm, profile: &Profile) -> Found {
+    probe(profile, tpm.access(PIN, Locator::Label("any".into()))).expect("probed")
+}
+
+#[test]
+fn a_probe_finds_that_all_claims_hold_and_leaves_nothing() {
+    let tpm = Swtpm::new();
+    let found = probed(&tpm, &profile());
+    assert_eq!((found.removed, found.survey.fits), (0, Some("swtpm")));
+    for finding in device::findings(&profile(), &found, true) {
+        let fits = matches!(finding.verdict, Verdict::Holds | Verdict::NotClaimed);
+        assert!(fits, "{finding:?}");
+    }
+    assert_eq!(occupied(&tpm), 0);
+    let proposed = device::proposal(&profile(), &found).expect("usable");
+    let proposed = Profile::parse(&proposed).expect("sound");
+    assert_eq!((&proposed.name, &proposed.schemes), (&profile().name, &profile().schemes));
+
+    // Of a TPM in a processor swtpm has all but the maker.
+    let another = Profile::built_in("tpm2-firmware").expect("sound");
+    let wrong = device::findings(&another, &probed(&tpm, &another), true);
+    let wrong: Vec<_> = wrong.iter().filter(|one| one.verdict == Verdict::Fails).collect();
+    assert_eq!(wrong.len(), 1, "{wrong:?}");
+    assert_eq!(wrong[0].what, "profile for its maker and version");
+
+    let serial = Locator::Serial("0000000000000000".into());
+    let refused = refusal(probe(&profile(), tpm.access(PIN, serial)));
+    assert!(matches!(refused, Error::Unavailable { .. }), "{refused}");
 }
 
 #[test]

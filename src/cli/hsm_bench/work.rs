@@ -3,12 +3,11 @@
 use crate::clock::{SystemRandom, random_bytes};
 use crate::custody::profile::Profile;
 use crate::custody::{
-    self, BackingKeyId, Made, NewSigner, OAEP_LABEL, Request, Response, Scheme, SigningScheme,
+    self, BackingKeyId, Made, NewSigner, Request, Response, Scheme, SigningScheme,
     TokenKey,
 };
 use crate::server::Error;
 use aws_lc_rs::agreement::{ECDH_P256, PrivateKey};
-use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, PublicEncryptingKey};
 
 /// Random bytes in one request.
 const RANDOM: usize = 32;
@@ -124,9 +123,5 @@ fn peer() -> Result<Vec<u8>, Error> {
 /// 32 bytes, encrypted for an RSA key.
 fn sealed(public: &[u8]) -> Result<Vec<u8>, Error> {
     let odd = || Error::Refused("the token gave a public key that can't be used".into());
-    let key = PublicEncryptingKey::from_der(public).map_err(|_| odd())?;
-    let key = OaepPublicEncryptingKey::new(key).map_err(|_| odd())?;
-    let mut sealed = vec![0; key.ciphertext_size()];
-    let written = key.encrypt(&OAEP_SHA256_MGF1SHA256, &[7; 32], &mut sealed, Some(OAEP_LABEL));
-    written.map(|sealed| sealed.to_vec()).map_err(|_| odd())
+    custody::oaep::encrypt(public, &[7; 32]).ok_or_else(odd)
 }

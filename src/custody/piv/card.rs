@@ -140,7 +140,7 @@ impl Card {
     /// Verifies the PIN, unless a wrong one would be the last but one try or less: who locks the card
     /// is a person, never this program.
     pub(super) fn prove(&mut self, pin: &Secret) -> Result<()> {
-        let left = self.call(YubiKey::get_pin_retries)?;
+        let left = self.tries()?;
         if left <= 1 {
             return Err(self.pin(&format!("it has {left} tries left; none of them is used")));
         }
@@ -153,6 +153,11 @@ impl Card {
             Err(e) if errors::action(e) == Action::Pin => Err(self.pin(&e.to_string())),
             Err(e) => Err(e.into()),
         }
+    }
+
+    /// How many wrong PINs in a row the card takes before it is locked; asking uses none up.
+    pub(super) fn tries(&mut self) -> Result<u8> {
+        Ok(self.call(YubiKey::get_pin_retries)?)
     }
 
     pub(super) fn pin(&self, why: &str) -> Fault {

@@ -17,8 +17,10 @@ mod errors;
 mod keys;
 mod oaep;
 mod setup;
+mod survey;
 
 pub(super) use setup::provision;
+pub(super) use survey::survey;
 
 use super::profile::Profile;
 use super::{Access, Error, Health, Locator, Request, Response, Result, Token, TokenInfo, Worker};

@@ -61,7 +61,7 @@ enum State {
 }
 
 /// The card of this serial number, or else the only one that there is.
-fn the_card(token: &Locator) -> Result<Card> {
+pub(super) fn the_card(token: &Locator) -> Result<Card> {
     let unavailable = |why: String| Error::Unavailable { token: token.to_string(), why };
     if matches!(token, Locator::Serial(_)) {
         let (card, _) = Card::open(token).map_err(|fault| fault.told(&token.to_string()))?;

@@ -5,7 +5,7 @@
 //! follows from what the private key makes of the curve's base point. A key is known by it: no
 //! copy of the public half in the token need be trusted.
 
-use super::pairs::{P256_CURVE, Pair, Use};
+use super::pairs::{Over, P256_CURVE, Pair, Use};
 use super::{Fault, keys};
 use crate::custody::profile::Quirks;
 use crate::custody::{BackingKeyId, Error, Evidence, KeyCheck};
@@ -34,7 +34,7 @@ const BASE_POINT: [u8; POINT] = [
 ];
 
 const PAIR: Pair = Pair {
-    curve: P256_CURVE,
+    over: Over::Curve(P256_CURVE),
     kind: KeyType::EC,
     made_by: Mechanism::EccKeyPairGen,
     used_by: MechanismType::ECDH1_DERIVE,

@@ -89,9 +89,12 @@ fn class(session: &Session, object: ObjectHandle) -> Result<Option<ObjectClass>>
 
 /// The scheme of a key that is in the token, by what kind of object it is.
 pub(super) fn scheme(session: &Session, key: ObjectHandle) -> Result<Scheme> {
-    match class(session, key)? {
-        Some(ObjectClass::PRIVATE_KEY) => Ok(Scheme::Ecdh),
-        _ => Ok(Scheme::HmacKdf),
+    if class(session, key)? != Some(ObjectClass::PRIVATE_KEY) {
+        return Ok(Scheme::HmacKdf);
+    }
+    match session.get_attributes(key, &[AttributeType::KeyType])?.as_slice() {
+        [Attribute::KeyType(KeyType::RSA)] => Ok(Scheme::RsaOaep),
+        _ => Ok(Scheme::Ecdh),
     }
 }
 
@@ -270,14 +273,16 @@ pub(super) fn read_back(
 /// The first way in which a key differs from what is required of it.
 pub(super) fn deviation(have: &[Attribute], required: &[Attribute]) -> Option<String> {
     // Also where nothing is required of them: see `Quirks::bare_templates`.
-    const LOOSE: [Attribute; 4] = [
+    const LOOSE: [Attribute; 5] = [
         Attribute::Encrypt(true),
         Attribute::Decrypt(true),
         Attribute::Wrap(true),
         Attribute::Unwrap(true),
+        Attribute::Derive(true),
     ];
     let missing = required.iter().find(|want| !have.contains(want));
-    let kind = missing.or_else(|| LOOSE.iter().find(|use_| have.contains(use_)))?.attribute_type();
+    let loose = || LOOSE.iter().find(|use_| have.contains(use_) && !required.contains(use_));
+    let kind = missing.or_else(loose)?.attribute_type();
     let found = have.iter().find(|attribute| attribute.attribute_type() == kind);
     Some(match found {
         Some(found) => format!("{kind} is not as it was made: {found:?}"),
@@ -333,6 +338,16 @@ mod tests {
         let loose = [&bare[..], &[Attribute::Wrap(true)]].concat();
         let why = deviation(&loose, &bare).expect("a deviation");
         assert!(why.contains("not as it was made"), "{why}");
+    }
+
+    #[test]
+    fn the_use_that_a_key_is_for_is_no_deviation_and_any_other_is() {
+        let decrypts = [Attribute::Decrypt(true)];
+        assert_eq!(deviation(&decrypts, &decrypts), None);
+        for other in [Attribute::Unwrap(true), Attribute::Derive(true)] {
+            let why = deviation(&[Attribute::Decrypt(true), other], &decrypts);
+            assert!(why.is_some_and(|why| why.contains("not as it was made")));
+        }
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub mod probe;
 mod seat;
 mod setup;
 mod signer;
+mod transport;
 
 pub use setup::init_token;
 
@@ -68,6 +69,8 @@ enum Fault {
     Device { error: Cryptoki, halfway: bool },
     /// The token is not in its slot any more.
     Gone,
+    /// The token is well, and does not do this for us.
+    Unable(String),
 }
 
 impl Fault {
@@ -269,8 +272,10 @@ impl Driver {
     /// Forgets the handle of a request's key, so that the next one searches for it: of a key that
     /// somebody else has destroyed Kryoptic says no more than that the call has failed.
     fn forget(&self, seen: u64, request: &Request) {
-        let (Request::Derive { key, .. } | Request::Agree { key, .. } | Request::Sign { key, .. }) =
-            request
+        let (Request::Derive { key, .. }
+        | Request::Agree { key, .. }
+        | Request::Unwrap { key, .. }
+        | Request::Sign { key, .. }) = request
         else {
             return;
         };
@@ -315,6 +320,10 @@ impl Driver {
 
     fn unavailable(&self, why: &str) -> Error {
         Error::Unavailable { token: self.info.label.clone(), why: why.to_owned() }
+    }
+
+    fn unable(&self, why: String) -> Error {
+        Error::Unsupported { profile: self.profile.name.clone(), why }
     }
 
     fn locked(&self, why: &str) -> Error {

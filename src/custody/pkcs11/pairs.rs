@@ -1,11 +1,11 @@
-//! Pairs of keys on curves: what signing and agreeing have in common.
+//! Pairs of keys: what signing, agreeing and decrypting have in common.
 //!
 //! The private key stays in the token. The public half leaves it when the pair is made and is not
 //! kept there, so that one object carries the id.
 
 use super::{Fault, keys};
-use crate::custody::BackingKeyId;
 use crate::custody::profile::Quirks;
+use crate::custody::{BackingKeyId, oaep};
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
@@ -20,12 +20,21 @@ pub(super) const P256_CURVE: &[u8] = &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d,
 pub(super) enum Use {
     Sign,
     Agree,
+    Decrypt,
+}
+
+/// What a pair's numbers are taken from.
+#[derive(Clone, Copy)]
+pub(super) enum Over {
+    /// A curve, by its OBJECT IDENTIFIER in DER.
+    Curve(&'static [u8]),
+    /// An RSA modulus of so many bits.
+    Modulus(u64),
 }
 
 /// What a pair is to be.
 pub(super) struct Pair {
-    /// The curve's OBJECT IDENTIFIER, in DER.
-    pub(super) curve: &'static [u8],
+    pub(super) over: Over,
     pub(super) kind: KeyType,
     pub(super) made_by: Mechanism<'static>,
     pub(super) used_by: MechanismType,
@@ -41,15 +50,22 @@ impl Pair {
         label: String,
         quirks: &Quirks,
     ) -> Result<(ObjectHandle, Option<Vec<u8>>)> {
-        let public = [
+        let mut public = vec![
             Attribute::Token(false),
             Attribute::Private(false),
             match self.usage {
                 Use::Sign => Attribute::Verify(true),
                 Use::Agree => Attribute::Derive(true),
+                Use::Decrypt => Attribute::Encrypt(true),
             },
-            Attribute::EcParams(self.curve.to_vec()),
         ];
+        match self.over {
+            Over::Curve(curve) => public.push(Attribute::EcParams(curve.to_vec())),
+            Over::Modulus(bits) => public.extend([
+                Attribute::ModulusBits(bits.into()),
+                Attribute::PublicExponent(oaep::EXPONENT.to_vec()),
+            ]),
+        }
         let mut private = self.required(id, quirks);
         private.push(Attribute::Label(label.into_bytes()));
         let made = session.generate_key_pair(&self.made_by, &public, &private);
@@ -93,12 +109,15 @@ impl Pair {
             Attribute::Extractable(false),
             Attribute::Sign(self.usage == Use::Sign),
             Attribute::Derive(self.usage == Use::Agree),
-            Attribute::Decrypt(false),
+            Attribute::Decrypt(self.usage == Use::Decrypt),
             Attribute::Unwrap(false),
         ];
         if quirks.bare_templates {
-            all.retain(|attribute| {
-                !matches!(attribute, Attribute::Decrypt(_) | Attribute::Unwrap(_))
+            let curve = matches!(self.over, Over::Curve(_));
+            all.retain(|attribute| match attribute {
+                Attribute::Decrypt(_) | Attribute::Unwrap(_) => !curve,
+                Attribute::Derive(_) => curve,
+                _ => true,
             });
         }
         if quirks.modifiable {

@@ -10,6 +10,7 @@ use super::keys;
 use super::library::Library;
 use crate::clock::{Random, random_bytes};
 use crate::custody::profile::{GcmIv, HmacKey, Profile, Quirks};
+use crate::custody::trial::Tried;
 use crate::custody::{BackingKeyId, Locator, OAEP_LABEL, Result, Scheme, SigningScheme, TokenInfo};
 use crate::secret::Secret;
 use aws_lc_rs::rsa::{
@@ -33,9 +34,6 @@ const LABEL: &str = "strongroom probe";
 
 /// The lengths of random requests that are tried, in bytes, the largest that a profile may name last.
 const RANDOM: [usize; 5] = [32, 256, 1024, 2048, 4096];
-
-/// What came of trying something, or why it did not work.
-pub type Tried<T> = std::result::Result<T, String>;
 
 /// What was found out about a token.
 pub struct Found {
@@ -126,9 +124,10 @@ impl Device<'_> {
     fn everything(&self, target: &Target<'_>, token: TokenInfo, removed: usize) -> Result<Found> {
         let mut mechanisms = self.mechanisms.to_vec();
         mechanisms.sort();
-        let schemes = [Scheme::HmacKdf, Scheme::Ecdh];
+        let schemes = [Scheme::HmacKdf, Scheme::Ecdh, Scheme::RsaOaep];
         let signing = [SigningScheme::Ed25519, SigningScheme::EcdsaP256];
-        let keys = |kind| self.keys(kind, &target.profile.quirks);
+        let oaep = self.oaep();
+        let keys = |kind| self.keys(kind, &target.profile.quirks, &oaep);
         let found = Found {
             schemes: schemes.map(|scheme| (scheme, keys(Kind::Holds(scheme)))).into(),
             signing: signing.map(|scheme| (scheme, keys(Kind::Signs(scheme)))).into(),
@@ -136,11 +135,11 @@ impl Device<'_> {
             random: self.random(),
             gcm_iv: self.gcm_iv(),
             key_wrap: self.key_wrap(),
-            oaep: self.oaep(),
             find: self.find(),
             token,
             removed,
             mechanisms,
+            oaep,
         };
         // A token that went away has refused everything since: that is no finding.
         match self.library.token_info(self.slot) {
@@ -149,8 +148,15 @@ impl Device<'_> {
         }
     }
 
-    /// Keys of one kind: as the profile has them, and as confined as they can be.
-    fn keys(&self, kind: Kind, claimed: &Quirks) -> Keys {
+    /// Keys of one kind: as the profile has them, and as confined as they can be. A token without the
+    /// OAEP that `rsa-oaep` takes is not made to make pairs in vain, which may take seconds each.
+    fn keys(&self, kind: Kind, claimed: &Quirks, oaep: &[(&'static str, Tried<()>)]) -> Keys {
+        let needed = oaep.iter().find(|(hash, _)| *hash == "sha-256");
+        if kind == Kind::Holds(Scheme::RsaOaep)
+            && let Some((_, Err(why))) = needed
+        {
+            return Keys { as_claimed: Err(why.clone()), confined: Err(why.clone()) };
+        }
         let as_claimed = trial(self, kind, claimed);
         let mut confined = Err("no way of making such a key works".to_owned());
         for quirks in ways(kind, claimed.hmac_key) {

@@ -1,7 +1,9 @@
 //! One thread at the token: its session, one attempt at a request, and what is done after a fault.
 
 use super::errors::{self, Action};
-use super::{DESTROYING_WAITS, Driver, Epoch, Fault, State, Verified, agreement, keys, signer};
+use super::{
+    DESTROYING_WAITS, Driver, Epoch, Fault, State, Verified, agreement, keys, signer, transport,
+};
 use crate::custody::{
     BackingKeyId, Error, Evidence, KeyCheck, Made, NewSigner, Request, Response, Result, Scheme,
     SigningScheme, Worker,
@@ -11,6 +13,8 @@ use cryptoki::error::{Error as Cryptoki, RvError};
 use cryptoki::object::ObjectHandle;
 use cryptoki::session::Session;
 use std::sync::Arc;
+
+const NOT_A_CIPHERTEXT: &str = "what is to be decrypted was not encrypted for the key";
 
 /// How often one request is tried: a new session, then a new login, then no more.
 const ATTEMPTS: usize = 3;
@@ -38,6 +42,7 @@ impl Worker for Seat {
                     return Ok(response);
                 }
                 Err((_, Fault::Answer(error))) => return Err(error),
+                Err((_, Fault::Unable(why))) => return Err(driver.unable(why)),
                 Err(other) => other,
             };
             let (what, why, halfway) = match &fault {
@@ -164,10 +169,7 @@ impl Seat {
             Action::Pin => Err(driver.locked(why)),
             Action::Busy => Err(Error::Overloaded(driver.info.label.clone())),
             Action::Stop => Err(driver.unavailable(why)),
-            Action::Refused => {
-                let profile = driver.profile.name.clone();
-                Err(Error::Unsupported { profile, why: why.to_owned() })
-            }
+            Action::Refused => Err(driver.unable(why.to_owned())),
         }
     }
 }
@@ -177,6 +179,13 @@ struct Call<'a> {
     driver: &'a Driver,
     epoch: &'a Epoch,
     session: &'a Session,
+}
+
+/// Whether it can't be told what failed, the key, the ciphertext or the token: many say no more than
+/// that it has.
+fn is_unclear(unwrapped: &std::result::Result<Key, Fault>) -> bool {
+    let Err(Fault::Device { error, .. }) = unwrapped else { return false };
+    matches!(errors::action(error), Action::Refused | Action::Suspect)
 }
 
 /// What came of a request under the read guard.
@@ -195,14 +204,15 @@ impl Call<'_> {
             Request::Agree { key, check, peer } => {
                 Response::MessageSecret(self.agree(key.id, *check, peer)?)
             }
-            Request::Unwrap { .. } => return Err(self.no_scheme(Scheme::RsaOaep).into()),
+            Request::Unwrap { key, check, ciphertext } => {
+                Response::MessageSecret(self.unwrap(key.id, *check, ciphertext)?)
+            }
             Request::Generate { id, scheme } => Response::Made(self.create(*id, *scheme, None)?),
             Request::Import { id, scheme, material } => {
                 Response::Made(self.create(*id, *scheme, Some(material))?)
             }
             Request::Attest { .. } => {
-                let (profile, why) = (self.driver.profile.name.clone(), "PKCS#11 has no proofs");
-                return Err(Error::Unsupported { profile, why: why.to_owned() }.into());
+                return Err(Fault::Unable("PKCS#11 has no proofs".to_owned()));
             }
             Request::Inspect { key } => {
                 let handle = self.find(key.id)?;
@@ -242,6 +252,27 @@ impl Call<'_> {
         agreement::agree(self.session, key, peer)
     }
 
+    fn unwrap(
+        &self,
+        id: BackingKeyId,
+        check: KeyCheck,
+        ciphertext: &[u8],
+    ) -> std::result::Result<Key, Fault> {
+        let attempt = |key| transport::unwrap(self.session, key, ciphertext);
+        let first = attempt(self.verified(id, check, Scheme::RsaOaep)?);
+        if !is_unclear(&first) {
+            return first;
+        }
+        // If the key is well, which looking at it anew shows, and it fails again, the ciphertext is what
+        // is wrong.
+        self.epoch.forget(id);
+        let second = attempt(self.verified(id, check, Scheme::RsaOaep)?);
+        if is_unclear(&second) {
+            return Err(Error::BadRequest(NOT_A_CIPHERTEXT).into());
+        }
+        second
+    }
+
     /// The handle of a key of this scheme and check value, verified in this epoch.
     fn verified(
         &self,
@@ -273,7 +304,7 @@ impl Call<'_> {
         material: Option<&Key>,
     ) -> std::result::Result<Made, Fault> {
         if !self.driver.profile.schemes.contains(&scheme) {
-            return Err(self.no_scheme(scheme).into());
+            return Err(self.no_scheme(scheme));
         }
         if keys::find(self.session, id)?.is_some() {
             return Err(keys::rejected(id, "a key of this id is in the token already"));
@@ -287,23 +318,32 @@ impl Call<'_> {
             (Scheme::Ecdh, None) => {
                 agreement::generate(self.session, id, keys::label("ecdh", id), quirks)?
             }
-            _ => return Err(self.no_scheme(scheme).into()),
-        };
-        match self.verify(id, key, scheme) {
-            Ok((evidence, public)) => Ok(Made { evidence, wrapped: None, public }),
-            Err(Fault::Answer(rejected)) => {
-                // The token did not make it as told: it must not stay.
-                keys::destroy(self.session, key)?;
-                Err(rejected.into())
+            (Scheme::RsaOaep, None) => {
+                transport::generate(self.session, id, keys::label("rsa-oaep", id), quirks)?
             }
-            Err(Fault::Device { error, .. }) => Err(Fault::halfway(error)),
-            Err(Fault::Gone) => Err(Fault::Gone),
+            (Scheme::Ecdh | Scheme::RsaOaep, Some(_)) => return Err(self.no_scheme(scheme)),
+        };
+        let (evidence, public) =
+            self.verify(id, key, scheme).map_err(|fault| self.unusable(key, fault))?;
+        Ok(Made { evidence, wrapped: None, public })
+    }
+
+    /// Why a key that was just made is not given out. One that the token did not make as told must
+    /// not stay.
+    fn unusable(&self, key: ObjectHandle, fault: Fault) -> Fault {
+        match fault {
+            Fault::Answer(_) | Fault::Unable(_) => {
+                keys::destroy(self.session, key).err().unwrap_or(fault)
+            }
+            Fault::Device { error, .. } => Fault::halfway(error),
+            Fault::Gone => Fault::Gone,
         }
     }
 
-    fn no_scheme(&self, scheme: Scheme) -> Error {
-        let profile = self.driver.profile.name.clone();
-        Error::Unsupported { profile, why: format!("no keys of scheme {scheme}") }
+    fn no_scheme(&self, scheme: Scheme) -> Fault {
+        let short = scheme == Scheme::RsaOaep && self.driver.profile.facts.deny_oaep();
+        let because = if short { ": no OAEP with SHA-256 and a label" } else { "" };
+        Fault::Unable(format!("no keys of scheme {scheme}{because}"))
     }
 
     fn create_signer(
@@ -313,8 +353,7 @@ impl Call<'_> {
     ) -> std::result::Result<Vec<u8>, Fault> {
         let profile = &self.driver.profile;
         if !profile.signing.contains(&scheme) {
-            let (profile, why) = (profile.name.clone(), format!("no signing by {scheme:?}"));
-            return Err(Error::Unsupported { profile, why }.into());
+            return Err(Fault::Unable(format!("no signing by {scheme:?}")));
         }
         if keys::find(self.session, id)?.is_some() {
             return Err(keys::rejected(id, "a key of this id is in the token already"));
@@ -322,15 +361,10 @@ impl Call<'_> {
         let label = keys::label("signer", id);
         let (key, public) = signer::generate(self.session, id, scheme, label, &profile.quirks)?;
         let usable = signer::verify(self.session, id, key, scheme, &profile.quirks);
-        match usable.and_then(|()| signer::sign(self.session, id, key, scheme, &public, b"")) {
-            Ok(_) => Ok(public),
-            Err(Fault::Answer(rejected)) => {
-                keys::destroy(self.session, key)?;
-                Err(rejected.into())
-            }
-            Err(Fault::Device { error, .. }) => Err(Fault::halfway(error)),
-            Err(Fault::Gone) => Err(Fault::Gone),
-        }
+        usable
+            .and_then(|()| signer::sign(self.session, id, key, scheme, &public, b""))
+            .map_err(|fault| self.unusable(key, fault))?;
+        Ok(public)
     }
 
     fn sign(
@@ -377,7 +411,10 @@ impl Call<'_> {
                 let (evidence, public) = agreement::verify(self.session, id, handle, quirks)?;
                 (evidence, Some(public))
             }
-            Scheme::RsaOaep => return Err(self.no_scheme(scheme).into()),
+            Scheme::RsaOaep => {
+                let (evidence, public) = transport::verify(self.session, id, handle, quirks)?;
+                (evidence, Some(public))
+            }
         };
         let verified = Verified { handle, scheme, check: evidence.check };
         self.epoch.keys.write().insert(id, verified);

@@ -3,7 +3,7 @@
 //! The private key stays in the token; the public one leaves it once, when the pair is made, and is
 //! known from then on to whoever asks for signatures.
 
-use super::pairs::{P256_CURVE, Pair, Use};
+use super::pairs::{Over, P256_CURVE, Pair, Use};
 use super::{Fault, keys};
 use crate::custody::profile::Quirks;
 use crate::custody::{BackingKeyId, SigningScheme};
@@ -25,14 +25,14 @@ fn pair(scheme: SigningScheme) -> Pair {
     match scheme {
         SigningScheme::Ed25519 => Pair {
             usage,
-            curve: ED25519_CURVE,
+            over: Over::Curve(ED25519_CURVE),
             kind: KeyType::EC_EDWARDS,
             made_by: Mechanism::EccEdwardsKeyPairGen,
             used_by: MechanismType::EDDSA,
         },
         SigningScheme::EcdsaP256 => Pair {
             usage,
-            curve: P256_CURVE,
+            over: Over::Curve(P256_CURVE),
             kind: KeyType::EC,
             made_by: Mechanism::EccKeyPairGen,
             used_by: MechanismType::ECDSA,

@@ -1,5 +1,6 @@
 //! How a profile is checked: what it says must fit together, and keep within bounds.
 
+use super::super::Scheme;
 use super::{Kind, MAX_RANDOM, Profile, TOKEN_FOLDER};
 
 /// What a token without schemes must say that it can't do.
@@ -51,6 +52,9 @@ impl Profile {
         let excused = self.cannot.iter().any(|cannot| cannot.what == HOLD_KEYS);
         if self.schemes.is_empty() != excused {
             return Some(format!("it names no scheme, or can't {HOLD_KEYS}: one of both"));
+        }
+        if self.schemes.contains(&Scheme::RsaOaep) && self.facts.deny_oaep() {
+            return Some("rsa-oaep takes SHA-256, which facts.oaep_hashes lacks".into());
         }
         for mechanism in self.needed() {
             if !self.mechanisms.iter().any(|have| *have == mechanism) {

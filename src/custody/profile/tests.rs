@@ -67,10 +67,7 @@ fn row(profile: &Profile) -> String {
     let schemes = profile.schemes.iter().map(|s| name(serde_json::json!(s)));
     let signing = profile.signing.iter().map(|s| name(serde_json::json!(s)));
     let tested = profile.tested_on.as_deref().unwrap_or("**untested**");
-    let residency = match profile.residency {
-        Residency::Token => "token",
-        Residency::Wrapped => "wrapped",
-    };
+    let residency = if profile.kind == Kind::Tpm { "wrapped" } else { "token" };
     let cache = profile.cache_seconds.map_or("-".into(), |seconds| format!("{seconds} s"));
     let cannot: Vec<_> = profile.cannot.iter().map(|cannot| cannot.what.as_str()).collect();
     format!(
@@ -127,6 +124,16 @@ fn a_scheme_without_its_mechanism_is_refused() {
     assert!(refusal(&text).contains("need CKM_EDDSA"));
     let text = softhsm2().replace("schemes = [\"hmac-kdf\", \"ecdh\"]", "schemes = []");
     assert!(refusal(&text).contains("names no scheme"));
+}
+
+#[test]
+fn a_token_without_the_hash_does_not_have_rsa_oaep() {
+    let claims = "schemes = [\"hmac-kdf\", \"ecdh\", \"rsa-oaep\"]";
+    let text = softhsm2().replace("schemes = [\"hmac-kdf\", \"ecdh\"]", claims);
+    assert!(refusal(&text).contains("facts.oaep_hashes lacks"));
+    // Where nothing is known of it, it is the mechanism that is asked for.
+    let silent = text.replace("oaep_hashes = []", "");
+    assert!(refusal(&silent).contains("need CKM_RSA_PKCS_KEY_PAIR_GEN"));
 }
 
 #[test]

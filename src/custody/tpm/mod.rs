@@ -22,6 +22,7 @@ mod policy;
 mod seat;
 mod shape;
 mod slots;
+mod survey;
 
 use super::profile::Profile;
 use super::{
@@ -38,6 +39,7 @@ pub(super) use policy::current;
 use seat::Epoch;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+pub(super) use survey::survey;
 use tss_esapi::Error as Tss;
 use tss_esapi::structures::Auth;
 use zeroize::Zeroize;

@@ -1,8 +1,6 @@
 //! What the TPM's keys look like: their public areas, how one is checked, what it says of the key.
 
-use crate::custody::{BackingKeyId, Error, Evidence, KeyCheck};
-use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
-use aws_lc_rs::rsa::{PublicEncryptingKey, PublicKeyComponents};
+use crate::custody::{BackingKeyId, Error, Evidence, KeyCheck, oaep};
 use tss_esapi::attributes::ObjectAttributes;
 use tss_esapi::interface_types::algorithm::{HashingAlgorithm, PublicAlgorithm};
 use tss_esapi::interface_types::ecc::EccCurve;
@@ -16,8 +14,6 @@ use tss_esapi::structures::{
 
 /// The length of a coordinate of P-256.
 const COORDINATE: usize = 32;
-/// RSA's usual public exponent, 65537, as bytes; a TPM writes it as 0.
-const EXPONENT: [u8; 3] = [1, 0, 1];
 
 const SHA256: HashScheme = HashScheme::new(HashingAlgorithm::Sha256);
 
@@ -138,12 +134,7 @@ impl Role {
             Public::Ecc { unique, .. } => {
                 Some([&[4][..], &padded(unique.x())?, &padded(unique.y())?].concat())
             }
-            Public::Rsa { unique, .. } => {
-                let parts = PublicKeyComponents { n: unique.value(), e: &EXPONENT[..] };
-                let key: PublicEncryptingKey = parts.try_into().ok()?;
-                let der: PublicKeyX509Der<'_> = key.as_der().ok()?;
-                Some(der.as_ref().to_vec())
-            }
+            Public::Rsa { unique, .. } => oaep::public_key(unique.value()),
             Public::KeyedHash { .. } | Public::SymCipher { .. } => None,
         }
     }

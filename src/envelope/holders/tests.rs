@@ -8,6 +8,7 @@ use crate::custody::tokens::Member;
 use crate::custody::{Health, Request, Response, Token, TokenInfo, Worker};
 use crate::store::keys::{Key as KmsKey, KeyManager, KeyState};
 use aws_lc_rs::encoding::AsDer;
+use aws_lc_rs::rsa::OAEP_SHA256_MGF1SHA256;
 use aws_lc_rs::rsa::{KeySize, OaepPrivateDecryptingKey, PrivateDecryptingKey};
 use parking_lot::Mutex;
 use proptest::prelude::*;

@@ -5,6 +5,7 @@
 
 use super::facts::Through;
 use crate::clock::random_key;
+use crate::custody::tokens::Tokens;
 use crate::envelope::cache::Hit;
 use crate::envelope::context::Context;
 use crate::envelope::value::{self, Kind};
@@ -253,7 +254,15 @@ pub(super) async fn data_key(call: &Call, arn: &str, version: &Version) -> Resul
         })?;
         Key::from_secret(&opened).ok_or_else(|| unopenable("not 32 bytes"))
     };
-    call.data_keys.find_or_open(&key.id, &version.data_key, opened).await
+    let proposed = || proposed_seconds(&call.tokens, &key);
+    call.data_keys.find_or_open(&key.id, &version.data_key, proposed, opened).await
+}
+
+/// How long the profiles of the tokens that hold a KMS key propose to keep its data keys: the shortest
+/// of them, in seconds.
+fn proposed_seconds(tokens: &Tokens, key: &KmsKey) -> Option<u32> {
+    let lanes = key.holders().filter_map(|(_, holder)| tokens.of(&holder.token).ok());
+    lanes.filter_map(|lane| lane.described().cache_seconds).min()
 }
 
 /// The encryption context of a version's data key, as AWS sets it.

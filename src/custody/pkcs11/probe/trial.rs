@@ -1,14 +1,13 @@
 //! One throw-away key: made as this driver makes keys, checked, used, and attacked.
 
 use super::{Device, LABEL, Tried, text};
-use crate::custody::pkcs11::{Fault, agreement, keys, signer};
+use crate::custody::pkcs11::{Fault, agreement, keys, signer, transport};
 use crate::custody::profile::Quirks;
+use crate::custody::trial::{agrees, derives, timed, unwraps};
 use crate::custody::{BackingKeyId, Error, Evidence, Scheme, SigningScheme};
-use aws_lc_rs::agreement::{ECDH_P256, PrivateKey, UnparsedPublicKey, agree};
-use aws_lc_rs::error::Unspecified;
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, AttributeType, ObjectHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What a key is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -38,11 +37,24 @@ pub(super) fn trial(device: &Device<'_>, kind: Kind, quirks: &Quirks) -> Tried<T
     let id = device.id()?;
     let made = make(device, kind, id, quirks);
     let tried = made.and_then(|(key, public)| {
+        let session = device.session;
         let (evidence, time) = match kind {
-            Kind::Holds(Scheme::Ecdh) => paired(device, id, key, quirks)?,
-            Kind::Holds(_) => hashed(device, id, key, quirks)?,
+            Kind::Holds(Scheme::HmacKdf) => {
+                let evidence = keys::verify(session, id, key, quirks).map_err(fault)?;
+                let derive = |input: &[u8]| keys::mac(session, key, input).map_err(fault);
+                (Some(evidence), derives(derive)?)
+            }
+            Kind::Holds(Scheme::Ecdh) => {
+                let told = agreement::verify(session, id, key, quirks).map_err(fault)?;
+                let agree = |peer: &[u8]| agreement::agree(session, key, peer).map_err(fault);
+                (Some(told.0), agrees(&told.1, agree)?)
+            }
+            Kind::Holds(Scheme::RsaOaep) => {
+                let told = transport::verify(session, id, key, quirks).map_err(fault)?;
+                let unwrap = |sealed: &[u8]| transport::unwrap(session, key, sealed).map_err(fault);
+                (Some(told.0), unwraps(&told.1, unwrap)?)
+            }
             Kind::Signs(scheme) => {
-                let session = device.session;
                 signer::verify(session, id, key, scheme, quirks).map_err(fault)?;
                 let sign = || signer::sign(session, id, key, scheme, &public, b"probe");
                 (None, timed(|| sign().map(drop).map_err(fault))?)
@@ -66,63 +78,15 @@ fn make(
         Kind::Holds(Scheme::HmacKdf) => {
             keys::generate(session, id, label, quirks).map(|key| (key, Vec::new()))
         }
-        Kind::Holds(_) => {
+        Kind::Holds(Scheme::Ecdh) => {
             agreement::generate(session, id, label, quirks).map(|key| (key, Vec::new()))
+        }
+        Kind::Holds(Scheme::RsaOaep) => {
+            transport::generate(session, id, label, quirks).map(|key| (key, Vec::new()))
         }
         Kind::Signs(scheme) => signer::generate(session, id, scheme, label, quirks),
     };
     made.map_err(fault)
-}
-
-/// A key of `hmac-kdf`: the same for the same input, and another for another.
-fn hashed(
-    device: &Device<'_>,
-    id: BackingKeyId,
-    key: ObjectHandle,
-    quirks: &Quirks,
-) -> Tried<(Option<Evidence>, Duration)> {
-    let session = device.session;
-    let evidence = keys::verify(session, id, key, quirks).map_err(fault)?;
-    let mac = |input: &[u8]| keys::mac(session, key, input).map_err(fault);
-    let (one, same, two) = (mac(&[1; 1024])?, mac(&[1; 1024])?, mac(&[2; 1024])?);
-    if one.expose() != same.expose() || one.expose() == two.expose() {
-        return Err("what it answers is no HMAC".into());
-    }
-    let time = timed(|| mac(b"probe").map(drop))?;
-    Ok((Some(evidence), time))
-}
-
-/// A key of `ecdh`: it agrees as this machine does.
-fn paired(
-    device: &Device<'_>,
-    id: BackingKeyId,
-    key: ObjectHandle,
-    quirks: &Quirks,
-) -> Tried<(Option<Evidence>, Duration)> {
-    let session = device.session;
-    let (evidence, public) = agreement::verify(session, id, key, quirks).map_err(fault)?;
-    let none = |_: Unspecified| "this machine can't agree on a key".to_owned();
-    let mine = PrivateKey::generate(&ECDH_P256).map_err(none)?;
-    let peer = mine.compute_public_key().map_err(none)?;
-    let theirs = agreement::agree(session, key, peer.as_ref()).map_err(fault)?;
-    let public = UnparsedPublicKey::new(&ECDH_P256, public);
-    let right = agree(&mine, public, Unspecified, |x| Ok(x == theirs.expose().as_slice()));
-    if !right.map_err(none)? {
-        return Err("what it agrees on is not what this machine does".into());
-    }
-    let again = || agreement::agree(session, key, peer.as_ref()).map(drop).map_err(fault);
-    Ok((Some(evidence), timed(again)?))
-}
-
-/// The best of three.
-fn timed(act: impl Fn() -> Tried<()>) -> Tried<Duration> {
-    let mut best = Duration::MAX;
-    for _ in 0..3 {
-        let start = Instant::now();
-        act()?;
-        best = best.min(start.elapsed());
-    }
-    Ok(best)
 }
 
 /// Tries to read, to loosen and to misuse the key.
@@ -183,5 +147,6 @@ pub(super) fn fault(fault: Fault) -> String {
         Fault::Answer(error) => error.to_string(),
         Fault::Device { error, .. } => text(&error),
         Fault::Gone => "the token is gone".to_owned(),
+        Fault::Unable(why) => why,
     }
 }
