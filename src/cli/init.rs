@@ -8,7 +8,7 @@ use crate::custody::profile::Profile;
 use crate::ops::iam::administrators::NewKey;
 use crate::secret::Secret;
 use crate::server::Error;
-use crate::server::found::{Existing, MAIN, PinSource, Plan, SECOND, TokenPlan};
+use crate::server::found::{Boot, Existing, MAIN, PinSource, Plan, SECOND, TokenPlan};
 use clap::{ArgGroup, Args};
 use std::io::IsTerminal;
 use std::net::SocketAddr;
@@ -31,6 +31,8 @@ pub struct Init {
     token_device: Option<String>,
     #[command(flatten)]
     there: There,
+    #[command(flatten)]
+    states: States,
     #[command(flatten)]
     second: Second,
     /// Found the appliance on a single TPM or YubiKey, whose death loses every secret.
@@ -60,9 +62,37 @@ struct There {
     /// The file of mode 0600 with its PIN, which stays there; without it the terminal is asked.
     #[arg(long, value_name = "FILE", requires = "existing")]
     pin_file: Option<PathBuf>,
+    /// Instead: what `strongroom hsm seal-pin` has written, which stays there.
+    #[arg(long, value_name = "FILE", requires = "existing", conflicts_with = "pin_file")]
+    pin_sealed: Option<PathBuf>,
+    /// The TPM that opens it, by its TCTI; without it the kernel's resource manager.
+    #[arg(long, value_name = "TCTI", requires = "pin_sealed")]
+    pin_tpm: Option<String>,
     /// The configuration of its module, if it needs to be told of one.
     #[arg(long, value_name = "FILE", requires = "existing")]
     module_configuration: Option<PathBuf>,
+}
+
+/// Boot states.
+#[derive(Args)]
+#[command(group = ArgGroup::new("bound").args(["pcr_policy", "pin_sealed"]).multiple(true))]
+struct States {
+    /// The public key (PEM, P-256) of the operator who approves the boot states that a TPM's keys are
+    /// used in: all that are made from the first one on.
+    #[arg(long, value_name = "FILE", requires = "pcr_approvals")]
+    pcr_policy: Option<PathBuf>,
+    /// The PCRs that make a boot state.
+    #[arg(long, value_delimiter = ',', default_value = "0,2,4,7", requires = "pcr_policy")]
+    pcrs: Vec<u8>,
+    /// The folder of approvals, of which one is for today's state: the server reads it while it runs.
+    #[arg(long, value_name = "FOLDER", requires = "bound")]
+    pcr_approvals: Option<PathBuf>,
+}
+
+impl States {
+    fn boot(self) -> Boot {
+        Boot { policy: self.pcr_policy, pcrs: self.pcrs, approvals: self.pcr_approvals }
+    }
 }
 
 /// A second token, which holds the same keys as the first.
@@ -101,9 +131,10 @@ impl There {
     fn existing(self) -> Result<Option<Existing>, Error> {
         let label = self.token_label.map(Locator::Label);
         let Some(token) = label.or(self.token_serial.map(Locator::Serial)) else { return Ok(None) };
-        let pin = match self.pin_file {
-            Some(file) => PinSource::File(file),
-            None => PinSource::Typed(typed(&token)?),
+        let pin = match (self.pin_file, self.pin_sealed) {
+            (Some(file), _) => PinSource::File(file),
+            (None, Some(file)) => PinSource::Sealed(file, self.pin_tpm),
+            (None, None) => PinSource::Typed(typed(&format!("PIN of token `{token}`"))?),
         };
         Ok(Some(Existing { token, pin, configuration: self.module_configuration }))
     }
@@ -116,6 +147,8 @@ impl Second {
             token_label: self.second_label,
             token_serial: self.second_serial,
             pin_file: self.second_pin_file,
+            pin_sealed: None,
+            pin_tpm: None,
             module_configuration: self.second_module_configuration,
         };
         Ok(Some(TokenPlan {
@@ -125,17 +158,18 @@ impl Second {
             module: self.second_module,
             device: self.second_device,
             existing: there.existing()?,
+            boot: Boot::default(),
         }))
     }
 }
 
 /// A PIN from the terminal, which does not show it.
-fn typed(token: &Locator) -> Result<Secret, Error> {
+pub(super) fn typed(which: &str) -> Result<Secret, Error> {
     if !std::io::stdin().is_terminal() {
-        let text = format!("no PIN for token `{token}`: name a file that holds it (--pin-file)");
+        let text = format!("no {which}: name a file that holds it (--pin-file)");
         return Err(Error::Refused(text));
     }
-    let typed = rpassword::prompt_password(format!("PIN of token `{token}`: "));
+    let typed = rpassword::prompt_password(format!("{which}: "));
     let pin = Secret::new(typed.map_err(|e| Error::io(Path::new("/dev/tty"), e))?.into_bytes());
     if pin.is_empty() { Err(Error::Refused("no PIN was typed".into())) } else { Ok(pin) }
 }
@@ -155,6 +189,7 @@ impl Init {
                 module: self.token_module,
                 device: self.token_device,
                 existing: self.there.existing()?,
+                boot: self.states.boot(),
             },
             second: self.second.plan()?,
             no_recovery: self.no_recovery,
