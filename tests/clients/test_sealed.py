@@ -13,6 +13,7 @@ import termios
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import boto3
 import pytest
@@ -133,13 +134,17 @@ class Server:
     def set(self, name, value):
         """Sets a value of the token's, whether it was there or not."""
         text = re.sub(rf"^(# )?{name} = .*\n", "", self.configuration.read_text(), flags=re.M)
-        text = text.replace("\n[token]\n", f"\n[token]\n{name} = {json.dumps(value)}\n")
-        self.configuration.write_text(text)
+        self.write(text.replace("\n[token]\n", f"\n[token]\n{name} = {json.dumps(value)}\n"))
 
     def unset(self, name):
         """Takes a value away."""
-        text = re.sub(rf"^{name} = .*\n", "", self.configuration.read_text(), flags=re.M)
-        self.configuration.write_text(text)
+        self.write(re.sub(rf"^{name} = .*\n", "", self.configuration.read_text(), flags=re.M))
+
+    def write(self, text):
+        """Writes the configuration, which a server that waits reads at any moment."""
+        new = self.configuration.with_suffix(".new")
+        new.write_text(text)
+        new.rename(self.configuration)
 
     def refused(self, **environment):
         """What it says when it is not served."""
@@ -312,6 +317,29 @@ def test_a_tpm_that_is_away_is_waited_for(tpm, seal, server):
     assert code == 78 and "bound to no boot state" in err
     tpm.stop()
     tpm.start()
+
+
+def test_a_tss_that_hangs_or_is_killed_is_not_the_server_s_end(tpm, seal, server):
+    use(server, seal("pin.sealed", "--no-boot-binding"), tpm)
+    port = two_free_ports()
+    with socket.create_server(("127.0.0.1", port)), socket.create_server(("127.0.0.1", port + 1)):
+        server.set("pin_tpm", f"swtpm:host=127.0.0.1,port={port}")
+        with server.begun() as process:
+
+            def waiting():
+                children = Path(f"/proc/{process.pid}/task").glob("*/children")
+                return "".join(child.read_text() for child in children).split()
+
+            server.await_true(process, waiting)
+            with urllib.request.urlopen(f"{server.endpoint}/healthz", timeout=5) as answer:
+                assert answer.status == 200
+            for child in waiting():
+                os.kill(int(child), signal.SIGKILL)
+            server.await_words(process, "its process has not opened it", "SIGKILL")
+            server.set("pin_tpm", tpm.device)
+            for child in waiting():
+                os.kill(int(child), signal.SIGKILL)
+            server.await_ready(process)
 
 
 def test_a_file_that_was_altered_is_refused_and_never_becomes_a_wrong_pin(
