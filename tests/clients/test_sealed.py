@@ -475,3 +475,13 @@ def test_the_keys_that_init_makes_are_bound_too(tmp_path, tpm, operator):
     operator.approve("--config", server.configuration)
     with server.serving() as kms:
         assert kms.list_keys()["Keys"]
+
+    # The PIN of its own keys can be sealed to it too: one approval counts for both.
+    sealed = tmp_path / "pin.sealed"
+    given = ("--tpm", tpm.device, "--pcr-policy", operator.public, "--pcrs", "4,7")
+    code, _, err = run("hsm", "seal-pin", *given, "--pin-file", where / "hsm-pin", "--out", sealed)
+    assert code == 0, err
+    (where / "hsm-pin").unlink()
+    use(server, sealed, tpm)
+    with server.serving() as kms:
+        assert kms.list_keys()["Keys"]
