@@ -176,6 +176,17 @@ mod tests {
         }
     }
 
+    #[cfg(not(feature = "tpm"))]
+    #[test]
+    fn a_program_without_tpms_says_so() {
+        let sealed = Sealed::read(&file(1, "")).expect("read");
+        let opened = sealed.opener(None, None).open().map(drop);
+        for refused in [seal(None, &Secret::copy_of(b"1"), None).map(drop), opened] {
+            let why = refused.expect_err("refused").to_string();
+            assert!(why.contains("built without the feature `tpm`"), "{why}");
+        }
+    }
+
     #[test]
     fn what_a_tpm_can_not_seal_is_not_sent_to_it() {
         for length in [0, LONGEST + 1] {
