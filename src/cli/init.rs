@@ -4,7 +4,7 @@ use super::runtime;
 use crate::clock::{Random, SystemRandom, random_bytes};
 use crate::custody::Locator;
 use crate::custody::child::Isolation;
-use crate::custody::profile::Profile;
+use crate::custody::profile::{Kind, Profile};
 use crate::ops::iam::administrators::NewKey;
 use crate::secret::Secret;
 use crate::server::Error;
@@ -75,10 +75,10 @@ struct There {
 
 /// Boot states.
 #[derive(Args)]
-#[command(group = ArgGroup::new("bound").args(["pcr_policy", "pin_sealed"]).multiple(true))]
+#[command(group = ArgGroup::new("bound").args(["pcr_policy", "pin_sealed", "second_pin_sealed"]).multiple(true))]
 struct States {
-    /// The public key (PEM, P-256) of the operator who approves the boot states that a TPM's keys are
-    /// used in: all that are made from the first one on.
+    /// The public key (PEM, P-256) of the operator who approves the boot states that the keys in TPMs
+    /// are used in: all that are made from the first one on.
     #[arg(long, value_name = "FILE", requires = "pcr_approvals")]
     pcr_policy: Option<PathBuf>,
     /// The PCRs that make a boot state.
@@ -90,8 +90,12 @@ struct States {
 }
 
 impl States {
-    fn boot(self) -> Boot {
-        Boot { policy: self.pcr_policy, pcrs: self.pcrs, approvals: self.pcr_approvals }
+    /// Those of one of the tokens.
+    fn of(&self, profile: &Profile, existing: Option<&Existing>) -> Boot {
+        let policy = self.pcr_policy.clone().filter(|_| profile.kind == Kind::Tpm);
+        let sealed = existing.is_some_and(|there| matches!(there.pin, PinSource::Sealed(..)));
+        let approvals = self.pcr_approvals.clone().filter(|_| sealed || policy.is_some());
+        Boot { policy, pcrs: self.pcrs.clone(), approvals }
     }
 }
 
@@ -122,6 +126,17 @@ struct Second {
     /// As --pin-file, of the second token.
     #[arg(long, value_name = "FILE", requires = "second_existing")]
     second_pin_file: Option<PathBuf>,
+    /// As --pin-sealed, of the second token.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "second_existing",
+        conflicts_with = "second_pin_file"
+    )]
+    second_pin_sealed: Option<PathBuf>,
+    /// As --pin-tpm, of the second token.
+    #[arg(long, value_name = "TCTI", requires = "second_pin_sealed")]
+    second_pin_tpm: Option<String>,
     /// As --module-configuration, of the second token.
     #[arg(long, value_name = "FILE", requires = "second_existing")]
     second_module_configuration: Option<PathBuf>,
@@ -141,24 +156,25 @@ impl There {
 }
 
 impl Second {
-    fn plan(self) -> Result<Option<TokenPlan>, Error> {
+    fn plan(self, states: &States) -> Result<Option<TokenPlan>, Error> {
         let Some(profile_name) = self.second_profile else { return Ok(None) };
         let there = There {
             token_label: self.second_label,
             token_serial: self.second_serial,
             pin_file: self.second_pin_file,
-            pin_sealed: None,
-            pin_tpm: None,
+            pin_sealed: self.second_pin_sealed,
+            pin_tpm: self.second_pin_tpm,
             module_configuration: self.second_module_configuration,
         };
+        let (profile, existing) = (Profile::named(&profile_name)?, there.existing()?);
         Ok(Some(TokenPlan {
             name: SECOND,
-            profile: Profile::named(&profile_name)?,
+            boot: states.of(&profile, existing.as_ref()),
+            profile,
             profile_name,
             module: self.second_module,
             device: self.second_device,
-            existing: there.existing()?,
-            boot: Boot::default(),
+            existing,
         }))
     }
 }
@@ -180,24 +196,30 @@ impl Init {
             Some(account) => account,
             None => random_account()?,
         };
+        let (profile, existing) = (Profile::named(&self.profile)?, self.there.existing()?);
         let plan = Plan {
             dir: self.dir,
             token: TokenPlan {
                 name: MAIN,
-                profile: Profile::named(&self.profile)?,
+                boot: self.states.of(&profile, existing.as_ref()),
+                profile,
                 profile_name: self.profile,
                 module: self.token_module,
                 device: self.token_device,
-                existing: self.there.existing()?,
-                boot: self.states.boot(),
+                existing,
             },
-            second: self.second.plan()?,
+            second: self.second.plan(&self.states)?,
             no_recovery: self.no_recovery,
             isolation: Isolation::Process,
             region: self.region,
             account,
             listen: self.listen,
         };
+        let bound = [&plan.token].into_iter().chain(&plan.second).any(|t| t.boot.policy.is_some());
+        if self.states.pcr_policy.is_some() && !bound {
+            let text = "only a TPM's keys are bound to boot states (--pcr-policy)";
+            return Err(Error::Refused(text.to_owned()));
+        }
         plan.prepare()?;
         let (administrator, _) = runtime()?.block_on(plan.found())?;
         report(&plan, &administrator);

@@ -485,3 +485,42 @@ def test_the_keys_that_init_makes_are_bound_too(tmp_path, tpm, operator):
     use(server, sealed, tpm)
     with server.serving() as kms:
         assert kms.list_keys()["Keys"]
+
+
+def test_of_two_tokens_each_has_what_fits_it(tmp_path, tpm, operator, softhsm, seal):  # noqa: F811
+    configuration, pin = softhsm
+    where = tmp_path / "appliance"
+    states = ("--pcr-policy", operator.public, "--pcr-approvals", operator.approvals)
+    code, _, err = run("init", "--dir", where, *states)
+    assert code == 78 and "only a TPM's keys are bound to boot states" in err
+
+    # A TPM without a resource manager has one user, so that another one opens the PIN.
+    keys = Tpm(tmp_path / "keys")
+    try:
+        operator.approve("--tpm", tpm.device)
+        operator.approve("--tpm", keys.device)
+        given = ("--profile", "swtpm", "--token-device", keys.device, *states)
+        given += ("--second-profile", "softhsm2", "--second-label", LABEL)
+        given += ("--second-module-configuration", configuration)
+        given += ("--second-pin-sealed", seal("pin.sealed"), "--second-pin-tpm", tpm.device)
+        pin.unlink()
+        code, out, err = run("init", "--dir", where, *given)
+        assert code == 0, err
+        first, second = read(where)["token"]
+        assert first["pcr_policy"] == str(operator.public) and "pin_sealed" not in first
+        assert "pcr_policy" not in second and "pin_file" not in second
+        assert second["pin_sealed"] == str(tmp_path / "pin.sealed")
+        server = Server(where, out)
+        with server.serving() as kms:
+            key = kms.create_key()["KeyMetadata"]["KeyId"]
+            assert kms.encrypt(KeyId=key, Plaintext=b"x")
+        # Another boot state of both: each of the two tokens is waited for, and neither is alone.
+        keys.extend(0)
+        tpm.extend(0)
+        with server.begun() as process:
+            server.await_words(process, "the boot state is not approved: PCRs [0] have changed")
+            operator.approve("--tpm", tpm.device)
+            server.await_ready(process)
+            assert server.kms().encrypt(KeyId=key, Plaintext=b"x")
+    finally:
+        keys.stop()

@@ -103,10 +103,6 @@ impl TokenPlan {
                 return Err(Error::Refused(text));
             }
         }
-        if self.boot.policy.is_some() && self.profile.kind != Kind::Tpm {
-            let text = "only a TPM's keys are bound to boot states (--pcr-policy)";
-            return Err(Error::Refused(text.to_owned()));
-        }
         if self.existing.is_some() {
             return Ok(());
         }
