@@ -82,6 +82,11 @@ pub struct Token {
     /// A file of mode 0600 or 0400 with the user PIN. A systemd credential `hsm-pin` comes before it;
     /// without both the PIN comes from the environment variable `STRONGROOM_PIN`.
     pub pin_file: Option<PathBuf>,
+    /// Instead of any of these: a file of the same modes that `strongroom hsm seal-pin` has written, with
+    /// the PIN sealed to a TPM. One that is bound to boot states takes `pcr_approvals`.
+    pub pin_sealed: Option<PathBuf>,
+    /// The TCTI of the TPM that opens it.
+    pub pin_tpm: Option<String>,
     /// Whether the driver runs in a process of its own.
     #[serde(default)]
     pub isolation: Isolation,
@@ -197,6 +202,7 @@ impl Config {
         self.identity.resolve(&base);
         for token in &mut self.token {
             token.pin_file.as_mut().map(whole);
+            token.pin_sealed.as_mut().map(whole);
             token.configuration.as_mut().map(whole);
             token.pcr_policy.as_mut().map(whole);
             token.pcr_approvals.as_mut().map(whole);
@@ -222,13 +228,29 @@ fn tokens_fault(tokens: &[Token]) -> Option<&'static str> {
     if !tokens.iter().all(named) {
         return Some("a name has 1 to 32 letters, digits and hyphens");
     }
-    if tokens.iter().any(|token| token.pcr_policy.is_some() != token.pcr_approvals.is_some()) {
-        return Some("`pcr_policy` and `pcr_approvals` go together");
+    if let Some(why) = tokens.iter().find_map(pin_fault) {
+        return Some(why);
     }
     if again(|token| &token.name) {
         return Some("each has a name of its own");
     }
     again(|token| &token.serial).then_some("each has a serial number of its own")
+}
+
+/// What is wrong with where a token's PIN comes from, and the boot states it waits for.
+fn pin_fault(token: &Token) -> Option<&'static str> {
+    let sealed = token.pin_sealed.is_some();
+    match (token.pcr_policy.is_some(), token.pcr_approvals.is_some()) {
+        (true, false) => return Some("`pcr_policy` needs `pcr_approvals`"),
+        (false, true) if !sealed => {
+            return Some("`pcr_approvals` goes with `pcr_policy` or `pin_sealed`");
+        }
+        _ => {}
+    }
+    if sealed && token.pin_file.is_some() {
+        return Some("`pin_file` and `pin_sealed` exclude each other");
+    }
+    (token.pin_tpm.is_some() && !sealed).then_some("`pin_tpm` goes with `pin_sealed`")
 }
 
 #[cfg(test)]
@@ -310,6 +332,15 @@ mod tests {
         let error = |text: &str| read(text).expect_err("refused").to_string();
         assert!(error(&LEAST.replace("eu-central-1", "here")).starts_with("region `here`"));
         assert!(error(&format!("colour = 1\n{LEAST}")).contains("unknown field `colour`"));
+        for (more, why) in [
+            ("pcr_policy = 'a'", "`pcr_policy` needs"),
+            ("pcr_approvals = 'a'", "goes with `pcr_policy` or `pin_sealed`"),
+            ("pin_file = 'a'\npin_sealed = 'b'", "exclude each other"),
+            ("pin_file = 'a'\npin_tpm = 'b'", "`pin_tpm` goes with `pin_sealed`"),
+        ] {
+            let told = error(&format!("{LEAST}{more}\n"));
+            assert!(told.contains(why), "{told}");
+        }
         let everywhere = error(&LEAST.replace("127.0.0.1", "0.0.0.0"));
         assert!(everywhere.contains("plain HTTP is for loopback"), "{everywhere}");
     }

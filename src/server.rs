@@ -112,7 +112,7 @@ impl Error {
     /// that came to nothing. Else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Custody(custody::Error::Pin { .. })
+            Self::Custody(custody::Error::Pin { .. } | custody::Error::Sealed { .. })
             | Self::Pin(_)
             | Self::Config(_)
             | Self::Profile(_)
@@ -146,7 +146,7 @@ pub fn open_tokens(config: &Config) -> Result<Tokens, Error> {
     let mut members = Vec::with_capacity(config.token.len());
     for token in &config.token {
         // A PIN that is missing altogether is the configuration's fault: found out now.
-        drop(pin::read(&token.name, token.pin_file.as_deref())?);
+        pin::check(token)?;
         described(token)?;
         let (name, serial, token) = (&token.name, &token.serial, token.clone());
         let holds_new_keys = token.holds_new_keys;
@@ -219,10 +219,13 @@ pub(crate) fn bare(
 /// What it takes to reach a token.
 fn way(token: &crate::config::Token) -> custody::Result<(Profile, custody::Access)> {
     let unavailable = |why: String| custody::Error::Unavailable { token: token.name.clone(), why };
-    let pin = pin::read(&token.name, token.pin_file.as_deref());
+    let pin = pin::of(token).map_err(|error| match error {
+        Error::Custody(error) => error,
+        other => unavailable(other.to_string()),
+    });
     let access = custody::Access {
         token: Locator::Serial(token.serial.clone()),
-        pin: pin.map_err(|e| unavailable(e.to_string()))?,
+        pin: pin?,
         module: token.module.clone(),
         device: token.device.clone(),
     };

@@ -5,6 +5,7 @@ use super::hsm_enrol::Enrol;
 use super::hsm_holder::Holders;
 use super::hsm_pcr::Pcr;
 use super::hsm_probe::Probe;
+use super::hsm_seal::SealPin;
 use super::hsm_verify::{Plain, Verify};
 use super::iam::print;
 use super::remote::Remote;
@@ -40,6 +41,8 @@ enum Command {
     Enrol(Enrol),
     /// Show a TPM's boot state, and approve one by an operator's offline key.
     Pcr(Pcr),
+    /// Seal a token's PIN to a TPM, which opens it in boot states that an operator has approved.
+    SealPin(SealPin),
     /// Try everything that a profile claims on the real token, with keys that are destroyed again:
     /// exit 0 if all claims hold, 1 if one does not, 2 if that can't be told.
     Probe(Probe),
@@ -95,6 +98,7 @@ impl Hsm {
             Command::Verify(verify) => verify.run(),
             Command::Enrol(enrol) => enrol.run(),
             Command::Pcr(pcr) => pcr.run(),
+            Command::SealPin(seal) => seal.run(),
             Command::Probe(probe) => probe.run(),
             Command::Bench(bench) => bench.run(),
             Command::Holder(holders) => holders.run(),

@@ -1,13 +1,16 @@
 //! `strongroom hsm pcr`: boot states of a TPM, and their approval by an operator's offline key.
 
 use super::hsm_enrol::{Which, parsed, read, write};
-use crate::custody::boot::{Approval, State, current};
+use super::with_environment;
+use crate::config::Token;
+use crate::custody::boot::{Approval, Binding, State, at, current};
+use crate::custody::profile::{Kind, Profile};
 use crate::secret::Secret;
-use crate::server::{Error, binding};
+use crate::server::{Error, binding, pin};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
-/// Keep the boot states in which a TPM's keys may be used.
+/// Keep the boot states in which a TPM's keys may be used, and a sealed PIN be opened.
 #[derive(Args)]
 pub(super) struct Pcr {
     #[command(subcommand)]
@@ -25,7 +28,18 @@ enum Command {
 #[derive(Args)]
 struct Show {
     #[command(flatten)]
-    which: Which,
+    which: Option<Which>,
+    /// The TPM, by its TCTI, where no configuration names it yet.
+    #[arg(
+        long,
+        value_name = "TCTI",
+        conflicts_with = "config",
+        required_unless_present = "config"
+    )]
+    tpm: Option<String>,
+    /// The PCRs of that TPM that make a boot state.
+    #[arg(long, value_delimiter = ',', default_value = "0,2,4,7", requires = "tpm")]
+    pcrs: Vec<u8>,
     /// Write the state to this file, for `sign`.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -54,20 +68,64 @@ impl Pcr {
 }
 
 impl Show {
-    #[expect(clippy::print_stdout, reason = "what the command is for")]
     fn run(self) -> Result<(), Error> {
-        let (profile, token) = self.which.token()?;
-        let state = current(&profile, token.device.as_deref(), &token.pcrs)?;
-        print(&state);
-        match binding(&token, &profile)? {
-            None => println!("New keys are bound to no boot state: `pcr_policy` is not set."),
-            Some(bound) => {
-                println!("policy of bound keys {}", String::from(bound.policy()));
-                println!("{}", bound.verdict(&state));
+        let state = match &self.which {
+            None => unconfigured(self.tpm.as_deref(), &self.pcrs)?,
+            Some(which) => {
+                let (profile, token) = which.token()?;
+                match sealed(&token, &profile)? {
+                    Some(binding) => of_pin(&token, &binding)?,
+                    None => of_keys(&token, &profile)?,
+                }
             }
-        }
+        };
         self.out.map_or(Ok(()), |file| write(&file, &state))
     }
+}
+
+/// The boot state of a TPM that is in no configuration.
+fn unconfigured(device: Option<&str>, pcrs: &[u8]) -> Result<State, Error> {
+    with_environment(Profile::silent_tpm())?;
+    let state = at(device, pcrs)?;
+    print(&state);
+    Ok(state)
+}
+
+/// What a token's sealed PIN is bound to, unless its keys are.
+fn sealed(token: &Token, profile: &Profile) -> Result<Option<Binding>, Error> {
+    let Some(file) = token.pin_sealed.as_deref().filter(|_| token.pcr_policy.is_none()) else {
+        return Ok(None);
+    };
+    let approvals = token.pcr_approvals.clone().unwrap_or_default();
+    let binding = pin::sealed(file)?.binding(approvals);
+    match profile.kind {
+        Kind::Tpm => Ok(binding),
+        _ => binding.map(Some).ok_or_else(|| Error::Refused(UNBOUND.to_owned())),
+    }
+}
+
+const UNBOUND: &str = "the token's sealed PIN is bound to no boot state";
+
+#[expect(clippy::print_stdout, reason = "what the command is for")]
+fn of_pin(token: &Token, bound: &Binding) -> Result<State, Error> {
+    let state = at(token.pin_tpm.as_deref(), &bound.pcrs)?;
+    print(&state);
+    println!("The token's PIN is sealed: {}", bound.verdict(&state));
+    Ok(state)
+}
+
+#[expect(clippy::print_stdout, reason = "what the command is for")]
+fn of_keys(token: &Token, profile: &Profile) -> Result<State, Error> {
+    let state = current(profile, token.device.as_deref(), &token.pcrs)?;
+    print(&state);
+    match binding(token, profile)? {
+        None => println!("New keys are bound to no boot state: `pcr_policy` is not set."),
+        Some(bound) => {
+            println!("policy of bound keys {}", String::from(bound.policy()));
+            println!("{}", bound.verdict(&state));
+        }
+    }
+    Ok(state)
 }
 
 impl Sign {

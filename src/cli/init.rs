@@ -4,11 +4,11 @@ use super::runtime;
 use crate::clock::{Random, SystemRandom, random_bytes};
 use crate::custody::Locator;
 use crate::custody::child::Isolation;
-use crate::custody::profile::Profile;
+use crate::custody::profile::{Kind, Profile};
 use crate::ops::iam::administrators::NewKey;
 use crate::secret::Secret;
 use crate::server::Error;
-use crate::server::found::{Existing, MAIN, PinSource, Plan, SECOND, TokenPlan};
+use crate::server::found::{Boot, Existing, MAIN, PinSource, Plan, SECOND, TokenPlan};
 use clap::{ArgGroup, Args};
 use std::io::IsTerminal;
 use std::net::SocketAddr;
@@ -31,6 +31,8 @@ pub struct Init {
     token_device: Option<String>,
     #[command(flatten)]
     there: There,
+    #[command(flatten)]
+    states: States,
     #[command(flatten)]
     second: Second,
     /// Found the appliance on a single TPM or YubiKey, whose death loses every secret.
@@ -60,9 +62,41 @@ struct There {
     /// The file of mode 0600 with its PIN, which stays there; without it the terminal is asked.
     #[arg(long, value_name = "FILE", requires = "existing")]
     pin_file: Option<PathBuf>,
+    /// Instead: what `strongroom hsm seal-pin` has written, which stays there.
+    #[arg(long, value_name = "FILE", requires = "existing", conflicts_with = "pin_file")]
+    pin_sealed: Option<PathBuf>,
+    /// The TPM that opens it, by its TCTI; without it the kernel's resource manager.
+    #[arg(long, value_name = "TCTI", requires = "pin_sealed")]
+    pin_tpm: Option<String>,
     /// The configuration of its module, if it needs to be told of one.
     #[arg(long, value_name = "FILE", requires = "existing")]
     module_configuration: Option<PathBuf>,
+}
+
+/// Boot states.
+#[derive(Args)]
+#[command(group = ArgGroup::new("bound").args(["pcr_policy", "pin_sealed", "second_pin_sealed"]).multiple(true))]
+struct States {
+    /// The public key (PEM, P-256) of the operator who approves the boot states that the keys in TPMs
+    /// are used in: all that are made from the first one on.
+    #[arg(long, value_name = "FILE", requires = "pcr_approvals")]
+    pcr_policy: Option<PathBuf>,
+    /// The PCRs that make a boot state.
+    #[arg(long, value_delimiter = ',', default_value = "0,2,4,7", requires = "pcr_policy")]
+    pcrs: Vec<u8>,
+    /// The folder of approvals, of which one is for today's state: the server reads it while it runs.
+    #[arg(long, value_name = "FOLDER", requires = "bound")]
+    pcr_approvals: Option<PathBuf>,
+}
+
+impl States {
+    /// Those of one of the tokens.
+    fn of(&self, profile: &Profile, existing: Option<&Existing>) -> Boot {
+        let policy = self.pcr_policy.clone().filter(|_| profile.kind == Kind::Tpm);
+        let sealed = existing.is_some_and(|there| matches!(there.pin, PinSource::Sealed(..)));
+        let approvals = self.pcr_approvals.clone().filter(|_| sealed || policy.is_some());
+        Boot { policy, pcrs: self.pcrs.clone(), approvals }
+    }
 }
 
 /// A second token, which holds the same keys as the first.
@@ -92,6 +126,17 @@ struct Second {
     /// As --pin-file, of the second token.
     #[arg(long, value_name = "FILE", requires = "second_existing")]
     second_pin_file: Option<PathBuf>,
+    /// As --pin-sealed, of the second token.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "second_existing",
+        conflicts_with = "second_pin_file"
+    )]
+    second_pin_sealed: Option<PathBuf>,
+    /// As --pin-tpm, of the second token.
+    #[arg(long, value_name = "TCTI", requires = "second_pin_sealed")]
+    second_pin_tpm: Option<String>,
     /// As --module-configuration, of the second token.
     #[arg(long, value_name = "FILE", requires = "second_existing")]
     second_module_configuration: Option<PathBuf>,
@@ -101,41 +146,46 @@ impl There {
     fn existing(self) -> Result<Option<Existing>, Error> {
         let label = self.token_label.map(Locator::Label);
         let Some(token) = label.or(self.token_serial.map(Locator::Serial)) else { return Ok(None) };
-        let pin = match self.pin_file {
-            Some(file) => PinSource::File(file),
-            None => PinSource::Typed(typed(&token)?),
+        let pin = match (self.pin_file, self.pin_sealed) {
+            (Some(file), _) => PinSource::File(file),
+            (None, Some(file)) => PinSource::Sealed(file, self.pin_tpm),
+            (None, None) => PinSource::Typed(typed(&format!("PIN of token `{token}`"))?),
         };
         Ok(Some(Existing { token, pin, configuration: self.module_configuration }))
     }
 }
 
 impl Second {
-    fn plan(self) -> Result<Option<TokenPlan>, Error> {
+    fn plan(self, states: &States) -> Result<Option<TokenPlan>, Error> {
         let Some(profile_name) = self.second_profile else { return Ok(None) };
         let there = There {
             token_label: self.second_label,
             token_serial: self.second_serial,
             pin_file: self.second_pin_file,
+            pin_sealed: self.second_pin_sealed,
+            pin_tpm: self.second_pin_tpm,
             module_configuration: self.second_module_configuration,
         };
+        let (profile, existing) = (Profile::named(&profile_name)?, there.existing()?);
         Ok(Some(TokenPlan {
             name: SECOND,
-            profile: Profile::named(&profile_name)?,
+            boot: states.of(&profile, existing.as_ref()),
+            profile,
             profile_name,
             module: self.second_module,
             device: self.second_device,
-            existing: there.existing()?,
+            existing,
         }))
     }
 }
 
 /// A PIN from the terminal, which does not show it.
-fn typed(token: &Locator) -> Result<Secret, Error> {
+pub(super) fn typed(which: &str) -> Result<Secret, Error> {
     if !std::io::stdin().is_terminal() {
-        let text = format!("no PIN for token `{token}`: name a file that holds it (--pin-file)");
+        let text = format!("no {which}: name a file that holds it (--pin-file)");
         return Err(Error::Refused(text));
     }
-    let typed = rpassword::prompt_password(format!("PIN of token `{token}`: "));
+    let typed = rpassword::prompt_password(format!("{which}: "));
     let pin = Secret::new(typed.map_err(|e| Error::io(Path::new("/dev/tty"), e))?.into_bytes());
     if pin.is_empty() { Err(Error::Refused("no PIN was typed".into())) } else { Ok(pin) }
 }
@@ -146,23 +196,30 @@ impl Init {
             Some(account) => account,
             None => random_account()?,
         };
+        let (profile, existing) = (Profile::named(&self.profile)?, self.there.existing()?);
         let plan = Plan {
             dir: self.dir,
             token: TokenPlan {
                 name: MAIN,
-                profile: Profile::named(&self.profile)?,
+                boot: self.states.of(&profile, existing.as_ref()),
+                profile,
                 profile_name: self.profile,
                 module: self.token_module,
                 device: self.token_device,
-                existing: self.there.existing()?,
+                existing,
             },
-            second: self.second.plan()?,
+            second: self.second.plan(&self.states)?,
             no_recovery: self.no_recovery,
             isolation: Isolation::Process,
             region: self.region,
             account,
             listen: self.listen,
         };
+        let bound = [&plan.token].into_iter().chain(&plan.second).any(|t| t.boot.policy.is_some());
+        if self.states.pcr_policy.is_some() && !bound {
+            let text = "only a TPM's keys are bound to boot states (--pcr-policy)";
+            return Err(Error::Refused(text.to_owned()));
+        }
         plan.prepare()?;
         let (administrator, _) = runtime()?.block_on(plan.found())?;
         report(&plan, &administrator);

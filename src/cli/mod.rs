@@ -9,6 +9,7 @@ mod hsm_enrol;
 mod hsm_holder;
 mod hsm_pcr;
 mod hsm_probe;
+mod hsm_seal;
 mod hsm_verify;
 mod iam;
 pub mod init;
@@ -46,7 +47,7 @@ pub struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Make an appliance: folder, token, database, first administrator.
-    Init(init::Init),
+    Init(Box<init::Init>),
     /// Serve an appliance.
     Serve(serve::Serve),
     /// Make or reopen a throw-away appliance with a token of its own, for tests and CI.
@@ -100,6 +101,7 @@ fn with_module_configurations(config: &Config) -> Result<(), Error> {
     for token in config.token.iter().filter(|token| token.isolation == Isolation::None) {
         let profile = Profile::named(&token.profile)?;
         wanted.extend(profile.environment(token.configuration.as_deref()));
+        wanted.extend(token.pin_sealed.iter().flat_map(|_| Profile::silent_tpm()));
     }
     with_environment(wanted)
 }

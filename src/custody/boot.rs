@@ -8,6 +8,7 @@
 //! boot state  SHA-256(0^32 || TPM_CC_PolicyPCR || TPML_PCR_SELECTION || SHA-256(the PCRs' values))
 //! signed      boot state || REFERENCE                                  ECDSA P-256 with SHA-256
 //! a key's     PolicyAuthorize(the operator's key, REFERENCE), then PolicyAuthValue (the PIN)
+//! a PIN's     PolicyAuthorize(the operator's key, REFERENCE)             see `sealed`
 //! ```
 
 use super::profile::{Kind, Profile};
@@ -36,10 +37,13 @@ const POLICY_AUTH_VALUE: u32 = 0x16b;
 
 /// The PCRs that every TPM of a PC has: 0 to 23.
 const PCRS: u8 = 24;
+const NO_PCRS: &str = "PCRs are numbers from 0 to 23, one at least";
 /// Most files that are read in a folder of approvals, and the longest one, in bytes.
 const MOST: usize = 256;
 const LONGEST: u64 = 16 << 10;
 
+/// The length of an uncompressed point of P-256.
+const POINT: usize = 65;
 /// What stands before an uncompressed point of P-256 in a SubjectPublicKeyInfo (RFC 5480).
 const P256_SPKI: [u8; 26] = [
     0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
@@ -167,7 +171,7 @@ impl Approval {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Binding {
     /// The operator's public key: an uncompressed point of P-256.
-    operator: Bytes,
+    pub(super) operator: Bytes,
     /// The PCRs that make a state, in order.
     pub pcrs: Vec<u8>,
     /// The folder of approvals, which is read whenever there is a state that is not known yet.
@@ -183,15 +187,16 @@ impl Binding {
         let bad = Error::BadRequest("`pcr_policy` names no file with a public key of P-256 in PEM");
         let pem = read(operator).ok_or_else(|| bad.clone())?;
         let info = SubjectPublicKeyInfoDer::from_pem_slice(&pem).map_err(|_| bad.clone())?;
-        let point = info.as_ref().strip_prefix(&P256_SPKI).filter(|point| point.len() == 65);
+        let point = info.as_ref().strip_prefix(&P256_SPKI).filter(|point| point.len() == POINT);
         let operator = Bytes(point.ok_or(bad)?.to_vec());
-        let mut pcrs = pcrs.to_vec();
-        pcrs.sort_unstable();
-        pcrs.dedup();
-        if pcrs.is_empty() || pcrs.iter().any(|pcr| *pcr >= PCRS) {
-            return Err(Error::BadRequest("`pcrs` are numbers from 0 to 23, one at least"));
-        }
-        Ok(Self { operator, pcrs, approvals })
+        Self::to(operator, pcrs, approvals).ok_or(Error::BadRequest(NO_PCRS))
+    }
+
+    /// Bound to what this operator approves; `None` if there is no such key or PCR.
+    pub(super) fn to(operator: Bytes, pcrs: &[u8], approvals: PathBuf) -> Option<Self> {
+        let a_point = operator.0.len() == POINT && operator.0.first() == Some(&4);
+        let pcrs = chosen(pcrs).filter(|_| a_point)?;
+        Some(Self { operator, pcrs, approvals })
     }
 
     /// The operator's key as a TPM loads it (`TPMT_PUBLIC`): it may sign anything.
@@ -206,9 +211,13 @@ impl Binding {
 
     /// The policy of the keys that are bound so.
     pub fn policy(&self) -> Hash {
+        hash(&[&self.policy_of_data().0, &POLICY_AUTH_VALUE.to_be_bytes()])
+    }
+
+    /// The policy of what is sealed and bound so: the boot state alone, since a PIN is what is in it.
+    pub(super) fn policy_of_data(&self) -> Hash {
         let by = hash(&[&[0; 32], &POLICY_AUTHORIZE.to_be_bytes(), &name(&self.area())]);
-        let authorized = hash(&[&by.0, REFERENCE]);
-        hash(&[&authorized.0, &POLICY_AUTH_VALUE.to_be_bytes()])
+        hash(&[&by.0, REFERENCE])
     }
 
     /// The approval of this state.
@@ -258,6 +267,14 @@ impl Binding {
     }
 }
 
+/// PCRs that there are, one at least, in the order in which a TPM tells of them.
+fn chosen(pcrs: &[u8]) -> Option<Vec<u8>> {
+    let mut pcrs = pcrs.to_vec();
+    pcrs.sort_unstable();
+    pcrs.dedup();
+    (!pcrs.is_empty() && pcrs.iter().all(|pcr| *pcr < PCRS)).then_some(pcrs)
+}
+
 fn read(file: &Path) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     // A FIFO in the folder would be waited for.
@@ -266,22 +283,32 @@ fn read(file: &Path) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// What these PCRs of the TPM at `device` hold now. Blocks.
+/// What these PCRs of the token at `device` hold now. Blocks.
 ///
 /// # Errors
 /// [`Error::Unavailable`] if it can't be reached, [`Error::Unsupported`] if the profile is of no TPM.
-#[cfg_attr(not(feature = "tpm"), expect(unused_variables, reason = "it is for a TPM"))]
 pub fn current(profile: &Profile, device: Option<&str>, pcrs: &[u8]) -> Result<State> {
-    match profile.kind {
-        #[cfg(feature = "tpm")]
-        Kind::Tpm => super::tpm::current(device, pcrs),
-        #[cfg(not(feature = "tpm"))]
-        Kind::Tpm => Err(super::left_out(profile.clone(), Kind::Tpm)),
-        _ => {
-            let why = "only TPMs have PCRs".to_owned();
-            Err(Error::Unsupported { profile: profile.name.clone(), why })
-        }
+    if profile.kind != Kind::Tpm {
+        let why = "only TPMs have PCRs".to_owned();
+        return Err(Error::Unsupported { profile: profile.name.clone(), why });
     }
+    at(device, pcrs)
+}
+
+/// What these PCRs of the TPM at `device` hold now. Blocks.
+///
+/// # Errors
+/// [`Error::Unavailable`] if it can't be reached, [`Error::Unsupported`] if this program was built
+/// without TPMs.
+#[cfg_attr(not(feature = "tpm"), expect(unused_variables, reason = "it is for a TPM"))]
+pub fn at(device: Option<&str>, pcrs: &[u8]) -> Result<State> {
+    let pcrs = chosen(pcrs).ok_or(Error::BadRequest(NO_PCRS))?;
+    #[cfg(feature = "tpm")]
+    {
+        super::tpm::current(device, &pcrs)
+    }
+    #[cfg(not(feature = "tpm"))]
+    Err(super::left_out("tpm2".to_owned(), Kind::Tpm))
 }
 
 #[cfg(test)]

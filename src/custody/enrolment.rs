@@ -116,7 +116,7 @@ pub fn answer(
 
 fn not_here(profile: &profile::Profile) -> super::Error {
     if profile.kind == profile::Kind::Tpm {
-        return left_out(profile.clone(), profile.kind);
+        return left_out(profile.name.clone(), profile.kind);
     }
     let why = "only TPMs are enrolled".to_owned();
     super::Error::Unsupported { profile: profile.name.clone(), why }

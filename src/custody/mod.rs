@@ -21,6 +21,7 @@ pub mod probe;
 pub mod profile;
 pub mod proof;
 mod queue;
+pub mod sealed;
 pub mod tokens;
 #[cfg(feature = "tpm")]
 mod tpm;
@@ -254,11 +255,11 @@ pub(crate) fn driver(profile: profile::Profile, access: Access) -> Result<Arc<dy
         #[cfg(feature = "tpm")]
         profile::Kind::Tpm => Arc::new(tpm::Driver::open(profile, access)?),
         #[cfg(not(feature = "tpm"))]
-        profile::Kind::Tpm => return Err(left_out(profile, profile::Kind::Tpm)),
+        kind @ profile::Kind::Tpm => return Err(left_out(profile.name, kind)),
         #[cfg(feature = "yubikey")]
         profile::Kind::YubiKey => Arc::new(piv::Driver::open(profile, access)?),
         #[cfg(not(feature = "yubikey"))]
-        kind @ profile::Kind::YubiKey => return Err(left_out(profile, kind)),
+        kind @ profile::Kind::YubiKey => return Err(left_out(profile.name, kind)),
     })
 }
 
@@ -280,11 +281,11 @@ pub fn provision(
         #[cfg(feature = "tpm")]
         profile::Kind::Tpm => tpm::look(profile, access),
         #[cfg(not(feature = "tpm"))]
-        profile::Kind::Tpm => Err(left_out(profile.clone(), profile::Kind::Tpm)),
+        kind @ profile::Kind::Tpm => Err(left_out(profile.name.clone(), kind)),
         #[cfg(feature = "yubikey")]
         profile::Kind::YubiKey => piv::provision(profile, access, so_pin, label),
         #[cfg(not(feature = "yubikey"))]
-        kind @ profile::Kind::YubiKey => Err(left_out(profile.clone(), kind)),
+        kind @ profile::Kind::YubiKey => Err(left_out(profile.name.clone(), kind)),
     }
 }
 
@@ -303,14 +304,14 @@ fn survey(profile: &profile::Profile, access: &Access) -> Result<probe::Survey> 
         #[cfg(feature = "yubikey")]
         profile::Kind::YubiKey => piv::survey(profile, &access.token),
         #[cfg(not(all(feature = "tpm", feature = "yubikey")))]
-        kind => Err(left_out(profile.clone(), kind)),
+        kind => Err(left_out(profile.name.clone(), kind)),
     }
 }
 
-fn left_out(profile: profile::Profile, kind: profile::Kind) -> Error {
+fn left_out(profile: String, kind: profile::Kind) -> Error {
     let feature = if kind == profile::Kind::Tpm { "tpm" } else { "yubikey" };
     let why = format!("this program was built without the feature `{feature}`");
-    Error::Unsupported { profile: profile.name, why }
+    Error::Unsupported { profile, why }
 }
 
 /// What can go wrong in custody.
@@ -340,6 +341,10 @@ pub enum Error {
     /// Wrong or locked PIN: never retried by itself.
     #[error("token `{token}` refused the PIN: {why}")]
     Pin { token: String, why: String },
+    /// The token's PIN is sealed, and what it is sealed in is not this TPM's or was altered: trying
+    /// again can't help. The token itself has not been asked.
+    #[error("the sealed PIN of token `{token}` can't be opened: {why}")]
+    Sealed { token: String, why: String },
     /// Every place for a key is taken.
     #[error("token `{token}` is full: {why}")]
     Full { token: String, why: String },

@@ -349,6 +349,12 @@ impl Profile {
         found.chain(quiet.then(|| (QUIET.0.to_owned(), QUIET.1.into()))).collect()
     }
 
+    /// The same of a process that seals or opens a PIN, where the TSS writes nothing whoever wants it:
+    /// at its lower levels it writes down what it decrypts.
+    pub fn silent_tpm() -> Vec<(String, PathBuf)> {
+        vec![(QUIET.0.to_owned(), QUIET.1.into())]
+    }
+
     /// The library's configuration for a token in the folder `tokens`, if such a token is made here.
     pub fn configuration(&self, tokens: &str) -> Option<String> {
         let text = self.module.as_ref().and_then(|module| module.configuration.as_ref());

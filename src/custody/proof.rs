@@ -144,6 +144,13 @@ pub fn name(public: &[u8]) -> Vec<u8> {
     [&SHA_256[..], digest(&SHA256, public).as_ref()].concat()
 }
 
+/// The serial number that a TPM goes by: the first 8 bytes of SHA-256 over its storage primary's
+/// name, in hexadecimal. It changes when the TPM is cleared, as do all its keys.
+pub(super) fn serial(name: &[u8]) -> String {
+    let hash = digest(&SHA256, name);
+    hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The public key in the area of an attestation key: an uncompressed point.
 pub(super) fn attestation_key(public: &[u8]) -> Option<Vec<u8>> {
     let attributes = FIXED | LOCAL | RESTRICTED | SIGN;

@@ -188,7 +188,7 @@ impl From<custody::Error> for Error {
         use custody::Error as E;
         let log = error.to_string();
         match error {
-            E::Unavailable { .. } | E::Pin { .. } => Self::new(
+            E::Unavailable { .. } | E::Pin { .. } | E::Sealed { .. } => Self::new(
                 Condition::KeyUnavailable,
                 "the hardware that holds the key is not available",
             ),

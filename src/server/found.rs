@@ -4,7 +4,7 @@
 mod token;
 
 use self::token::Entry;
-pub use self::token::{Existing, PinSource, TokenPlan};
+pub use self::token::{Boot, Existing, PinSource, TokenPlan};
 use super::holders::store_scheme;
 use super::{Appliance, Error, on_thread, open_store, open_tokens};
 use crate::clock::{World, random_bytes};
@@ -180,7 +180,7 @@ impl Plan {
         };
         CONFIGURATION
             .replace("configuration = \"@CONFIGURATION@\"", &configuration)
-            .replace("pin_file = \"hsm-pin\"", &format!("pin_file = {}", quoted(&token.pin_file)))
+            .replace("pin_file = \"hsm-pin\"", token.access.trim_end())
             .replace("\"@PROFILE@\"", &quoted(&token.profile))
             .replace("@DEVICE@", &device)
             .replace("@REGION@", &self.region)
@@ -267,6 +267,17 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Error> {
         file.sync_all()
     };
     write().map_err(|e| Error::io(path, e))
+}
+
+/// The same of a file that is whole at any moment: the old one, or the new one.
+pub fn replace_private(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let new = path.with_file_name(name);
+    write_private(&new, bytes)?;
+    std::fs::rename(&new, path).map_err(|e| Error::io(path, e))?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    sync_folder(folder.unwrap_or(Path::new(".")))
 }
 
 fn sync_folder(dir: &Path) -> Result<(), Error> {

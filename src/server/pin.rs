@@ -1,6 +1,11 @@
-//! Where the token's PIN comes from: a file, a systemd credential, or the environment. Never from
-//! the command line, never logged.
+//! Where the token's PIN comes from: a file, a systemd credential, the environment, or sealed to a TPM.
+//! Never from the command line, never logged.
 
+use crate::config::Token;
+use crate::custody;
+use crate::custody::child::{self, Isolation, Program};
+use crate::custody::profile::Profile;
+use crate::custody::sealed::{Opener, Sealed};
 use crate::secret::Secret;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
@@ -8,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 /// The longest PIN that is read, in bytes.
 const MAX: u64 = 256;
+/// The longest file with a sealed one.
+const MAX_SEALED: u64 = 16 << 10;
 
 /// Why there is no PIN.
 #[derive(Debug, thiserror::Error)]
@@ -26,47 +33,142 @@ pub enum Error {
     /// Nothing in it, or too much.
     #[error("the PIN file `{0}` holds no PIN of 1 to 256 bytes")]
     NotAPin(String),
+    /// Not what `hsm seal-pin` writes.
+    #[error(
+        "`{0}` is no sealed PIN, or was damaged: seal the PIN anew with `strongroom hsm seal-pin`"
+    )]
+    NotSealed(String),
+    /// Nobody could approve a boot state.
+    #[error("the PIN in `{0}` is bound to boot states: set `pcr_approvals`")]
+    NoApprovals(String),
+    /// A sealed PIN, and another source: whichever was used, somebody thinks that it is the other.
+    #[error(
+        "the PIN of token `{0}` is sealed (`pin_sealed`) and there is another, as a systemd \
+         credential or in the environment: take that away"
+    )]
+    Several(String),
     /// No source.
     #[error(
-        "no PIN: set `token.pin_file`, the systemd credential `hsm-pin`, or STRONGROOM_PIN in the \
-         environment"
+        "no PIN: set `token.pin_file`, `token.pin_sealed`, the systemd credential `hsm-pin`, or \
+         STRONGROOM_PIN in the environment"
     )]
     None,
+}
+
+/// The PIN of a token of the configuration. Blocks, and may start a process.
+///
+/// # Errors
+/// Why there is none, or why a sealed one is not opened (yet).
+pub(super) fn of(token: &Token) -> Result<Secret, super::Error> {
+    match opener(token)? {
+        Some(opener) => Ok(opened(&opener, token.isolation, &token.name)?),
+        None => Ok(read(&token.name, token.pin_file.as_deref())?),
+    }
+}
+
+/// Whether there is a PIN, as far as that shows without a TPM.
+pub(super) fn check(token: &Token) -> Result<(), Error> {
+    match opener(token)? {
+        Some(_) => Ok(()),
+        None => read(&token.name, token.pin_file.as_deref()).map(drop),
+    }
+}
+
+/// What opens a token's PIN, if it is a sealed one.
+fn opener(token: &Token) -> Result<Option<Opener>, Error> {
+    let Some(file) = &token.pin_sealed else { return Ok(None) };
+    if credential(&token.name).is_some() || variable(&token.name).is_some() {
+        return Err(Error::Several(token.name.clone()));
+    }
+    Ok(Some(opener_of(file, token.pin_tpm.clone(), token.pcr_approvals.clone())?))
+}
+
+/// What opens the sealed PIN in this file, at a TPM, with the approvals in a folder.
+pub(super) fn opener_of(
+    file: &Path,
+    tpm: Option<String>,
+    approvals: Option<PathBuf>,
+) -> Result<Opener, Error> {
+    let sealed = sealed(file)?;
+    if sealed.is_bound() && approvals.is_none() {
+        return Err(Error::NoApprovals(file.display().to_string()));
+    }
+    Ok(sealed.opener(tpm, approvals))
+}
+
+/// The sealed PIN in this file, which nobody but its owner may read.
+pub(crate) fn sealed(file: &Path) -> Result<Sealed, Error> {
+    let bytes = private(file, MAX_SEALED)?;
+    let whole = bytes.len() as u64 <= MAX_SEALED;
+    let sealed = whole.then(|| Sealed::read(bytes.expose())).flatten();
+    sealed.ok_or_else(|| Error::NotSealed(file.display().to_string()))
+}
+
+/// Opens a token's sealed PIN where the token's driver runs: not in the server, unless that is wanted.
+pub(super) fn opened(
+    opener: &Opener,
+    isolation: Isolation,
+    token: &str,
+) -> custody::Result<Secret> {
+    let opened = match isolation {
+        Isolation::Process => child::unseal(opener, &Program::this(Profile::silent_tpm())),
+        Isolation::None => opener.open(),
+    };
+    opened.map_err(|error| told(error, token))
+}
+
+/// What went wrong at the TPM, as the token's trouble whose PIN it is.
+fn told(error: custody::Error, token: &str) -> custody::Error {
+    let token = token.to_owned();
+    match error {
+        custody::Error::Unavailable { token: tpm, why } => {
+            let why = format!("its PIN can't be unsealed by `{tpm}`: {why}");
+            custody::Error::Unavailable { token, why }
+        }
+        custody::Error::Sealed { token: tpm, why } => custody::Error::Sealed {
+            token,
+            why: format!("{why} (TPM `{tpm}`); seal the PIN anew with `strongroom hsm seal-pin`"),
+        },
+        other => other,
+    }
 }
 
 /// The PIN of the token of this name, from the systemd credential `hsm-pin-NAME`, else from the file
 /// that is named, else from `STRONGROOM_PIN_NAME`. That of the token `main` goes without `-main` and
 /// `_MAIN`, too.
 pub fn read(name: &str, file: Option<&Path>) -> Result<Secret, Error> {
-    let plain = (name == "main").then_some("hsm-pin".to_owned());
-    if let Some(dir) = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from) {
-        let names = [format!("hsm-pin-{name}")].into_iter().chain(plain.clone());
-        if let Some(path) = names.map(|name| dir.join(name)).find(|path| path.exists()) {
-            return from_file(&path);
-        }
-    }
-    if let Some(path) = file {
+    if let Some(path) = credential(name).as_deref().or(file) {
         return from_file(path);
     }
+    variable(name).ok_or(Error::None)
+}
+
+/// Whether it is the token that the names without a token's name are for.
+fn is_main(name: &str) -> bool {
+    name == "main"
+}
+
+/// The systemd credential with a token's PIN.
+fn credential(name: &str) -> Option<PathBuf> {
+    let dir = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)?;
+    let plain = is_main(name).then(|| "hsm-pin".to_owned());
+    let names = [format!("hsm-pin-{name}")].into_iter().chain(plain);
+    names.map(|name| dir.join(name)).find(|path| path.exists())
+}
+
+/// A token's PIN in the environment.
+fn variable(name: &str) -> Option<Secret> {
     let own = format!("STRONGROOM_PIN_{}", name.to_ascii_uppercase().replace('-', "_"));
     // One that is set to nothing is not set.
     let set = |name: &str| std::env::var(name).ok().filter(|pin| !pin.is_empty());
-    let pin = set(&own).or_else(|| plain.and_then(|_| set("STRONGROOM_PIN"))).ok_or(Error::None)?;
-    Ok(Secret::new(pin.into_bytes()))
+    let pin = set(&own).or_else(|| is_main(name).then(|| set("STRONGROOM_PIN")).flatten());
+    pin.map(|pin| Secret::new(pin.into_bytes()))
 }
 
 /// The PIN in this file, which nobody but its owner may read.
 pub(super) fn from_file(path: &Path) -> Result<Secret, Error> {
     let shown = path.display().to_string();
-    let fail = |why| Error::Unreadable { path: shown.clone(), why };
-    let file = std::fs::File::open(path).map_err(fail)?;
-    // systemd hands credentials over with mode 0440, in a folder that no one else may enter.
-    let open_to = if credential(path) { 0o007 } else { 0o077 };
-    if file.metadata().map_err(fail)?.mode() & open_to != 0 {
-        return Err(Error::Exposed(shown));
-    }
-    let mut pin = Secret::new(Vec::with_capacity(512));
-    file.take(MAX + 1).read_to_end(pin.expose_mut()).map_err(fail)?;
+    let mut pin = private(path, MAX)?;
     while pin.expose().last().is_some_and(u8::is_ascii_whitespace) {
         pin.expose_mut().pop();
     }
@@ -76,7 +178,22 @@ pub(super) fn from_file(path: &Path) -> Result<Secret, Error> {
     Ok(pin)
 }
 
-fn credential(path: &Path) -> bool {
+/// What is in a file that nobody but its owner may read, and a byte more than `most` of it.
+fn private(path: &Path, most: u64) -> Result<Secret, Error> {
+    let shown = path.display().to_string();
+    let fail = |why| Error::Unreadable { path: shown.clone(), why };
+    let file = std::fs::File::open(path).map_err(fail)?;
+    // systemd hands credentials over with mode 0440, in a folder that no one else may enter.
+    let open_to = if is_credential(path) { 0o007 } else { 0o077 };
+    if file.metadata().map_err(fail)?.mode() & open_to != 0 {
+        return Err(Error::Exposed(shown));
+    }
+    let mut bytes = Secret::new(Vec::with_capacity(512));
+    file.take(most + 1).read_to_end(bytes.expose_mut()).map_err(fail)?;
+    Ok(bytes)
+}
+
+fn is_credential(path: &Path) -> bool {
     std::env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|dir| path.starts_with(dir))
 }
 

@@ -13,6 +13,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::str::FromStr as _;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use strongroom::custody::boot::{self, Approval, Binding, State};
 use strongroom::custody::claims::{Verdict, device};
@@ -21,10 +22,12 @@ use strongroom::custody::lane::{Lane, Options};
 use strongroom::custody::probe::{Found, probe};
 use strongroom::custody::profile::Profile;
 use strongroom::custody::proof::{self, Proof};
+use strongroom::custody::sealed::{Sealed, seal};
 use strongroom::custody::{
     self, Access, BackingKeyId, Error, Evidence, KeyCheck, Locator, Made, OAEP_LABEL, Scheme,
     SigningScheme, TokenKey, WrappedKey,
 };
+use strongroom::secret::Secret;
 use tss_esapi::abstraction::{AsymmetricAlgorithmSelection, ek};
 use tss_esapi::attributes::ObjectAttributes;
 use tss_esapi::constants::CapabilityType;
@@ -843,21 +846,27 @@ fn a_tpm_whose_endorsement_hierarchy_has_a_password_attests_nothing_and_serves_o
 /// Passes on what goes to a TPM and comes from it, but puts a key of its own in the place of each
 /// primary's. Returns how one reaches it.
 fn interposed(tpm: &Swtpm) -> String {
+    between(tpm, substitute)
+}
+
+/// Does this with each command and its answer. Returns how one reaches the TPM so.
+fn between(
+    tpm: &Swtpm,
+    carry: impl Fn(&TcpStream, &TcpStream) -> Option<()> + Clone + Send + 'static,
+) -> String {
     let (own, theirs) = (two_free_ports(), tpm.port);
     for control in [false, true] {
         let offset = u16::from(control);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, own + offset)).expect("a port");
+        let carry = carry.clone();
         std::thread::spawn(move || {
             for host in listener.incoming().flatten() {
                 let Ok(tpm) = TcpStream::connect((Ipv4Addr::LOCALHOST, theirs + offset)) else {
                     return;
                 };
+                let carry = carry.clone();
                 std::thread::spawn(move || {
-                    if control {
-                        pass(host, tpm)
-                    } else {
-                        while substitute(&host, &tpm).is_some() {}
-                    }
+                    if control { pass(host, tpm) } else { while carry(&host, &tpm).is_some() {} }
                 });
             }
         });
@@ -1109,6 +1118,14 @@ fn a_bound_key_is_attested_first_thing() {
     }
 }
 
+/// The public area and the private one of a wrapped key.
+fn areas(blob: &[u8]) -> (Public, tss_esapi::structures::Private) {
+    let (length, rest) = blob[1..].split_at(2);
+    let (public, rest) = rest.split_at(usize::from(u16::from_be_bytes([length[0], length[1]])));
+    let public = Public::unmarshall(public).expect("an area");
+    (public, tss_esapi::structures::Private::try_from(&rest[2..]).expect("an area"))
+}
+
 /// What holds a bound key is the TPM, not the driver.
 #[test]
 fn the_tpm_itself_refuses_a_bound_key_to_who_has_the_pin_alone() {
@@ -1119,10 +1136,7 @@ fn the_tpm_itself_refuses_a_bound_key_to_who_has_the_pin_alone() {
     drop(lane);
     let wrapped = made.wrapped.expect("wrapped");
     let blob = wrapped.bytes();
-    let (length, rest) = blob[1..].split_at(2);
-    let (public, rest) = rest.split_at(usize::from(u16::from_be_bytes([length[0], length[1]])));
-    let public = Public::unmarshall(public).expect("an area");
-    let private = tss_esapi::structures::Private::try_from(&rest[2..]).expect("an area");
+    let (public, private) = areas(blob);
     let mut context = context(&tpm);
     let parent = primary(&mut context);
     let key = with_password(&mut context, |context| context.load(parent, private, public));
@@ -1131,5 +1145,77 @@ fn the_tpm_itself_refuses_a_bound_key_to_who_has_the_pin_alone() {
         context.hmac(key.into(), data, HashingAlgorithm::Sha256)
     });
     let refused = used.expect_err("refused").to_string();
+    assert!(refused.contains("auth"), "{refused}");
+}
+
+// ---- sealed PINs -----------------------------------------------------------------------------
+
+fn opened(sealed: &Sealed, device: String, operator: Option<&Operator>) -> custody::Result<Secret> {
+    let approvals = operator.map(|operator| operator.folder.path().join("approvals"));
+    sealed.clone().opener(Some(device), approvals).open()
+}
+
+#[test]
+fn a_sealed_pin_opens_in_approved_boot_states_alone_and_crosses_no_bus_in_the_clear() {
+    let (tpm, operator) = (Swtpm::new(), Operator::new());
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let device = between(&tpm, {
+        let heard = Arc::clone(&heard);
+        move |mut host, mut tpm| {
+            let command = message(host)?;
+            tpm.write_all(&command).ok()?;
+            let answer = message(tpm)?;
+            host.write_all(&answer).ok()?;
+            heard.lock().expect("whole").extend([command, answer].concat());
+            Some(())
+        }
+    });
+    let pin = secret(PIN);
+    let free = seal(Some(&device), &pin, None).expect("sealed");
+    assert!(opened(&free, device.clone(), None).expect("opened") == pin);
+    let bound = seal(Some(&device), &pin, Some(&operator.binding())).expect("sealed");
+    let why = unapproved(opened(&bound, device.clone(), Some(&operator)));
+    assert!(why.contains("no state of these PCRs was approved"), "{why}");
+    operator.approve(&tpm);
+    assert!(opened(&bound, device.clone(), Some(&operator)).expect("opened") == pin);
+    extend(&tpm, PcrHandle::Pcr7);
+    let why = unapproved(opened(&bound, device.clone(), Some(&operator)));
+    assert!(why.contains("PCRs [7] have changed"), "{why}");
+    assert!(opened(&free, device, None).expect("opened") == pin);
+
+    let heard = heard.lock().expect("whole");
+    let said = |what: &[u8]| heard.windows(what.len()).any(|some| some == what);
+    assert!(said(b"strongroom boot state v1"), "it listened to nothing");
+    assert!(!said(&PIN.as_bytes()[..8]), "the PIN was heard");
+}
+
+#[test]
+fn a_pin_is_not_unsealed_to_a_key_in_the_storage_key_s_place() {
+    let tpm = Swtpm::new();
+    let sealed = seal(Some(&tpm.device()), &secret(PIN), None).expect("sealed");
+    match opened(&sealed, interposed(&tpm), None).err().expect("refused") {
+        Error::Sealed { why, .. } => assert!(why.contains("another TPM"), "{why}"),
+        other => panic!("{other}"),
+    }
+    opened(&sealed, tpm.device(), None).expect("its own");
+}
+
+/// What holds a bound PIN is the TPM, not the server.
+#[test]
+fn the_tpm_itself_does_not_unseal_a_bound_pin_to_whoever_asks() {
+    use base64::Engine as _;
+    let (tpm, operator) = (Swtpm::new(), Operator::new());
+    let sealed = seal(Some(&tpm.device()), &secret(PIN), Some(&operator.binding()));
+    let file: serde_json::Value =
+        serde_json::from_slice(&sealed.expect("sealed").written()).expect("JSON");
+    let object = file["Object"].as_str().expect("a text");
+    let object = base64::engine::general_purpose::STANDARD.decode(object).expect("base64");
+    let mut context = context(&tpm);
+    let parent = primary(&mut context);
+    let (public, private) = areas(&object);
+    let object = with_password(&mut context, |context| context.load(parent, private, public));
+    let refused = context
+        .execute_with_session(Some(AuthSession::Password), |context| context.unseal(object.into()));
+    let refused = refused.expect_err("refused").to_string();
     assert!(refused.contains("auth"), "{refused}");
 }

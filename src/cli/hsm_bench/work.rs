@@ -3,8 +3,7 @@
 use crate::clock::{SystemRandom, random_bytes};
 use crate::custody::profile::Profile;
 use crate::custody::{
-    self, BackingKeyId, Made, NewSigner, Request, Response, Scheme, SigningScheme,
-    TokenKey,
+    self, BackingKeyId, Made, NewSigner, Request, Response, Scheme, SigningScheme, TokenKey,
 };
 use crate::server::Error;
 use aws_lc_rs::agreement::{ECDH_P256, PrivateKey};

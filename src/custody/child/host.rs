@@ -2,10 +2,12 @@
 //!
 //! Its first socket is its standard input. On that it is told which token to open, and then, a byte
 //! at a time, to take another socket (`SOCKET`, which comes with the byte) or to say how the token
-//! is (`PING`). When that socket ends it lets go of the token and ends.
+//! is (`PING`). When that socket ends it lets go of the token and ends. One that is told to open a
+//! sealed PIN ends when it has.
 
 use super::message::{
-    Opening, read_opening, read_requests, write_answers, write_health, write_opened,
+    Opening, Task, read_requests, read_task, write_answers, write_health, write_opened,
+    write_unsealed,
 };
 use super::wire::Channel;
 use crate::custody::{self, Health, Token};
@@ -38,7 +40,10 @@ pub fn run() -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     leave_signals_to_the_server()?;
     let mut channel = Channel::new(control.try_clone()?);
-    let Opening { profile, access, blank } = channel.receive(read_opening)?;
+    let Opening { profile, access, blank } = match channel.receive(read_task)? {
+        Task::Token(opening) => *opening,
+        Task::Pin(opener) => return channel.send(|w| write_unsealed(w, &opener.open())),
+    };
     if let Some((so_pin, label)) = blank {
         let made = custody::provision(&profile, &access, &so_pin, &label);
         let health = Health { up: true, why: None, epoch: 0, waiting: 0, seated: 0 };

@@ -1,6 +1,6 @@
 //! The thread that keeps a process with the token in it: starts it, watches it, starts another.
 
-use super::message::{read_health, write_opening};
+use super::message::{read_health, read_opened, write_opening};
 use super::process::{PONG, Process};
 use super::wire::{Channel, Writer};
 use super::{Program, Shared, ended, host};
@@ -127,7 +127,7 @@ impl Keeper {
             return Err(self.shared.unavailable("it is let go of"));
         }
         let write = |w: &mut Writer<'_>| write_opening(w, &self.profile, &self.access, None);
-        let (process, (info, health)) = process.open(&self.shared.name(), write)?;
+        let (process, (info, health)) = process.open(&self.shared.name(), write, read_opened)?;
         Ok((process, info, health))
     }
 

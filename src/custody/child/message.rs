@@ -5,6 +5,7 @@
 
 use super::wire::{Reader, Writer};
 use crate::custody::profile::Profile;
+use crate::custody::sealed::Opener;
 use crate::custody::{
     Access, BackingKeyId, Error, Health, KeyCheck, Locator, Made, NewSigner, Request, Response,
     Result, TokenInfo, TokenKey, WrappedKey,
@@ -19,6 +20,12 @@ pub(super) struct Opening {
     pub(super) access: Access,
     /// Or to make of a blank one: the security officer's PIN and a label.
     pub(super) blank: Option<(Secret, String)>,
+}
+
+/// Or a PIN.
+pub(super) enum Task {
+    Token(Box<Opening>),
+    Pin(Opener),
 }
 
 /// What it answers to that.
@@ -41,12 +48,43 @@ pub fn answers(frame: &[u8]) -> Option<(Health, Vec<Result<Response>>)> {
     Reader::whole(frame, read_answers)
 }
 
+pub(super) fn read_task(r: &mut Reader<'_>) -> Option<Task> {
+    match r.byte()? {
+        0 => read_opening(r).map(|opening| Task::Token(Box::new(opening))),
+        1 => r.json().map(Task::Pin),
+        _ => None,
+    }
+}
+
+pub(super) fn write_unsealing(w: &mut Writer<'_>, opener: &Opener) {
+    w.byte(1);
+    w.json(opener);
+}
+
+pub(super) fn write_unsealed(w: &mut Writer<'_>, pin: &Result<Secret>) {
+    match pin {
+        Ok(pin) => {
+            w.byte(1);
+            w.bytes(pin.expose());
+        }
+        Err(error) => {
+            w.byte(0);
+            write_error(w, error);
+        }
+    }
+}
+
+pub(super) fn read_unsealed(r: &mut Reader<'_>) -> Option<Result<Secret>> {
+    if r.flag()? { r.secret().map(Ok) } else { read_error(r).map(Err) }
+}
+
 pub(super) fn write_opening(
     w: &mut Writer<'_>,
     profile: &Profile,
     access: &Access,
     blank: Option<(&Secret, &str)>,
 ) {
+    w.byte(0);
     w.json(profile);
     let (kind, name) = match &access.token {
         Locator::Serial(serial) => (0, serial),
@@ -63,7 +101,7 @@ pub(super) fn write_opening(
     });
 }
 
-pub(super) fn read_opening(r: &mut Reader<'_>) -> Option<Opening> {
+fn read_opening(r: &mut Reader<'_>) -> Option<Opening> {
     let profile = r.json()?;
     let token = match r.byte()? {
         0 => Locator::Serial(r.text()?),
@@ -309,6 +347,7 @@ fn write_error(w: &mut Writer<'_>, error: &Error) {
         Error::BadRequest(why) => write(5, [why, ""]),
         Error::Full { token, why } => write(8, [token, why]),
         Error::NoSession(token) => write(9, [token, ""]),
+        Error::Sealed { token, why } => write(10, [token, why]),
         Error::KeyNotFound(id) => {
             w.byte(6);
             w.raw(&id.0);
@@ -338,6 +377,7 @@ fn read_error(r: &mut Reader<'_>) -> Option<Error> {
         4 => Error::Pin { token: first, why },
         8 => Error::Full { token: first, why },
         9 => Error::NoSession(first),
+        10 => Error::Sealed { token: first, why },
         5 => {
             tracing::error!(why = first, "the token's driver was asked what it can't do");
             Error::BadRequest("the driver found it out of bounds")

@@ -22,9 +22,12 @@ mod wire;
 
 use super::lane::{self, Lane};
 use super::profile::Profile;
+use super::sealed::Opener;
 use super::{Access, Error, Health, Request, Response, Result, Token, TokenInfo, Worker};
 use crate::secret::Secret;
-use message::{MOST, read_answers, write_opening, write_requests};
+use message::{
+    MOST, read_answers, read_opened, read_unsealed, write_opening, write_requests, write_unsealing,
+};
 use parking_lot::{Condvar, Mutex};
 use process::Process;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
@@ -38,7 +41,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
-use wire::Channel;
+use wire::{Channel, Writer};
 
 /// How much longer than a caller waits a call may take before it counts as one that hangs.
 const HANG_MARGIN: Duration = Duration::from_secs(2);
@@ -113,9 +116,26 @@ pub fn provision(
         why: format!("its process can't be started: {e}"),
     })?;
     let blank = Some((so_pin, label));
-    let (process, (info, _)) = process.open(label, |w| write_opening(w, profile, access, blank))?;
+    let write = |w: &mut Writer<'_>| write_opening(w, profile, access, blank);
+    let (process, (info, _)) = process.open(label, write, read_opened)?;
     process.end();
     Ok(info)
+}
+
+/// As [`Opener::open`], in a process of its own, which ends with it. Blocks.
+///
+/// # Errors
+/// As there; [`Error::Unavailable`] if the process can't be started, or ends, or takes too long.
+pub fn unseal(opener: &Opener, program: &Program) -> Result<Secret> {
+    let tpm = opener.device.as_deref().unwrap_or("the TPM");
+    let process = Process::spawn(program).map_err(|e| Error::Unavailable {
+        token: tpm.to_owned(),
+        why: format!("its process can't be started: {e}"),
+    })?;
+    let write = |w: &mut Writer<'_>| write_unsealing(w, opener);
+    let (process, pin) = process.open(tpm, write, read_unsealed)?;
+    process.end();
+    Ok(pin)
 }
 
 /// The token's driver, as the server sees it.

@@ -1,9 +1,8 @@
 //! One process that holds a token: starting it, having it open the token, ending it.
 
 use super::Program;
-use super::message::{Opened, read_opened};
-use super::wire::{Channel, Writer};
-use crate::custody::{Error, Health, Result, TokenInfo};
+use super::wire::{Channel, Reader, Writer};
+use crate::custody::{Error, Result};
 use std::ffi::OsStr;
 use std::io::{self, ErrorKind};
 use std::net::Shutdown;
@@ -57,14 +56,16 @@ impl Process {
         Ok(Self { child, channel: Channel::new(ours) })
     }
 
-    /// Has it open `token`, or make it, as `write` tells it to. One that has not is gone afterwards.
-    pub(super) fn open(
+    /// Has it open `token`, or make it, as `write` tells it to; `read` reads what it answers. One that
+    /// has not is gone afterwards.
+    pub(super) fn open<T>(
         mut self,
         token: &str,
         write: impl FnOnce(&mut Writer<'_>),
-    ) -> Result<(Self, (TokenInfo, Health))> {
+        read: impl FnOnce(&mut Reader<'_>) -> Option<Result<T>>,
+    ) -> Result<(Self, T)> {
         let unavailable = |why| Error::Unavailable { token: token.to_owned(), why };
-        match self.asked(write) {
+        match self.asked(write, read) {
             Ok(Ok(opened)) => Ok((self, opened)),
             Ok(Err(error)) => {
                 self.end();
@@ -81,11 +82,15 @@ impl Process {
         }
     }
 
-    fn asked(&mut self, write: impl FnOnce(&mut Writer<'_>)) -> io::Result<Opened> {
+    fn asked<T>(
+        &mut self,
+        write: impl FnOnce(&mut Writer<'_>),
+        read: impl FnOnce(&mut Reader<'_>) -> Option<T>,
+    ) -> io::Result<T> {
         self.channel.stream().set_read_timeout(Some(OPENING))?;
         self.channel.stream().set_write_timeout(Some(PONG))?;
         self.channel.send(write)?;
-        self.channel.receive(read_opened)
+        self.channel.receive(read)
     }
 
     /// Waits for a process that should be ending, a while; tells how it has ended.

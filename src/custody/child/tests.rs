@@ -1,12 +1,13 @@
 //! The wire: what is written is read, and whatever is read is no harm.
 
 use super::message::{
-    MOST, answers, read_answers, read_opening, requests, write_answers, write_opened,
-    write_opening, write_requests,
+    MOST, Task, answers, read_answers, read_task, read_unsealed, requests, write_answers,
+    write_opened, write_opening, write_requests, write_unsealed, write_unsealing,
 };
 use super::wire::{Channel, MAX_FRAME, Reader, Writer};
 use crate::custody::profile::Profile;
 use crate::custody::proof::{Bytes, Certified, Proof};
+use crate::custody::sealed::Sealed;
 use crate::custody::{
     Access, BackingKeyId, Error, Evidence, Health, KeyCheck, Locator, Made, NewSigner, Request,
     Response, Result, Scheme, SigningScheme, TokenKey, WrappedKey,
@@ -88,6 +89,7 @@ fn errors() -> impl Strategy<Value = Error> {
         (a, b).prop_map(|(profile, why)| Error::Unsupported { profile, why }),
         (a, b).prop_map(|(token, why)| Error::Pin { token, why }),
         (a, b).prop_map(|(token, why)| Error::Full { token, why }),
+        (a, b).prop_map(|(token, why)| Error::Sealed { token, why }),
         id().prop_map(Error::KeyNotFound),
         (id(), b).prop_map(|(id, why)| Error::KeyRejected { id, why }),
     ]
@@ -182,7 +184,8 @@ proptest! {
         bytes(200), damaged(some_requests()), damaged(some_answers())
     ]) {
         drop((requests(&frame), answers(&frame)));
-        drop(Reader::whole(&frame, read_opening));
+        drop(Reader::whole(&frame, read_task));
+        drop(Reader::whole(&frame, read_unsealed));
     }
 
     #[test]
@@ -278,7 +281,9 @@ fn every_profile_and_what_it_takes_to_reach_a_token_arrive() {
             let so_pin = Secret::copy_of(b"an officer's");
             let blank = access.device.is_some().then_some((&so_pin, "a label"));
             let written = frame(|w| write_opening(w, &profile, &access, blank));
-            let read = Reader::whole(&written, read_opening).expect("read");
+            let Some(Task::Token(read)) = Reader::whole(&written, read_task) else {
+                panic!("another task")
+            };
             assert_eq!(format!("{:?}", read.profile), format!("{profile:?}"));
             assert_eq!((read.access.token, read.access.module), (token, access.module));
             assert_eq!(read.access.device, access.device);
@@ -287,6 +292,22 @@ fn every_profile_and_what_it_takes_to_reach_a_token_arrive() {
             assert!(read.access.pin == Secret::copy_of(b"a pin"));
         }
     }
+}
+
+#[test]
+fn a_sealed_pin_and_what_became_of_it_arrive() {
+    let file = br#"{"Version":1,"StorageKey":"AAs=","Object":"AQ=="}"#;
+    let opener = Sealed::read(file).expect("read").opener(Some("swtpm:port=1".to_owned()), None);
+    let written = frame(|w| write_unsealing(w, &opener));
+    let read = Reader::whole(&written, read_task);
+    assert!(matches!(read, Some(Task::Pin(read)) if read == opener));
+    let written = frame(|w| write_unsealed(w, &Ok(Secret::copy_of(b"a pin"))));
+    let read = Reader::whole(&written, read_unsealed).expect("read");
+    assert!(read.is_ok_and(|pin| pin.expose() == b"a pin"));
+    let error = Error::Sealed { token: "a".into(), why: "b".into() };
+    let written = frame(|w| write_unsealed(w, &Err(error.clone())));
+    let read = Reader::whole(&written, read_unsealed).expect("read");
+    assert!(read.is_err_and(|read| read == error));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The way to one TPM: the ESAPI context, the storage primary, the session that commands go in.
 
 use super::{errors, shape};
-use aws_lc_rs::digest::{SHA256, digest};
+pub(super) use crate::custody::proof::serial;
 use std::str::FromStr;
 use tss_esapi::attributes::SessionAttributes;
 use tss_esapi::constants::response_code::Tss2ResponseCodeKind as Kind;
@@ -215,13 +215,6 @@ impl Link {
         let maker = String::from_utf8_lossy(&maker).trim().to_owned();
         Ok((maker, model.trim().to_owned()))
     }
-}
-
-/// The serial number that a TPM goes by: the first 8 bytes of SHA-256 over its storage primary's
-/// name, in hexadecimal. It changes when the TPM is cleared, as do all its keys.
-pub(super) fn serial(name: &[u8]) -> String {
-    let hash = digest(&SHA256, name);
-    hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The storage primary: the one that the operating system keeps, if it is of our kind, else made

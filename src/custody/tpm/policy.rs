@@ -66,12 +66,19 @@ impl Epoch {
         if !key.bound {
             return Ok(None);
         }
+        Ok(Some(self.begin_approved(true)?))
+    }
+
+    /// A session in which what is bound to boot states may be used once: a key, by who `has_pin`; or
+    /// sealed data.
+    pub(super) fn begin_approved(&mut self, has_pin: bool) -> Result<AuthSession> {
         let (state, ticket) = self.seen()?;
         let operator = self.bound.as_ref().map(|bound| name(&bound.binding.area()));
         let session = self.link.begin_policy()?;
-        let fulfilled = self.link.fulfil(session, &state, &operator.unwrap_or_default(), ticket);
-        match fulfilled {
-            Ok(()) => Ok(Some(session)),
+        let operator = operator.unwrap_or_default();
+        let fulfilled = self.link.fulfil(session, &state, &operator, ticket);
+        match fulfilled.and_then(|()| self.link.by_pin(session, has_pin)) {
+            Ok(()) => Ok(session),
             Err(error) => {
                 self.link.end(session)?;
                 Err(self.refused(error))
@@ -131,7 +138,7 @@ impl Link {
         self.context().verify_signature(key, signed, signature)?.try_into()
     }
 
-    /// Shows that the PCRs are as they were approved, and that the PIN will be.
+    /// Shows that the PCRs are as they were approved.
     fn fulfil(
         &mut self,
         session: AuthSession,
@@ -152,8 +159,15 @@ impl Link {
             reference,
             &operator,
             VerifiedTicket::try_from(ticket)?,
-        )?;
-        context.policy_auth_value(policy)
+        )
+    }
+
+    /// Says that the PIN will be shown, too.
+    fn by_pin(&mut self, session: AuthSession, needed: bool) -> tss_esapi::Result<()> {
+        if !needed {
+            return Ok(());
+        }
+        self.context().policy_auth_value(PolicySession::try_from(session)?)
     }
 }
 

@@ -160,6 +160,27 @@ pub(super) fn point(uncompressed: &[u8]) -> Option<EccPoint> {
     Some(EccPoint::new(EccParameter::try_from(x).ok()?, EccParameter::try_from(y).ok()?))
 }
 
+/// The public area of a sealed PIN. One that is bound to boot states is used by its policy alone, for
+/// whatever (`adminWithPolicy`): it has no authorisation value that would be a secret. Of `noDA` see
+/// [`Role::template`].
+pub(super) fn data(policy: Option<&Digest>) -> tss_esapi::Result<Public> {
+    let attributes = ObjectAttributes::builder()
+        .with_fixed_tpm(true)
+        .with_fixed_parent(true)
+        .with_user_with_auth(policy.is_none())
+        .with_admin_with_policy(policy.is_some())
+        .with_no_da(true)
+        .build()?;
+    PublicBuilder::new()
+        .with_public_algorithm(PublicAlgorithm::KeyedHash)
+        .with_name_hashing_algorithm(HashingAlgorithm::Sha256)
+        .with_object_attributes(attributes)
+        .with_auth_policy(policy.cloned().unwrap_or_default())
+        .with_keyed_hash_parameters(PublicKeyedHashParameters::new(KeyedHashScheme::Null))
+        .with_keyed_hash_unique_identifier(Digest::default())
+        .build()
+}
+
 /// The storage primary's public area: the one that the TCG gives for storage keys of P-256 ("TPM 2.0
 /// Provisioning Guidance", section 7.5.1), so that one that an operating system keeps at
 /// [`super::link::KEPT_PRIMARY`] is the same key.

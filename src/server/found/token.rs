@@ -1,6 +1,6 @@
 //! A token of a new appliance: made here, or there already.
 
-use super::{Error, on_thread, write_private, written};
+use super::{Error, on_thread, quoted, write_private, written};
 use crate::clock::{World, random_bytes};
 use crate::custody::child::{self, Isolation, Program};
 use crate::custody::profile::{Kind, Profile};
@@ -26,6 +26,19 @@ pub struct TokenPlan {
     pub device: Option<String>,
     /// What is known of it, if it is there already.
     pub existing: Option<Existing>,
+    /// The boot states that its keys, or its sealed PIN, are used in.
+    pub boot: Boot,
+}
+
+/// Boot states of a TPM, as the configuration has them.
+#[derive(Default)]
+pub struct Boot {
+    /// The public key of the operator who approves those that keys are used in: the first ones, too.
+    pub policy: Option<PathBuf>,
+    /// The PCRs that make one.
+    pub pcrs: Vec<u8>,
+    /// The folder of approvals.
+    pub approvals: Option<PathBuf>,
 }
 
 /// A token that its vendor's tools have made.
@@ -42,6 +55,9 @@ pub struct Existing {
 pub enum PinSource {
     /// A file of mode 0600 or 0400, which stays where it is.
     File(PathBuf),
+    /// A file that `strongroom hsm seal-pin` has written, which stays where it is, and the TPM that opens
+    /// it.
+    Sealed(PathBuf, Option<String>),
     /// A person; it is kept in the data directory as that of a token that is made here.
     Typed(Secret),
 }
@@ -57,6 +73,7 @@ impl TokenPlan {
             module: None,
             device: None,
             existing: None,
+            boot: Boot::default(),
         }
     }
 
@@ -78,9 +95,13 @@ impl TokenPlan {
     /// Checks what will stand in the configuration, and makes what must be there before a module is
     /// loaded. May be repeated.
     pub(super) fn prepare(&self, dir: &Path) -> Result<(), Error> {
-        let device = self.device.as_deref().unwrap_or_default();
-        if device.contains(|c: char| c.is_control() || c == '\'') {
-            return Err(Error::Refused(format!("`{device}` can't stand in a configuration file")));
+        for device in
+            self.device.as_deref().into_iter().chain(self.sealed().and_then(|(_, tpm)| tpm))
+        {
+            if device.contains(|c: char| c.is_control() || c == '\'') {
+                let text = format!("`{device}` can't stand in a configuration file");
+                return Err(Error::Refused(text));
+            }
         }
         if self.existing.is_some() {
             return Ok(());
@@ -122,7 +143,9 @@ impl TokenPlan {
         let file = configuration.as_ref().map(absolute).transpose()?;
         let module = self.module.as_deref().map(written).transpose()?;
         let (pin, so_pin, locator) = match &self.existing {
-            Some(existing) => (existing.pin.read(self.name)?, None, existing.token.clone()),
+            Some(existing) => {
+                (self.pin_of(existing, isolation).await?, None, existing.token.clone())
+            }
             None => {
                 let pin = self.new_pin(dir, "hsm-pin", world)?;
                 let so_pin = self.new_pin(dir, "hsm-so-pin", world)?;
@@ -147,28 +170,56 @@ impl TokenPlan {
             })
         })
         .await?;
-        let pin_file = self.pin_file(dir)?;
-        self.entry(dir, &token.serial, (module, pin_file))
+        let access = format!("{}{}", self.pin_lines(dir)?, self.boot.lines()?);
+        self.entry(dir, &token.serial, (module, access))
     }
 
-    /// Where the server will find the PIN; one that was typed is put there.
-    fn pin_file(&self, dir: &Path) -> Result<String, Error> {
+    /// The file of a sealed PIN, and the TPM that opens it.
+    fn sealed(&self) -> Option<(&Path, Option<&str>)> {
+        match &self.existing.as_ref()?.pin {
+            PinSource::Sealed(file, tpm) => Some((file, tpm.as_deref())),
+            PinSource::File(_) | PinSource::Typed(_) => None,
+        }
+    }
+
+    /// The PIN of a token that is there already.
+    async fn pin_of(&self, existing: &Existing, isolation: Isolation) -> Result<Secret, Error> {
+        match &existing.pin {
+            PinSource::File(file) => Ok(pin::read(self.name, Some(file))?),
+            PinSource::Typed(pin) => Ok(Secret::copy_of(pin.expose())),
+            PinSource::Sealed(file, tpm) => {
+                let (name, approvals) = (self.name, self.boot.approvals.clone());
+                let opener = pin::opener_of(file, tpm.clone(), approvals)?;
+                on_thread(move || Ok(pin::opened(&opener, isolation, name)?)).await
+            }
+        }
+    }
+
+    /// Where the server will find the PIN, as lines of the configuration; one that was typed is put
+    /// there.
+    fn pin_lines(&self, dir: &Path) -> Result<String, Error> {
         let kept = self.own("hsm-pin", "");
-        match self.existing.as_ref().map(|existing| &existing.pin) {
-            Some(PinSource::File(file)) => written(file),
+        let file = match self.existing.as_ref().map(|existing| &existing.pin) {
+            Some(PinSource::File(file)) => written(file)?,
+            Some(PinSource::Sealed(file, tpm)) => {
+                let tpm = tpm.iter().map(|tpm| format!("pin_tpm = '{tpm}'\n"));
+                let tpm: String = tpm.collect();
+                return Ok(format!("pin_sealed = {}\n{tpm}", quoted(&written(file)?)));
+            }
             Some(PinSource::Typed(pin)) => {
                 write_private(&dir.join(&kept), pin.expose())?;
-                Ok(kept)
+                kept
             }
-            None => Ok(kept),
-        }
+            None => kept,
+        };
+        Ok(format!("pin_file = {}\n", quoted(&file)))
     }
 
     fn entry(
         &self,
         dir: &Path,
         serial: &str,
-        (module, pin_file): (Option<String>, String),
+        (module, access): (Option<String>, String),
     ) -> Result<Entry, Error> {
         if serial.contains(|c: char| c.is_control() || "\"\\'".contains(c)) {
             let text = format!("serial number `{serial}` can't stand in a configuration file");
@@ -188,7 +239,7 @@ impl TokenPlan {
             module,
             device: self.device.clone(),
             configuration,
-            pin_file,
+            access,
         })
     }
 
@@ -229,12 +280,19 @@ impl TokenPlan {
     }
 }
 
-impl PinSource {
-    fn read(&self, token: &str) -> Result<Secret, Error> {
-        match self {
-            Self::File(file) => Ok(pin::read(token, Some(file))?),
-            Self::Typed(pin) => Ok(Secret::copy_of(pin.expose())),
+impl Boot {
+    /// As lines of the configuration.
+    fn lines(&self) -> Result<String, Error> {
+        let mut lines = String::new();
+        for (name, path) in [("pcr_policy", &self.policy), ("pcr_approvals", &self.approvals)] {
+            if let Some(path) = path {
+                lines.push_str(&format!("{name} = {}\n", quoted(&written(path)?)));
+            }
         }
+        if self.policy.is_some() {
+            lines.push_str(&format!("pcrs = {:?}\n", self.pcrs));
+        }
+        Ok(lines)
     }
 }
 
@@ -261,7 +319,8 @@ pub(super) struct Entry {
     pub(super) module: Option<String>,
     pub(super) device: Option<String>,
     pub(super) configuration: Option<String>,
-    pub(super) pin_file: String,
+    /// Lines with the PIN, and the boot states.
+    pub(super) access: String,
 }
 
 impl Entry {
@@ -273,14 +332,14 @@ impl Entry {
             ("serial", Some(&*self.serial)),
             ("scheme", Some("ecdh")),
             ("configuration", self.configuration.as_deref()),
-            ("pin_file", Some(&*self.pin_file)),
             ("module", self.module.as_deref()),
             ("device", self.device.as_deref()),
         ];
         let settings = settings.into_iter().filter_map(|(name, value)| Some((name, value?)));
         let lines: String = settings.map(|(name, value)| format!("{name} = '{value}'\n")).collect();
         format!(
-            "# Holds every new key besides the first one.\n[[token]]\n{lines}holds_new_keys = true\n"
+            "# Holds every new key besides the first one.\n[[token]]\n{lines}{}holds_new_keys = true\n",
+            self.access
         )
     }
 }

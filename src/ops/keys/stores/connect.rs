@@ -102,7 +102,7 @@ fn reason(error: &custody::Error) -> ConnectionError {
     use custody::Error as E;
     match error {
         E::Unavailable { .. } => ConnectionError::InsufficientCloudhsmHsms,
-        E::Pin { .. } => ConnectionError::InvalidCredentials,
+        E::Pin { .. } | E::Sealed { .. } => ConnectionError::InvalidCredentials,
         E::Timeout(_) | E::Overloaded(_) | E::NoSession(_) => ConnectionError::NetworkErrors,
         E::KeyNotFound(_)
         | E::KeyRejected { .. }
