@@ -1074,12 +1074,14 @@ mod scenarios {
     fn deadline() {
         new_token();
         with_session(|session| foreign_key(session, [9; 32], None));
-        let options = Options { workers: Some(1), queue: 20_000, deadline_ms: 40 };
+        // As long as a busy machine may keep the one thread from its work: a token that is silent for
+        // longer has stopped answering.
+        let options = Options { workers: Some(1), queue: 50_000, deadline_ms: 250 };
         let lane = open_with(PIN, &options).expect("a lane");
         runtime().block_on(async {
             let check = host_check(&[9; 32]);
             let mut tasks = tokio::task::JoinSet::new();
-            for _ in 0..10_000 {
+            for _ in 0..40_000 {
                 let lane = lane.clone();
                 tasks.spawn(async move {
                     let start = Instant::now();
@@ -1088,10 +1090,10 @@ mod scenarios {
             }
             let outcomes = tasks.join_all().await;
             let late = outcomes.iter().filter(|(error, _)| error.is_some());
-            assert!(late.clone().count() > 0, "10,000 in 40 ms");
+            assert!(late.clone().count() > 0, "40,000 in 250 ms");
             for (error, took) in late {
                 assert_eq!(*error, Some(Error::Timeout(LABEL.into())));
-                assert!(*took >= Duration::from_millis(35), "not before its deadline: {took:?}");
+                assert!(*took >= Duration::from_millis(245), "not before its deadline: {took:?}");
             }
         });
     }
