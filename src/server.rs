@@ -112,7 +112,10 @@ impl Error {
     /// that came to nothing. Else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Custody(custody::Error::Pin { .. })
+            Self::Custody(custody::Error::Pin { .. } | custody::Error::KeyRejected { .. })
+            | Self::StoreKey(envelope::Error::Custody(
+                custody::Error::Pin { .. } | custody::Error::KeyRejected { .. },
+            ))
             | Self::Pin(_)
             | Self::Config(_)
             | Self::Profile(_)
