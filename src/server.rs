@@ -45,6 +45,9 @@ const MISSING: Duration = Duration::from_secs(5);
 /// How often what is due is looked for: deletions, unfinished key creations.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
 
+/// How long is waited before a token is asked again that data keys wait for.
+const RESEALING: Duration = Duration::from_secs(10);
+
 /// Why the appliance can't be built or served: one clear sentence each.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -457,7 +460,7 @@ async fn keep_resealing(services: Arc<Services>) {
             Err(error) => tracing::warn!(%error, "data keys are left for holders of before"),
         }
         if services.resealing.pending() {
-            tokio::time::sleep(HOUSEKEEPING).await;
+            tokio::time::sleep(RESEALING).await;
         }
     }
 }

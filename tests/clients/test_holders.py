@@ -142,6 +142,11 @@ class Server:
         await_true(lambda: self.metrics()["strongroom_reseal_pending"] == "0")
         return int(self.metrics()["strongroom_reseal_resealed_total"])
 
+    def waiting(self, name):
+        """How many data keys wait for a token."""
+        sample = f'^strongroom_reseal_waiting{{token="{name}"}} (\\d+)$'
+        return int(re.search(sample, self.get("/metrics"), flags=re.M)[1])
+
     def forget(self, name):
         """Takes a token's table out of the configuration."""
         text = self.configuration.read_text()
@@ -286,3 +291,37 @@ def test_a_holder_stays_until_the_next_one_has_everything(tmp_path):
     with server.serving() as (_, secrets):
         assert secrets.get_secret_value(SecretId="it")["SecretString"] == "stays"
         assert server.resealed() == 1
+
+
+def test_what_waits_for_a_token_holds_up_nothing_else(tmp_path):
+    """A pass once ended at the first data key whose token was away."""
+    server = Server(tmp_path / "appliance", {})
+    first = ("--profile", "kryoptic", "--token-module", KRYOPTIC)
+    server.init(*first, "--second-profile", "softhsm2")
+    with server.serving() as (kms, secrets):
+        far, near = (kms.create_key()["KeyMetadata"]["KeyId"] for _ in range(2))
+        for name, key in (("far", far), ("far-too", far), ("near", near)):
+            secrets.create_secret(Name=name, SecretString=name, KmsKeyId=key)
+    server.holder("remove", "--token", "main", "--key", far)
+    server.holder("remove", "--token", "second", "--key", near)
+    with server.serving():
+        assert server.resealed() == 3
+    server.holder("add", "--token", "main", "--key", far)
+    server.holder("add", "--token", "second", "--key", near)
+    tokens = server.configuration.parent / "tokens-second"
+    tokens.rename(tmp_path / "elsewhere")
+    with server.serving() as (_, secrets):
+        await_true(lambda: server.waiting("second") == 2)
+        assert server.waiting("main") == 0
+        figures = server.metrics()
+        assert figures["strongroom_reseal_resealed_total"] == "1"
+        assert figures["strongroom_reseal_pending"] == "1"
+        (tmp_path / "elsewhere").rename(tokens)
+        assert server.resealed() == 3
+        assert server.waiting("second") == 0
+    listed = server.holder("list")
+    assert "being sealed to them" not in listed
+    tokens.rename(tmp_path / "elsewhere")
+    with server.serving() as (_, secrets):
+        for name in ("far", "far-too", "near"):
+            assert secrets.get_secret_value(SecretId=name)["SecretString"] == name
