@@ -25,6 +25,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, SubjectPublicKeyInfoDer};
+use zeroize::Zeroize as _;
 
 /// What an approval is for, so that the operator's key may sign other things as well.
 pub(super) const REFERENCE: &[u8] = b"strongroom boot state v1";
@@ -154,9 +155,11 @@ impl Approval {
             return Err(Error::BadRequest("the boot state's policy is not that of its PCRs"));
         }
         let bad = Error::BadRequest("the operator's key is no private key of P-256 in PEM");
-        let der = PrivateKeyDer::from_pem_slice(key.expose()).map_err(|_| bad.clone())?;
-        let (way, der) = (&ECDSA_P256_SHA256_FIXED_SIGNING, der.secret_der());
-        let pair = EcdsaKeyPair::from_private_key_der(way, der).map_err(|_| bad)?;
+        let mut der = PrivateKeyDer::from_pem_slice(key.expose()).map_err(|_| bad.clone())?;
+        let way = &ECDSA_P256_SHA256_FIXED_SIGNING;
+        let pair = EcdsaKeyPair::from_private_key_der(way, der.secret_der());
+        der.zeroize();
+        let pair = pair.map_err(|_| bad)?;
         let signed = pair.sign(&SystemRandom::new(), &state.message());
         let signed = signed.map_err(|_| Error::BadRequest("the operator's key does not sign"))?;
         Ok(Self { signature: Bytes(signed.as_ref().to_vec()), state })

@@ -2,12 +2,11 @@
 //! the command line, never logged.
 
 use crate::secret::Secret;
-use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The longest PIN that is read, in bytes.
-const MAX: u64 = 256;
+const MAX: usize = 256;
 
 /// Why there is no PIN.
 #[derive(Debug, thiserror::Error)]
@@ -65,12 +64,12 @@ pub(super) fn from_file(path: &Path) -> Result<Secret, Error> {
     if file.metadata().map_err(fail)?.mode() & open_to != 0 {
         return Err(Error::Exposed(shown));
     }
-    let mut pin = Secret::new(Vec::with_capacity(512));
-    file.take(MAX + 1).read_to_end(pin.expose_mut()).map_err(fail)?;
+    let pin = Secret::read(file, MAX).map_err(fail)?;
+    let Some(mut pin) = pin else { return Err(Error::NotAPin(shown)) };
     while pin.expose().last().is_some_and(u8::is_ascii_whitespace) {
         pin.expose_mut().pop();
     }
-    if pin.is_empty() || pin.len() as u64 > MAX {
+    if pin.is_empty() {
         return Err(Error::NotAPin(shown));
     }
     Ok(pin)
