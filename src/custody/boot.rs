@@ -219,7 +219,7 @@ impl Binding {
     /// # Errors
     /// A sentence that names the PCRs which are not as in any state that was approved.
     pub(super) fn approval(&self, now: &State) -> std::result::Result<Approval, String> {
-        let (known, ignored) = self.known();
+        let (known, ignored) = self.known()?;
         if let Some(found) = known.iter().find(|approval| approval.state == *now) {
             return Ok(found.clone());
         }
@@ -244,13 +244,24 @@ impl Binding {
         self.approval(now).map_or_else(|why| why, |_| "the boot state is approved".to_owned())
     }
 
-    /// The approvals in the folder that the operator has signed, and how many files are none.
-    fn known(&self) -> (Vec<Approval>, usize) {
-        let listed = std::fs::read_dir(&self.approvals).into_iter().flatten().take(MOST);
-        let files: Vec<_> = listed.flatten().map(|entry| entry.path()).collect();
+    /// The approvals in the folder that the operator has signed, and how many files are none. All files
+    /// or none: of some of too many it would be chance which ones count.
+    fn known(&self) -> std::result::Result<(Vec<Approval>, usize), String> {
+        let folder = self.approvals.display();
+        let unread = |e| format!("the folder of approvals, `{folder}`, can't be read: {e}");
+        let listed = std::fs::read_dir(&self.approvals).map_err(unread)?;
+        let files: std::result::Result<Vec<_>, _> =
+            listed.take(MOST + 1).map(|entry| entry.map(|entry| entry.path())).collect();
+        let files = files.map_err(unread)?;
+        if files.len() > MOST {
+            return Err(format!(
+                "the folder of approvals, `{folder}`, has more than {MOST} files, so that none counts: \
+                 take away what is no approval, and those of boot states that will not come back"
+            ));
+        }
         let known: Vec<_> = files.iter().filter_map(|file| self.signed(file)).collect();
         let ignored = files.len().saturating_sub(known.len());
-        (known, ignored)
+        Ok((known, ignored))
     }
 
     fn signed(&self, file: &Path) -> Option<Approval> {
@@ -349,6 +360,29 @@ mod tests {
             let why = binding.approval(&now).expect_err("refused");
             assert!(why.contains("1 files there are no approval"), "{why}");
         }
+    }
+
+    /// Which 256 of them counted was once for the file system to choose.
+    #[test]
+    fn an_approval_counts_among_as_many_files_as_are_read_and_not_among_more() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (key, binding) = operator(folder.path());
+        let now = state(&[(0, 1), (7, 2)]);
+        let approvals = folder.path().join("approvals");
+        let good = sign(now.clone(), &key).expect("signed");
+        std::fs::write(approvals.join("good"), serde_json::to_vec(&good).expect("written"))
+            .expect("kept");
+        std::fs::create_dir(approvals.join("folder")).expect("made");
+        for n in 2..MOST {
+            std::fs::write(approvals.join(format!("{n}")), [b'{'; 20_000]).expect("kept");
+        }
+        assert_eq!(binding.approval(&now), Ok(good));
+        std::fs::write(approvals.join("one more"), "").expect("kept");
+        let why = binding.approval(&now).expect_err("too many");
+        assert!(why.contains("more than 256 files"), "{why}");
+        std::fs::remove_dir_all(&approvals).expect("removed");
+        let why = binding.approval(&now).expect_err("no folder");
+        assert!(why.contains("can't be read"), "{why}");
     }
 
     #[test]
