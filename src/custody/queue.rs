@@ -3,7 +3,7 @@
 //! himself.
 
 use parking_lot::{Condvar, Mutex};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 /// What tells callers apart: a hash, good enough to be fair by.
@@ -28,6 +28,9 @@ struct State<T> {
     /// Callers who have something waiting, the next one first.
     turns: VecDeque<Caller>,
     waiting: HashMap<Caller, VecDeque<T>>,
+    /// How much those have waiting who have more than one: whoever has most is found without looking
+    /// at all, and who has one at a time, as most do, pays nothing for it.
+    several: BTreeSet<(usize, Caller)>,
     spares: Vec<VecDeque<T>>,
     len: usize,
     closed: bool,
@@ -48,7 +51,9 @@ pub(super) enum Pushed<T> {
 impl<T> Queue<T> {
     pub(super) fn new(bound: usize) -> Self {
         let (turns, waiting, spares) = (VecDeque::new(), HashMap::new(), Vec::new());
-        let state = Mutex::new(State { turns, waiting, spares, len: 0, closed: false });
+        let several = BTreeSet::new();
+        let state = State { turns, waiting, several, spares, len: 0, closed: false };
+        let state = Mutex::new(state);
         Self { state, arrived: Condvar::new(), closed: Condvar::new(), bound }
     }
 
@@ -121,14 +126,27 @@ impl<T> State<T> {
             self.turns.push_back(caller);
         }
         put(own);
+        let count = own.len();
         self.len += 1;
+        self.recount(caller, count.saturating_sub(1), count);
+    }
+
+    /// One caller has another number waiting than before.
+    fn recount(&mut self, caller: Caller, before: usize, now: usize) {
+        if before > 1 {
+            self.several.remove(&(before, caller));
+        }
+        if now > 1 {
+            self.several.insert((now, caller));
+        }
     }
 
     fn take(&mut self) -> Option<(Caller, T)> {
         let caller = self.turns.pop_front()?;
         let own = self.waiting.get_mut(&caller)?;
         let item = own.pop_front()?;
-        if own.is_empty() {
+        let left = own.len();
+        if left == 0 {
             let empty = self.waiting.remove(&caller);
             let kept = empty.filter(|own| own.capacity() <= SHORT && self.spares.len() < SPARES);
             self.spares.extend(kept);
@@ -136,22 +154,23 @@ impl<T> State<T> {
             self.turns.push_back(caller);
         }
         self.len = self.len.saturating_sub(1);
+        self.recount(caller, left.saturating_add(1), left);
         Some((caller, item))
     }
 
     /// Takes out the newest of the caller with most in the queue, if that is more than `newcomer` would
     /// have.
     fn evict(&mut self, newcomer: Caller) -> Option<T> {
-        let (most, own) = self.waiting.iter_mut().max_by_key(|(_, own)| own.len())?;
-        let most = *most;
-        let count = own.len();
+        let (count, most) = *self.several.last()?;
         let mine = self.waiting.get(&newcomer).map_or(0, VecDeque::len);
         if most == newcomer || count <= mine + 1 {
             return None;
         }
-        self.len = self.len.saturating_sub(1);
         // More than one waits, so that the turn stays.
-        self.waiting.get_mut(&most)?.pop_back()
+        let newest = self.waiting.get_mut(&most)?.pop_back();
+        self.len = self.len.saturating_sub(1);
+        self.recount(most, count, count.saturating_sub(1));
+        newest
     }
 }
 
@@ -240,6 +259,10 @@ mod tests {
                     Pushed::Closed(_) => prop_assert!(false),
                 }
                 prop_assert!(queue.len() <= bound);
+                let state = queue.state.lock();
+                let several = state.waiting.iter().map(|(caller, own)| (own.len(), *caller));
+                let several: BTreeSet<_> = several.filter(|(count, _)| *count > 1).collect();
+                prop_assert_eq!(&state.several, &several);
             }
             queue.close();
             went.extend(std::iter::from_fn(|| queue.pop()));
