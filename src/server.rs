@@ -349,6 +349,7 @@ impl Appliance {
         let particulars = serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"),
             "tokens": tokens,
+            "auditTree": self.services.recorder.tree(),
         });
         let particulars = particulars.to_string();
         let account = &self.site.account;
