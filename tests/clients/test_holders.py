@@ -309,6 +309,9 @@ def test_a_holder_stays_until_the_next_one_has_everything(tmp_path):
     with server.serving() as (_, secrets):
         secrets.create_secret(Name="it", SecretString="stays")
         assert server.resealed() == 0
+        ran = server.cli("hsm", "holder", "list", "--config", server.configuration)
+        assert ran.returncode == 78 and "in use by another strongroom process" in ran.stderr
+        assert "stop the server" in ran.stderr, ran.stderr
     server.holder("remove", "--token", "second", "--all")
     third_token(tmp_path, server)
     server.holder("add", "--token", "third", "--all")
