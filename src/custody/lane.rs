@@ -542,7 +542,7 @@ mod tests {
         fn serve(&mut self, _request: &Request) -> Result<Response> {
             let at_once = self.0.making.fetch_add(1, Ordering::SeqCst) + 1;
             self.0.most.fetch_max(at_once, Ordering::SeqCst);
-            std::thread::sleep(TAKES);
+            std::thread::park_timeout(TAKES);
             self.0.making.fetch_sub(1, Ordering::SeqCst);
             self.0.made.fetch_add(1, Ordering::SeqCst);
             Ok(Response::Signer(NewSigner { public: Vec::new(), wrapped: None }))
