@@ -228,3 +228,18 @@ def test_one_token_is_not_two(tmp_path, softhsm):
     second += ("--second-module-configuration", configuration)
     code, _, err = run("init", "--dir", tmp_path / "appliance", *given, *second)
     assert code == 78 and "the second token is the first one" in err
+
+
+def test_a_tpm_s_wrong_pin_is_nothing_that_another_start_mends(tmp_path):
+    """It ended with exit code 1, and the service manager went on starting it."""
+    where = tmp_path / "appliance"
+    with swtpm(tmp_path / "state") as device:
+        code, _, err = run("init", "--dir", where, "--profile", "swtpm", "--token-device", device)
+        assert code == 0, err
+        right = (where / "hsm-pin").read_text()
+        pin_file(where / "hsm-pin", "another-pin-of-16-bytes-or-more")
+        code, _, err = run("serve", "--config", where / "strongroom.toml")
+        assert code == 78 and "does not take the PIN: the PIN is wrong, or" in err, err
+        assert "another-pin" not in err
+        pin_file(where / "hsm-pin", right)
+        assert "store key: `main`" in held(where)
