@@ -4,8 +4,12 @@
 //! opens a secret can be found by searching for that word.
 
 use std::fmt;
+use std::io::{self, Read};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
+
+/// How much room there is at least when more is read, in bytes.
+const PIECE: usize = 512;
 
 /// Secret bytes of any length (a PIN, a secret value, a plaintext). Wiped when dropped.
 ///
@@ -22,6 +26,31 @@ impl Secret {
     /// A copy of `bytes`; the caller answers for the original.
     pub fn copy_of(bytes: &[u8]) -> Self {
         Self::new(bytes.to_vec())
+    }
+
+    /// Reads a file, or whatever it is, to its end; nothing if that is more than `most` bytes away. No
+    /// copy stays behind, however long it turns out to be.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub fn read(mut from: impl Read, most: usize) -> io::Result<Option<Self>> {
+        let (mut secret, mut len) = (Self(Vec::new()), 0);
+        while len <= most {
+            secret.reserve(PIECE);
+            let room = secret.0.capacity().min(most.saturating_add(1));
+            secret.0.resize(room, 0);
+            let read = from.read(secret.0.get_mut(len..).unwrap_or_default());
+            let (more, end) = match read {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => (0, false),
+                read => read.map(|more| (more, more == 0))?,
+            };
+            len = len.saturating_add(more);
+            secret.0.truncate(len);
+            if end {
+                return Ok(Some(secret));
+            }
+        }
+        Ok(None)
     }
 
     /// The bytes themselves. The one way to read a secret.
@@ -139,6 +168,33 @@ impl fmt::Display for Secret {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As a pipe gives it out.
+    struct Pieces<'a>(&'a [u8]);
+
+    impl Read for Pieces<'_> {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            let len = into.len().min(7);
+            self.0.read(into.get_mut(..len).expect("no more than that"))
+        }
+    }
+
+    #[test]
+    fn what_is_read_has_its_bound_and_is_whole() {
+        let text: Vec<u8> = (0..2000_u32).map(|n| n.to_be_bytes()[3]).collect();
+        for len in [0, 1, PIECE - 1, PIECE, PIECE + 1, text.len()] {
+            let whole = text.get(..len).expect("so many");
+            let read = |most| Secret::read(Pieces(whole), most).expect("read");
+            for most in [len, len + 1, usize::MAX] {
+                assert_eq!(read(most).expect("not too long").expose(), whole);
+            }
+            if len > 0 {
+                assert!(read(len - 1).is_none());
+            }
+        }
+        let failed = Secret::read(std::fs::File::open("/").expect("a folder"), 1);
+        assert!(failed.is_err());
+    }
 
     #[test]
     fn equality_needs_the_same_bytes_and_the_same_length() {

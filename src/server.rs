@@ -45,6 +45,9 @@ const MISSING: Duration = Duration::from_secs(5);
 /// How often what is due is looked for: deletions, unfinished key creations.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
 
+/// How long is waited before a token is asked again that data keys wait for.
+const RESEALING: Duration = Duration::from_secs(10);
+
 /// Why the appliance can't be built or served: one clear sentence each.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -112,7 +115,14 @@ impl Error {
     /// that came to nothing. Else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Custody(custody::Error::Pin { .. } | custody::Error::Sealed { .. })
+            Self::Custody(
+                custody::Error::Pin { .. }
+                | custody::Error::Sealed { .. }
+                | custody::Error::KeyRejected { .. },
+            )
+            | Self::StoreKey(envelope::Error::Custody(
+                custody::Error::Pin { .. } | custody::Error::KeyRejected { .. },
+            ))
             | Self::Pin(_)
             | Self::Config(_)
             | Self::Profile(_)
@@ -360,6 +370,7 @@ impl Appliance {
         let particulars = serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"),
             "tokens": tokens,
+            "auditTree": self.services.recorder.tree(),
         });
         let particulars = particulars.to_string();
         let account = &self.site.account;
@@ -471,7 +482,7 @@ async fn keep_resealing(services: Arc<Services>) {
             Err(error) => tracing::warn!(%error, "data keys are left for holders of before"),
         }
         if services.resealing.pending() {
-            tokio::time::sleep(HOUSEKEEPING).await;
+            tokio::time::sleep(RESEALING).await;
         }
     }
 }

@@ -121,6 +121,11 @@ impl Notary {
         Self { tree, signer, clock, signed, noted }
     }
 
+    /// The tree's name.
+    pub(super) fn name(&self) -> &str {
+        self.signer.key().name()
+    }
+
     /// How many records are signed for.
     pub(super) fn signed(&self) -> u64 {
         *self.signed.borrow()

@@ -142,6 +142,11 @@ impl Recorder {
         }
     }
 
+    /// The name of the tree that the log is in, if the token can sign for one.
+    pub fn tree(&self) -> Option<&str> {
+        self.notary.as_ref().map(|notary| notary.name())
+    }
+
     /// The log, to be read.
     pub fn log(&self) -> &Log {
         &self.log

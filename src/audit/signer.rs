@@ -7,6 +7,7 @@ use super::Error;
 use super::checkpoint::PUBLIC_KEY;
 use super::delegate::Delegate;
 use super::note::Verifier;
+use super::sink;
 use super::statement;
 use super::tiles;
 use super::tree::{Head, Tree};
@@ -167,14 +168,17 @@ async fn renew(
 fn set_aside(lost: &Seal, dir: &Path) -> Result<(), Error> {
     let (token, tree) = (&lost.token, &lost.tree);
     tracing::error!(token, "the token that signed for the audit tree `{tree}` is gone for good");
-    if !Tree::exists(dir)? {
-        return Ok(());
-    }
     let mut aside = dir.as_os_str().to_owned();
     aside.push(format!("-{tree}"));
-    std::fs::rename(dir, &aside).map_err(|e| Error::io(dir, &e))?;
-    let aside = Path::new(&aside).display();
-    tracing::error!("what it had signed is in `{aside}`; another tree begins");
+    let aside = Path::new(&aside);
+    if Tree::exists(dir)? {
+        std::fs::rename(dir, aside).map_err(|e| Error::io(dir, &e))?;
+    }
+    // Also if an earlier start has come no further than that.
+    if Tree::exists(aside)? {
+        sink::take_along(aside, dir)?;
+        tracing::error!("what it had signed is in `{}`; another tree begins", aside.display());
+    }
     Ok(())
 }
 

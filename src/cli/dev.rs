@@ -161,6 +161,9 @@ impl Dev {
     }
 }
 
+/// The longest file of an access key, in bytes.
+const CREDENTIALS: usize = 1024;
+
 /// Where a throw-away appliance keeps its administrator's access key, mode 0600.
 fn credentials(dir: &Path) -> PathBuf {
     dir.join("dev-credentials")
@@ -168,8 +171,9 @@ fn credentials(dir: &Path) -> PathBuf {
 
 fn read_credentials(dir: &Path) -> Result<(String, Secret), Error> {
     let path = credentials(dir);
-    let text = std::fs::read(&path).map(Secret::new).map_err(|e| Error::io(&path, e))?;
-    let lines = text.expose_str().and_then(|t| t.split_once('\n'));
+    let read = std::fs::File::open(&path).and_then(|file| Secret::read(file, CREDENTIALS));
+    let text = read.map_err(|e| Error::io(&path, e))?;
+    let lines = text.as_ref().and_then(Secret::expose_str).and_then(|t| t.split_once('\n'));
     let (id, secret) = lines.ok_or_else(|| {
         Error::Refused(format!(
             "`{}` is no throw-away appliance of `strongroom dev`",

@@ -242,7 +242,7 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     if all.is_empty() { Err(unread(&"no certificate in it")) } else { Ok(all) }
 }
 
-pub(super) fn read(file: &Path) -> Result<Vec<u8>, Error> {
+fn read(file: &Path) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     let open = std::fs::File::open(file).map_err(|e| Error::io(file, e))?;
     open.take(LONGEST).read_to_end(&mut bytes).map_err(|e| Error::io(file, e))?;

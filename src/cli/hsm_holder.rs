@@ -7,6 +7,7 @@ use crate::name::{ALIAS_PREFIX, KeyRef};
 use crate::ops::error::{Condition, Error as Refusal};
 use crate::ops::keys::holders;
 use crate::server::{Appliance, Error};
+use crate::store;
 use crate::store::keys::Key;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
@@ -75,13 +76,24 @@ struct List {
 
 impl Holders {
     pub(super) fn run(self) -> Result<(), Error> {
-        match self.command {
+        let ran = match self.command {
             Command::Add(add) => add.add(),
             Command::Remove(remove) => remove.run(),
             Command::List(list) => list.run(),
-        }
+        };
+        ran.map_err(|error| match error {
+            Error::Store(in_use @ store::Error::InUse(_)) => {
+                Error::Refused(format!("{in_use}; {SERVED}"))
+            }
+            other => other,
+        })
     }
 }
+
+/// Why nothing is done beside a server.
+const SERVED: &str = "a server that runs keeps in memory who holds the store key, and whether stored \
+data keys are to be sealed anew, and one process alone has tokens and database: stop the server \
+(`systemctl stop strongroom`), run this, start the server";
 
 impl Change {
     fn add(self) -> Result<(), Error> {

@@ -1,6 +1,6 @@
 //! `strongroom hsm pcr`: boot states of a TPM, and their approval by an operator's offline key.
 
-use super::hsm_enrol::{Which, parsed, read, write};
+use super::hsm_enrol::{Which, parsed, write};
 use super::with_environment;
 use crate::config::Token;
 use crate::custody::boot::{Approval, Binding, State, at, current};
@@ -8,7 +8,10 @@ use crate::custody::profile::{Kind, Profile};
 use crate::secret::Secret;
 use crate::server::{Error, binding, pin};
 use clap::{Args, Subcommand};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+/// The longest file of a private key, in bytes: one of P-256 has some 240, with what may stand before it.
+const LONGEST_KEY: usize = 16 << 10;
 
 /// Keep the boot states in which a TPM's keys may be used, and a sealed PIN be opened.
 #[derive(Args)]
@@ -131,10 +134,17 @@ fn of_keys(token: &Token, profile: &Profile) -> Result<State, Error> {
 impl Sign {
     fn run(self) -> Result<(), Error> {
         let state: State = parsed(&self.state)?;
-        let key = Secret::new(read(&self.key)?);
+        let key = operators_key(&self.key)?;
         print(&state);
         write(&self.out, &Approval::sign(state, &key)?)
     }
+}
+
+fn operators_key(path: &Path) -> Result<Secret, Error> {
+    let read = std::fs::File::open(path).and_then(|file| Secret::read(file, LONGEST_KEY));
+    read.map_err(|e| Error::io(path, e))?.ok_or_else(|| {
+        Error::Refused(format!("`{}` has more than {LONGEST_KEY} bytes", path.display()))
+    })
 }
 
 #[expect(clippy::print_stdout, reason = "what the command is for")]

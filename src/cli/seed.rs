@@ -10,12 +10,11 @@ use crate::secret::Secret;
 use crate::server::Error;
 use serde::Deserialize;
 use std::collections::HashSet;
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
 /// The largest seed file, in bytes.
-const MAX_BYTES: u64 = 8 << 20;
+const MAX_BYTES: usize = 8 << 20;
 /// Most keys, and most secrets, of a seed.
 const MAX_ITEMS: usize = 1000;
 
@@ -33,19 +32,13 @@ impl Seed {
     /// Reads and checks a file.
     pub(super) fn read(path: &Path) -> Result<Self, Error> {
         let file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
-        // Reserved, so that it need not move; what is no regular file has no length.
-        let len = file.metadata().map_or(0, |about| about.len()).min(MAX_BYTES);
-        let mut bytes = Secret::new(Vec::with_capacity(usize::try_from(len).unwrap_or(0) + 64));
-        let read = file.take(MAX_BYTES + 1).read_to_end(bytes.expose_mut());
-        read.map_err(|e| Error::io(path, e))?;
-        Self::parse(&bytes)
+        let bytes = Secret::read(file, MAX_BYTES).map_err(|e| Error::io(path, e))?;
+        let read = bytes.ok_or_else(|| format!("it has more than {MAX_BYTES} bytes"));
+        read.and_then(|bytes| Self::parse(&bytes))
             .map_err(|why| Error::Refused(format!("the seed `{}` is wrong: {why}", path.display())))
     }
 
     fn parse(bytes: &Secret) -> Result<Self, String> {
-        if u64::try_from(bytes.len()).map_or(true, |len| len > MAX_BYTES) {
-            return Err(format!("it has more than {MAX_BYTES} bytes"));
-        }
         let text = bytes.expose_str().ok_or("it is not UTF-8")?;
         // A snippet of the file would show secrets.
         let options = serde_saphyr::options! { with_snippet: false, reject_unsupported_tags: true };
@@ -199,8 +192,10 @@ mod tests {
 
     #[test]
     fn size_and_number_are_bounded() {
-        let large = Secret::new(vec![b' '; usize::try_from(MAX_BYTES).expect("fits") + 1]);
-        assert!(Seed::parse(&large).is_err_and(|why| why.contains("more than 8388608 bytes")));
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        file.as_file().set_len(MAX_BYTES as u64 + 1).expect("a long file");
+        let refused = Seed::read(file.path()).err().expect("refused").to_string();
+        assert!(refused.ends_with("it has more than 8388608 bytes"), "{refused}");
         let many: String = (0..=MAX_ITEMS).map(|n| format!("- Name: s{n}\n")).collect();
         assert!(refusal(&format!("Secrets:\n{many}")).contains("more than 1000"));
     }

@@ -26,6 +26,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, SubjectPublicKeyInfoDer};
+use zeroize::Zeroize as _;
 
 /// What an approval is for, so that the operator's key may sign other things as well.
 pub(super) const REFERENCE: &[u8] = b"strongroom boot state v1";
@@ -158,9 +159,11 @@ impl Approval {
             return Err(Error::BadRequest("the boot state's policy is not that of its PCRs"));
         }
         let bad = Error::BadRequest("the operator's key is no private key of P-256 in PEM");
-        let der = PrivateKeyDer::from_pem_slice(key.expose()).map_err(|_| bad.clone())?;
-        let (way, der) = (&ECDSA_P256_SHA256_FIXED_SIGNING, der.secret_der());
-        let pair = EcdsaKeyPair::from_private_key_der(way, der).map_err(|_| bad)?;
+        let mut der = PrivateKeyDer::from_pem_slice(key.expose()).map_err(|_| bad.clone())?;
+        let way = &ECDSA_P256_SHA256_FIXED_SIGNING;
+        let pair = EcdsaKeyPair::from_private_key_der(way, der.secret_der());
+        der.zeroize();
+        let pair = pair.map_err(|_| bad)?;
         let signed = pair.sign(&SystemRandom::new(), &state.message());
         let signed = signed.map_err(|_| Error::BadRequest("the operator's key does not sign"))?;
         Ok(Self { signature: Bytes(signed.as_ref().to_vec()), state })
@@ -225,7 +228,7 @@ impl Binding {
     /// # Errors
     /// A sentence that names the PCRs which are not as in any state that was approved.
     pub(super) fn approval(&self, now: &State) -> std::result::Result<Approval, String> {
-        let (known, ignored) = self.known();
+        let (known, ignored) = self.known()?;
         if let Some(found) = known.iter().find(|approval| approval.state == *now) {
             return Ok(found.clone());
         }
@@ -250,13 +253,24 @@ impl Binding {
         self.approval(now).map_or_else(|why| why, |_| "the boot state is approved".to_owned())
     }
 
-    /// The approvals in the folder that the operator has signed, and how many files are none.
-    fn known(&self) -> (Vec<Approval>, usize) {
-        let listed = std::fs::read_dir(&self.approvals).into_iter().flatten().take(MOST);
-        let files: Vec<_> = listed.flatten().map(|entry| entry.path()).collect();
+    /// The approvals in the folder that the operator has signed, and how many files are none. All files
+    /// or none: of some of too many it would be chance which ones count.
+    fn known(&self) -> std::result::Result<(Vec<Approval>, usize), String> {
+        let folder = self.approvals.display();
+        let unread = |e| format!("the folder of approvals, `{folder}`, can't be read: {e}");
+        let listed = std::fs::read_dir(&self.approvals).map_err(unread)?;
+        let files: std::result::Result<Vec<_>, _> =
+            listed.take(MOST + 1).map(|entry| entry.map(|entry| entry.path())).collect();
+        let files = files.map_err(unread)?;
+        if files.len() > MOST {
+            return Err(format!(
+                "the folder of approvals, `{folder}`, has more than {MOST} files, so that none counts: \
+                 take away what is no approval, and those of boot states that will not come back"
+            ));
+        }
         let known: Vec<_> = files.iter().filter_map(|file| self.signed(file)).collect();
         let ignored = files.len().saturating_sub(known.len());
-        (known, ignored)
+        Ok((known, ignored))
     }
 
     fn signed(&self, file: &Path) -> Option<Approval> {
@@ -373,6 +387,29 @@ mod tests {
             let why = binding.approval(&now).expect_err("refused");
             assert!(why.contains("1 files there are no approval"), "{why}");
         }
+    }
+
+    /// Which 256 of them counted was once for the file system to choose.
+    #[test]
+    fn an_approval_counts_among_as_many_files_as_are_read_and_not_among_more() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (key, binding) = operator(folder.path());
+        let now = state(&[(0, 1), (7, 2)]);
+        let approvals = folder.path().join("approvals");
+        let good = sign(now.clone(), &key).expect("signed");
+        std::fs::write(approvals.join("good"), serde_json::to_vec(&good).expect("written"))
+            .expect("kept");
+        std::fs::create_dir(approvals.join("folder")).expect("made");
+        for n in 2..MOST {
+            std::fs::write(approvals.join(format!("{n}")), [b'{'; 20_000]).expect("kept");
+        }
+        assert_eq!(binding.approval(&now), Ok(good));
+        std::fs::write(approvals.join("one more"), "").expect("kept");
+        let why = binding.approval(&now).expect_err("too many");
+        assert!(why.contains("more than 256 files"), "{why}");
+        std::fs::remove_dir_all(&approvals).expect("removed");
+        let why = binding.approval(&now).expect_err("no folder");
+        assert!(why.contains("can't be read"), "{why}");
     }
 
     #[test]

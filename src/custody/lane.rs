@@ -104,7 +104,7 @@ pub struct Lane {
     token: Arc<dyn Token>,
     profile: Arc<Profile>,
     deadline: Duration,
-    /// Held by whoever makes a key. Modules are good at using keys on several sessions at once, not
+    /// Held by the job that makes a key. Modules are good at using keys on several sessions at once, not
     /// at making them: SoftHSM 2.6.1 mixes up the templates.
     making: Arc<tokio::sync::Mutex<()>>,
     /// Dropped after the queue and the token: the order of these fields matters.
@@ -135,7 +135,12 @@ struct Job {
     request: Request,
     deadline: Instant,
     reply: oneshot::Sender<Result<Response>>,
+    /// Of one that makes a key. Who asked may give up before the token is through with it.
+    _turn: Option<Turn>,
 }
+
+/// The turn of whoever makes a key.
+type Turn = tokio::sync::OwnedMutexGuard<()>;
 
 impl Lane {
     pub(crate) fn start(token: Arc<dyn Token>, settings: Settings) -> Result<Self> {
@@ -184,6 +189,11 @@ impl Lane {
     /// begun when its deadline passed may still take effect: whoever makes or destroys keys notes the
     /// intent first.
     pub async fn call(&self, request: Request) -> Result<Response> {
+        self.ask(request, None).await
+    }
+
+    /// [`Lane::call`]; the turn ends with the job.
+    async fn ask(&self, request: Request, turn: Option<Turn>) -> Result<Response> {
         within_bounds(&request)?;
         let now = Instant::now();
         if !self.breaker.admits(now) {
@@ -193,7 +203,7 @@ impl Lane {
         let deadline = now + self.deadline;
         let (reply, answer) = oneshot::channel();
         let caller = CALLER.try_with(|caller| *caller).unwrap_or_default();
-        match self.queue.push(caller, Job { request, deadline, reply }) {
+        match self.queue.push(caller, Job { request, deadline, reply, _turn: turn }) {
             Pushed::Taken => {}
             Pushed::InPlaceOf(job) => drop(job.reply.send(Err(Error::Overloaded(self.label())))),
             Pushed::Full(_) => return Err(Error::Overloaded(self.label())),
@@ -246,14 +256,16 @@ impl Lane {
     /// # Errors
     /// As [`Lane::call`].
     pub async fn generate(&self, id: BackingKeyId, scheme: Scheme) -> Result<Made> {
-        let _alone = self.alone().await?;
         self.made(Request::Generate { id, scheme }).await
     }
 
-    /// The turn of whoever makes a key.
-    async fn alone(&self) -> Result<tokio::sync::MutexGuard<'_, ()>> {
-        let turn = tokio::time::timeout(self.deadline, self.making.lock()).await;
-        turn.map_err(|_| Error::Timeout(self.token.info().label.clone()))
+    /// [`Lane::call`] for what makes a key: no other is made until the token is through with it,
+    /// whether or not this caller still waits.
+    async fn alone(&self, request: Request) -> Result<Response> {
+        let turn = Arc::clone(&self.making).lock_owned();
+        let turn = tokio::time::timeout(self.deadline, turn).await;
+        let turn = turn.map_err(|_| Error::Timeout(self.label()))?;
+        self.ask(request, Some(turn)).await
     }
 
     /// Brings in a key: [`Request::Import`].
@@ -261,12 +273,11 @@ impl Lane {
     /// # Errors
     /// As [`Lane::call`].
     pub async fn import(&self, id: BackingKeyId, scheme: Scheme, material: Key) -> Result<Made> {
-        let _alone = self.alone().await?;
         self.made(Request::Import { id, scheme, material }).await
     }
 
     async fn made(&self, request: Request) -> Result<Made> {
-        match self.call(request).await? {
+        match self.alone(request).await? {
             Response::Made(made) => Ok(made),
             _ => Err(self.confused()),
         }
@@ -325,8 +336,7 @@ impl Lane {
         id: BackingKeyId,
         scheme: SigningScheme,
     ) -> Result<NewSigner> {
-        let _alone = self.alone().await?;
-        match self.call(Request::GenerateSigner { id, scheme }).await? {
+        match self.alone(Request::GenerateSigner { id, scheme }).await? {
             Response::Signer(made) => Ok(made),
             _ => Err(self.confused()),
         }
@@ -532,6 +542,63 @@ mod tests {
         assert!(refused(Options { queue: MAX_QUEUE + 1, ..Options::default() }));
         assert!(refused(Options { deadline_ms: 0, ..Options::default() }));
         assert!(refused(Options { deadline_ms: 120_001, ..Options::default() }));
+    }
+
+    /// A token that takes its time to make a key, and notes how many it was making at once.
+    #[derive(Default)]
+    struct Slow {
+        making: AtomicUsize,
+        most: AtomicUsize,
+        made: AtomicUsize,
+    }
+
+    const TAKES: Duration = Duration::from_millis(400);
+
+    struct Thread(Arc<Slow>);
+
+    impl Token for Slow {
+        fn worker(self: Arc<Self>) -> Box<dyn Worker> {
+            Box::new(Thread(self))
+        }
+
+        fn info(&self) -> &TokenInfo {
+            static INFO: std::sync::LazyLock<TokenInfo> = std::sync::LazyLock::new(|| TokenInfo {
+                label: "slow".into(),
+                serial: "1".into(),
+                manufacturer: String::new(),
+                model: String::new(),
+            });
+            &INFO
+        }
+
+        fn health(&self) -> Health {
+            Health { up: true, why: None, epoch: 1, waiting: 0, seated: 0 }
+        }
+    }
+
+    impl Worker for Thread {
+        fn serve(&mut self, _request: &Request) -> Result<Response> {
+            let at_once = self.0.making.fetch_add(1, Ordering::SeqCst) + 1;
+            self.0.most.fetch_max(at_once, Ordering::SeqCst);
+            std::thread::park_timeout(TAKES);
+            self.0.making.fetch_sub(1, Ordering::SeqCst);
+            self.0.made.fetch_add(1, Ordering::SeqCst);
+            Ok(Response::Signer(NewSigner { public: Vec::new(), wrapped: None }))
+        }
+    }
+
+    /// The turn once ended with the caller's patience, and the next key was made beside the first.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn no_key_is_made_beside_one_whose_caller_has_given_up() {
+        let slow = Arc::new(Slow::default());
+        let options = Options { workers: Some(4), deadline_ms: 100, ..Options::default() };
+        let settings = options.check(&profile()).expect("sound");
+        let lane = Lane::start(slow.clone(), settings).expect("started");
+        let make = || lane.generate_signer(BackingKeyId([1; 16]), SigningScheme::EcdsaP256);
+        while slow.made.load(Ordering::SeqCst) < 2 {
+            assert_eq!(make().await, Err(Error::Timeout("slow".into())));
+        }
+        assert_eq!(slow.most.load(Ordering::SeqCst), 1);
     }
 
     #[test]

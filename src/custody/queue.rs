@@ -3,7 +3,7 @@
 //! himself.
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 /// What tells callers apart: a hash, good enough to be fair by.
@@ -28,6 +28,9 @@ struct State<T> {
     /// Callers who have something waiting, the next one first.
     turns: VecDeque<Caller>,
     waiting: HashMap<Caller, VecDeque<T>>,
+    /// How much those have waiting who have more than one: whoever has most is found without looking
+    /// at all, and who has one at a time, as most do, pays nothing for it.
+    several: BTreeSet<(usize, Caller)>,
     spares: Vec<VecDeque<T>>,
     len: usize,
     closed: bool,
@@ -56,6 +59,7 @@ impl<T> Queue<T> {
         let state = Mutex::new(State {
             turns,
             waiting,
+            several: BTreeSet::new(),
             spares,
             len: 0,
             closed: false,
@@ -161,7 +165,19 @@ impl<T> State<T> {
             self.turns.push_back(caller);
         }
         put(own);
+        let count = own.len();
         self.len += 1;
+        self.recount(caller, count.saturating_sub(1), count);
+    }
+
+    /// One caller has another number waiting than before.
+    fn recount(&mut self, caller: Caller, before: usize, now: usize) {
+        if before > 1 {
+            self.several.remove(&(before, caller));
+        }
+        if now > 1 {
+            self.several.insert((now, caller));
+        }
     }
 
     fn next(&self) -> Option<&T> {
@@ -172,7 +188,8 @@ impl<T> State<T> {
         let caller = self.turns.pop_front()?;
         let own = self.waiting.get_mut(&caller)?;
         let item = own.pop_front()?;
-        if own.is_empty() {
+        let left = own.len();
+        if left == 0 {
             let empty = self.waiting.remove(&caller);
             let kept = empty.filter(|own| own.capacity() <= SHORT && self.spares.len() < SPARES);
             self.spares.extend(kept);
@@ -180,22 +197,23 @@ impl<T> State<T> {
             self.turns.push_back(caller);
         }
         self.len = self.len.saturating_sub(1);
+        self.recount(caller, left.saturating_add(1), left);
         Some((caller, item))
     }
 
     /// Takes out the newest of the caller with most in the queue, if that is more than `newcomer` would
     /// have.
     fn evict(&mut self, newcomer: Caller) -> Option<T> {
-        let (most, own) = self.waiting.iter_mut().max_by_key(|(_, own)| own.len())?;
-        let most = *most;
-        let count = own.len();
+        let (count, most) = *self.several.last()?;
         let mine = self.waiting.get(&newcomer).map_or(0, VecDeque::len);
         if most == newcomer || count <= mine + 1 {
             return None;
         }
-        self.len = self.len.saturating_sub(1);
         // More than one waits, so that the turn stays.
-        self.waiting.get_mut(&most)?.pop_back()
+        let newest = self.waiting.get_mut(&most)?.pop_back();
+        self.len = self.len.saturating_sub(1);
+        self.recount(most, count, count.saturating_sub(1));
+        newest
     }
 }
 
@@ -341,6 +359,10 @@ mod tests {
                     Pushed::Closed(_) => prop_assert!(false),
                 }
                 prop_assert!(queue.len() <= bound);
+                let state = queue.state.lock();
+                let several = state.waiting.iter().map(|(caller, own)| (own.len(), *caller));
+                let several: BTreeSet<_> = several.filter(|(count, _)| *count > 1).collect();
+                prop_assert_eq!(&state.several, &several);
             }
             queue.close();
             went.extend(std::iter::from_fn(|| one(&queue)));

@@ -32,6 +32,7 @@ use aws_lc_rs::{agreement, constant_time, digest, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use quick_cache::sync::Cache;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Bytes of the MAC.
@@ -111,6 +112,12 @@ impl<'a> Wraps<'a> {
         holders.eq(self.entries.iter().map(|(check, _)| *check))
     }
 
+    /// The serial numbers of the tokens by which these can be opened.
+    pub(super) fn openers(&self, backing: &Backing) -> Vec<String> {
+        let openers = backing.holders.iter().filter(|holder| self.of(holder).is_some());
+        openers.map(|holder| holder.token.clone()).collect()
+    }
+
     fn of(&self, holder: &KeyHolder) -> Option<&'a [u8]> {
         let (_, wrapped) = self.entries.iter().find(|(check, _)| *check == holder.check)?;
         Some(wrapped)
@@ -163,19 +170,49 @@ pub(super) fn wrap_again(
     Ok(bytes)
 }
 
-/// The shared secret, by the first holder that can be reached.
+/// Tokens that did not serve, by serial number: who opens many envelopes does not ask them for each.
+#[derive(Default)]
+pub struct Away(BTreeSet<String>);
+
+impl Away {
+    fn refuse(&self, token: &str) -> Result<(), custody::Error> {
+        if !self.0.contains(token) {
+            return Ok(());
+        }
+        let why = "it did not serve a moment ago".into();
+        Err(custody::Error::Unavailable { token: token.to_owned(), why })
+    }
+
+    /// What is wrong with one key says nothing of the token's others.
+    fn note(&mut self, token: &str, error: &custody::Error) {
+        use custody::Error::{KeyNotFound, KeyRejected};
+        if !matches!(error, KeyNotFound(_) | KeyRejected { .. }) {
+            self.0.insert(token.to_owned());
+        }
+    }
+}
+
+/// The shared secret, by the first holder that can be reached and is not `away`.
 pub(super) async fn unwrap(
     tokens: &Tokens,
     backing: &Backing,
     wraps: &Wraps<'_>,
     digest: &[u8; 32],
+    away: &mut Away,
 ) -> Result<Key, Error> {
     let mut last = Error::Invalid;
     for holder in up_first(tokens, &backing.holders, |holder| holder) {
         let Some(wrapped) = wraps.of(holder) else { continue };
+        if let Err(error) = away.refuse(&holder.token) {
+            last = error.into();
+            continue;
+        }
         match unwrap_with(tokens, backing.scheme, holder, (wraps.ephemeral, wrapped), digest).await
         {
-            Err(Error::Custody(error)) if elsewhere(&error) => last = error.into(),
+            Err(Error::Custody(error)) if elsewhere(&error) => {
+                away.note(&holder.token, &error);
+                last = error.into();
+            }
             settled => return settled,
         }
     }
@@ -383,6 +420,7 @@ impl Authenticators {
         &self,
         tokens: &Tokens,
         backing: &Backing,
+        away: &mut Away,
     ) -> Result<Arc<Authenticator>, Error> {
         if let Some(known) = self.0.get(&backing.id) {
             return Ok(known);
@@ -390,7 +428,7 @@ impl Authenticators {
         let sealed = backing.authenticator.as_deref().ok_or(Error::Invalid)?;
         let sealed = STANDARD.decode(sealed).map_err(|_| Error::Invalid)?;
         let wraps = Wraps::parse(backing.scheme, &sealed).ok_or(Error::Invalid)?;
-        let secret = unwrap(tokens, backing, &wraps, &bound_to(backing.id)).await?;
+        let secret = unwrap(tokens, backing, &wraps, &bound_to(backing.id), away).await?;
         let opened = Arc::new(Authenticator::new(secret)?);
         self.0.insert(backing.id, opened.clone());
         Ok(opened)

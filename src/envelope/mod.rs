@@ -28,7 +28,7 @@ use crate::secret::{Key, Secret};
 use crate::store::keys::{Backing, Key as KmsKey, KeyHolder};
 use aws_lc_rs::{aead, constant_time, hkdf};
 use context::{Binding, Context, associated_data};
-use holders::{Authenticators, Wraps};
+use holders::{Authenticators, Away, Wraps};
 use std::sync::Arc;
 use store_key::WrappedStoreKey;
 
@@ -201,7 +201,9 @@ impl Envelopes {
         let secret = if backing.scheme.has_holders() {
             let authenticator = self.authenticator(backing).await?;
             let wraps = envelope.wraps(&authenticator, &digest)?;
-            let shared = holders::unwrap(&self.tokens, backing, &wraps, &digest).await?;
+            let shared =
+                holders::unwrap(&self.tokens, backing, &wraps, &digest, &mut Away::default())
+                    .await?;
             authenticator.message_secret(&shared, &input)?
         } else {
             self.derive(backing, input).await?
@@ -209,24 +211,37 @@ impl Envelopes {
         envelope.open(&secret, &digest)
     }
 
-    /// The same envelope for the holders that its backing key has now; nothing if it is for them
-    /// already.
+    /// The same envelope for the holders that its backing key has now. Tokens that are `away` are not
+    /// asked, and one that does not serve is from then on.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if no token will ever open it.
     pub async fn reseal(
         &self,
         key: &KmsKey,
         context: &Context,
         envelope: &Envelope,
-    ) -> Result<Option<Vec<u8>>, Error> {
+        away: &mut Away,
+    ) -> Result<Resealed, Error> {
         let (backing, digest) = self.belongs(key, context, envelope)?;
         if !backing.scheme.has_holders() {
-            return Ok(None);
+            return Ok(Resealed::Already);
         }
-        let authenticator = self.authenticator(backing).await?;
+        let authenticator = match self.authenticators.of(&self.tokens, backing, away).await {
+            Err(error) => {
+                let all = backing.holders.iter().map(|holder| holder.token.clone());
+                return waits(error, all.collect());
+            }
+            Ok(authenticator) => authenticator,
+        };
         let wraps = envelope.wraps(&authenticator, &digest)?;
         if wraps.are_for(backing) {
-            return Ok(None);
+            return Ok(Resealed::Already);
         }
-        let shared = holders::unwrap(&self.tokens, backing, &wraps, &digest).await?;
+        let shared = match holders::unwrap(&self.tokens, backing, &wraps, &digest, away).await {
+            Err(error) => return waits(error, wraps.openers(backing)),
+            Ok(shared) => shared,
+        };
         let wraps = holders::wrap_again(&*self.random, backing, &digest, &shared)?;
         let mut bytes = envelope.part(0..HEADER)?.to_vec();
         bytes.extend(wraps);
@@ -234,7 +249,7 @@ impl Envelopes {
         let body = bytes.len();
         bytes.extend(envelope.part(envelope.body..envelope.bytes.len())?);
         authenticator.authenticate(&mut bytes, body, &digest)?;
-        if bytes.len() > MAX_LEN { Err(Error::TooLong) } else { Ok(Some(bytes)) }
+        if bytes.len() > MAX_LEN { Err(Error::TooLong) } else { Ok(Resealed::Fresh(bytes)) }
     }
 
     /// A new authenticator for a backing key with holders, sealed to them: as it stands in the row.
@@ -254,7 +269,7 @@ impl Envelopes {
     }
 
     async fn authenticator(&self, backing: &Backing) -> Result<Arc<holders::Authenticator>, Error> {
-        self.authenticators.of(&self.tokens, backing).await
+        self.authenticators.of(&self.tokens, backing, &mut Away::default()).await
     }
 
     /// The backing key that an envelope of this KMS key names, and the digest of what it is bound to.
@@ -288,6 +303,27 @@ impl Envelopes {
             backing: backing.id,
             scheme: backing.scheme,
         }
+    }
+}
+
+/// What came of sealing an envelope to the holders of now.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Resealed {
+    /// The envelope that takes the old one's place.
+    Fresh(Vec<u8>),
+    /// It is for them already.
+    Already,
+    /// One of the tokens of these serial numbers has to open it, and none did.
+    Waits(Vec<String>),
+}
+
+/// What another attempt may mend is waited for.
+fn waits(error: Error, openers: Vec<String>) -> Result<Resealed, Error> {
+    match error {
+        Error::Custody(error) if holders::elsewhere(&error) => Ok(Resealed::Waits(openers)),
+        // A token has looked at it: it is nothing that was encrypted to its key.
+        Error::Custody(_) => Err(Error::Invalid),
+        other => Err(other),
     }
 }
 

@@ -4,7 +4,8 @@
 
 use crate::ops::call::Services;
 use crate::ops::health::{self, TokenHealth};
-use crate::ops::secrets::reseal::Progress;
+use crate::ops::secrets::reseal;
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// The media type of the text.
@@ -40,7 +41,7 @@ pub(super) fn page(services: &Services) -> String {
     page.one("audit_signed_records", "gauge", help, audit.signed);
     sinks(&mut page, &audit.sinks);
     tokens(&mut page, &health::tokens(services));
-    resealing(&mut page, &services.resealing);
+    resealing(&mut page, &services.resealing, &reseal::waiting(services));
     page.0
 }
 
@@ -65,13 +66,18 @@ fn tokens(page: &mut Page, tokens: &[TokenHealth]) {
 }
 
 /// How far stored data keys are sealed to the tokens that hold their KMS keys now.
-fn resealing(page: &mut Page, progress: &Progress) {
+fn resealing(page: &mut Page, progress: &reseal::Progress, waiting: &BTreeMap<String, u64>) {
     let help = "1 while data keys may be sealed to tokens of before.";
     page.one("reseal_pending", "gauge", help, progress.pending().into());
     let help = "Versions of secrets that were looked at for that.";
     page.one("reseal_looked_at_total", "counter", help, progress.looked_at.load(Relaxed));
     let help = "Data keys that were sealed anew.";
     page.one("reseal_resealed_total", "counter", help, progress.resealed.load(Relaxed));
+    let help = "Data keys that only this token, or another that is away, could open for that.";
+    page.family("reseal_waiting", "gauge", help);
+    for (token, keys) in waiting {
+        page.sample("reseal_waiting", &format!("{{token=\"{}\"}}", escaped(token)), *keys);
+    }
 }
 
 fn sinks(page: &mut Page, sinks: &[crate::audit::sink::Health]) {

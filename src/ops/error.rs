@@ -168,7 +168,7 @@ impl From<store::Error> for Error {
                 Condition::InvalidState,
                 "the stored record is damaged or was altered; restore it from a backup",
             ),
-            E::Io(_) | E::Unusable(_) => {
+            E::Io(_) | E::Unusable(_) | E::InUse(_) => {
                 Self::new(Condition::Unavailable, "the database is not available")
             }
             E::Internal(_) => Self::internal(""),

@@ -2,9 +2,11 @@
 //! file is written last, so that a founding which broke off is no appliance.
 
 mod token;
+mod undo;
 
 use self::token::Entry;
 pub use self::token::{Boot, Existing, PinSource, TokenPlan};
+use self::undo::Undo;
 use super::holders::store_scheme;
 use super::{Appliance, Error, on_thread, open_store, open_tokens};
 use crate::clock::{World, random_bytes};
@@ -128,11 +130,18 @@ impl Plan {
             Ok((config, tokens))
         })
         .await?;
-        let administrator = self.furnish(config, store, tokens, &world).await?;
-        std::fs::rename(&unfinished, self.configuration())
-            .map_err(|e| Error::io(&unfinished, e))?;
-        sync_folder(&self.dir)?;
-        Ok((administrator, database))
+        let mut undo = Undo { store: store.clone(), tokens: tokens.clone(), made: Vec::new() };
+        let administrator = self.furnish(config, store, tokens, &world, &mut undo.made).await;
+        let founded = administrator.and_then(|administrator| {
+            let renamed = std::fs::rename(&unfinished, self.configuration());
+            renamed.map_err(|e| Error::io(&unfinished, e))?;
+            sync_folder(&self.dir)?;
+            Ok((administrator, database))
+        });
+        if founded.is_err() {
+            undo.carry_out(&self.region).await;
+        }
+        founded
     }
 
     /// Reaches the tokens; answers the configuration.
@@ -197,8 +206,9 @@ impl Plan {
         store: Store,
         tokens: Tokens,
         world: &World,
+        made: &mut Vec<BackingKeyId>,
     ) -> Result<NewKey, Error> {
-        let wrapped = self.store_key(&tokens, world).await?;
+        let wrapped = self.store_key(&tokens, world, made).await?;
         let site = Site {
             region: self.region.clone(),
             account: self.account.clone(),
@@ -215,12 +225,19 @@ impl Plan {
     }
 
     /// A store key, held by each token.
-    async fn store_key(&self, tokens: &Tokens, world: &World) -> Result<WrappedStoreKey, Error> {
+    async fn store_key(
+        &self,
+        tokens: &Tokens,
+        world: &World,
+        made: &mut Vec<BackingKeyId>,
+    ) -> Result<WrappedStoreKey, Error> {
         let (key, random) = (StoreKey::create(&*world.random)?, &*world.random);
         let mut wraps = Vec::with_capacity(tokens.all().len());
         for member in tokens.all() {
             let lane = member.lane()?;
-            let held = store_holder(lane, world).await?;
+            let id = BackingKeyId(random_bytes(random)?);
+            made.push(id);
+            let held = store_holder(lane, id).await?;
             wraps.push(key.wrap(lane, random, &self.region, held).await?);
         }
         Ok(WrappedStoreKey { wraps })
@@ -228,8 +245,8 @@ impl Plan {
 }
 
 /// A key in a token that is to hold the store key.
-async fn store_holder(lane: &Lane, world: &World) -> Result<(KeyHolder, Scheme), Error> {
-    let (id, scheme) = (BackingKeyId(random_bytes(&*world.random)?), store_scheme(lane)?);
+async fn store_holder(lane: &Lane, id: BackingKeyId) -> Result<(KeyHolder, Scheme), Error> {
+    let scheme = store_scheme(lane)?;
     let made = lane.generate(id, scheme).await?;
     let holder = KeyHolder {
         key: id,

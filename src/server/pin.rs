@@ -7,14 +7,13 @@ use crate::custody::child::{self, Isolation, Program};
 use crate::custody::profile::Profile;
 use crate::custody::sealed::{Opener, Sealed};
 use crate::secret::Secret;
-use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The longest PIN that is read, in bytes.
-const MAX: u64 = 256;
+const MAX: usize = 256;
 /// The longest file with a sealed one.
-const MAX_SEALED: u64 = 16 << 10;
+const MAX_SEALED: usize = 16 << 10;
 
 /// Why there is no PIN.
 #[derive(Debug, thiserror::Error)]
@@ -99,8 +98,7 @@ pub(super) fn opener_of(
 /// The sealed PIN in this file, which nobody but its owner may read.
 pub(crate) fn sealed(file: &Path) -> Result<Sealed, Error> {
     let bytes = private(file, MAX_SEALED)?;
-    let whole = bytes.len() as u64 <= MAX_SEALED;
-    let sealed = whole.then(|| Sealed::read(bytes.expose())).flatten();
+    let sealed = bytes.and_then(|bytes| Sealed::read(bytes.expose()));
     sealed.ok_or_else(|| Error::NotSealed(file.display().to_string()))
 }
 
@@ -168,18 +166,18 @@ fn variable(name: &str) -> Option<Secret> {
 /// The PIN in this file, which nobody but its owner may read.
 pub(super) fn from_file(path: &Path) -> Result<Secret, Error> {
     let shown = path.display().to_string();
-    let mut pin = private(path, MAX)?;
+    let Some(mut pin) = private(path, MAX)? else { return Err(Error::NotAPin(shown)) };
     while pin.expose().last().is_some_and(u8::is_ascii_whitespace) {
         pin.expose_mut().pop();
     }
-    if pin.is_empty() || pin.len() as u64 > MAX {
+    if pin.is_empty() {
         return Err(Error::NotAPin(shown));
     }
     Ok(pin)
 }
 
-/// What is in a file that nobody but its owner may read, and a byte more than `most` of it.
-fn private(path: &Path, most: u64) -> Result<Secret, Error> {
+/// What is in a file that nobody but its owner may read; nothing if that is more than `most` bytes.
+fn private(path: &Path, most: usize) -> Result<Option<Secret>, Error> {
     let shown = path.display().to_string();
     let fail = |why| Error::Unreadable { path: shown.clone(), why };
     let file = std::fs::File::open(path).map_err(fail)?;
@@ -188,9 +186,7 @@ fn private(path: &Path, most: u64) -> Result<Secret, Error> {
     if file.metadata().map_err(fail)?.mode() & open_to != 0 {
         return Err(Error::Exposed(shown));
     }
-    let mut bytes = Secret::new(Vec::with_capacity(512));
-    file.take(most + 1).read_to_end(bytes.expose_mut()).map_err(fail)?;
-    Ok(bytes)
+    Secret::read(file, most).map_err(fail)
 }
 
 fn is_credential(path: &Path) -> bool {

@@ -298,9 +298,12 @@ pub enum Error {
     /// The database can't be read or written.
     #[error("the database failed: {0}")]
     Io(String),
-    /// Set-up: wrong permissions, a newer schema, held by another process.
+    /// Set-up: wrong permissions, a newer schema.
     #[error("{0}")]
     Unusable(String),
+    /// Another process has the database in this folder.
+    #[error("`{0}` is in use by another strongroom process")]
+    InUse(String),
     /// A fault of ours.
     #[error("internal fault in the store: {0}")]
     Internal(&'static str),

@@ -1,12 +1,15 @@
 """A token is lost for good, and the others that hold its keys go on: with real parts, by the real CLI."""
 
 import contextlib
+import http.server
+import json
 import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 import tomllib
 import urllib.request
@@ -142,6 +145,11 @@ class Server:
         await_true(lambda: self.metrics()["strongroom_reseal_pending"] == "0")
         return int(self.metrics()["strongroom_reseal_resealed_total"])
 
+    def waiting(self, name):
+        """How many data keys wait for a token."""
+        sample = f'^strongroom_reseal_waiting{{token="{name}"}} (\\d+)$'
+        return int(re.search(sample, self.get("/metrics"), flags=re.M)[1])
+
     def forget(self, name):
         """Takes a token's table out of the configuration."""
         text = self.configuration.read_text()
@@ -156,6 +164,33 @@ class Server:
                 kept.append(table)
         self.configuration.write_text("".join(kept))
         assert name not in [token["name"] for token in tomllib.loads("".join(kept))["token"]]
+
+
+@contextlib.contextmanager
+def taker():
+    """An audit sink by HTTP: its URL, the ids of the records that it has taken, and whether it takes any."""
+    taken, open_now = [], threading.Event()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["content-length"]))
+            if open_now.is_set():
+                taken.extend(json.loads(line)["eventID"] for line in body.splitlines())
+            self.send_response(204 if open_now.is_set() else 503)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/", taken, open_now
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def third_token(tmp_path, server):
@@ -274,6 +309,9 @@ def test_a_holder_stays_until_the_next_one_has_everything(tmp_path):
     with server.serving() as (_, secrets):
         secrets.create_secret(Name="it", SecretString="stays")
         assert server.resealed() == 0
+        ran = server.cli("hsm", "holder", "list", "--config", server.configuration)
+        assert ran.returncode == 78 and "in use by another strongroom process" in ran.stderr
+        assert "stop the server" in ran.stderr, ran.stderr
     server.holder("remove", "--token", "second", "--all")
     third_token(tmp_path, server)
     server.holder("add", "--token", "third", "--all")
@@ -310,3 +348,73 @@ def test_a_tpm_and_a_pkcs_11_token_hold_rsa_keys_together(tmp_path):
         assert kms.decrypt(CiphertextBlob=kept)["Plaintext"] == b"for both"
         assert secrets.get_secret_value(SecretId="own")["SecretString"] == "of its own"
         kms.encrypt(KeyId=key, Plaintext=b"sealing takes no token")
+
+
+def test_what_waits_for_a_token_holds_up_nothing_else(tmp_path):
+    """A pass once ended at the first data key whose token was away."""
+    server = Server(tmp_path / "appliance", {})
+    first = ("--profile", "kryoptic", "--token-module", KRYOPTIC)
+    server.init(*first, "--second-profile", "softhsm2")
+    with server.serving() as (kms, secrets):
+        far, near = (kms.create_key()["KeyMetadata"]["KeyId"] for _ in range(2))
+        for name, key in (("far", far), ("far-too", far), ("near", near)):
+            secrets.create_secret(Name=name, SecretString=name, KmsKeyId=key)
+    server.holder("remove", "--token", "main", "--key", far)
+    server.holder("remove", "--token", "second", "--key", near)
+    with server.serving():
+        assert server.resealed() == 3
+    server.holder("add", "--token", "main", "--key", far)
+    server.holder("add", "--token", "second", "--key", near)
+    tokens = server.configuration.parent / "tokens-second"
+    tokens.rename(tmp_path / "elsewhere")
+    with server.serving() as (_, secrets):
+        await_true(lambda: server.waiting("second") == 2)
+        assert server.waiting("main") == 0
+        figures = server.metrics()
+        assert figures["strongroom_reseal_resealed_total"] == "1"
+        assert figures["strongroom_reseal_pending"] == "1"
+        (tmp_path / "elsewhere").rename(tokens)
+        assert server.resealed() == 3
+        assert server.waiting("second") == 0
+    listed = server.holder("list")
+    assert "being sealed to them" not in listed
+    tokens.rename(tmp_path / "elsewhere")
+    with server.serving() as (_, secrets):
+        for name in ("far", "far-too", "near"):
+            assert secrets.get_secret_value(SecretId=name)["SecretString"] == name
+
+
+def test_a_sink_gets_what_it_lacked_when_the_tree_s_token_was_lost(tmp_path):
+    """The other tree once began with a sink that was at its end already: what it lacked, it never got."""
+    server = Server(tmp_path / "appliance", {})
+    second = ("--second-profile", "kryoptic", "--second-module", KRYOPTIC)
+    server.init("--profile", "softhsm2", *second)
+    log = server.configuration.parent / "audit.jsonl"
+
+    def records():
+        return [json.loads(line) for line in log.read_text().splitlines()]
+
+    before = len(records())
+    with taker() as (url, taken, open_now):
+        with server.configuration.open("a") as file:
+            file.write(f'\n[[audit.sink]]\nname = "web"\nkind = "http"\nurl = "{url}"\n')
+        with server.serving() as (_, secrets):
+            for name in ("one", "two"):
+                secrets.create_secret(Name=name, SecretString=name)
+        assert taken == []
+        shutil.rmtree(server.configuration.parent / "tokens")
+        server.forget("main")
+        open_now.set()
+        with server.serving() as (_, secrets):
+            secrets.create_secret(Name="three", SecretString="three")
+            expected = [record["eventID"] for record in records()[before:]]
+            await_true(lambda: taken[: len(expected)] == expected)
+            position = json.loads((server.configuration.parent / "audit" / "sink-web").read_text())
+            assert position["first_index"] == 0
+        with server.serving():
+            await_true(lambda: len(taken) >= len(records()) - before)
+    # What was sent in the last second may be sent again; nothing is left out.
+    assert set(taken) == {record["eventID"] for record in records()[before:]}
+    starts = [record for record in records() if record["eventName"] == "StartAppliance"]
+    trees = [record["requestParameters"]["auditTree"] for record in starts]
+    assert trees[0] != trees[1] and trees[1] == trees[2]

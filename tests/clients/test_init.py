@@ -8,6 +8,7 @@ import subprocess
 import termios
 import time
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -54,6 +55,12 @@ def pin_file(path, pin):
 def read(where):
     """The configuration that init has written."""
     return tomllib.loads((where / "strongroom.toml").read_text())
+
+
+def objects(configuration):
+    """The names of the objects in SoftHSM's tokens."""
+    tokens = configuration.read_text().split("directories.tokendir = ")[1].splitlines()[0]
+    return {path.name for path in Path(tokens).rglob("*.object")} - {"token.object"}
 
 
 def held(where):
@@ -119,6 +126,30 @@ def test_a_wrong_pin_or_token_makes_no_appliance(tmp_path, softhsm):
     # What was refused leaves nothing in the way.
     code, _, err = run(*given, "--token-label", LABEL, "--pin-file", pin)
     assert code == 0, err
+
+
+@pytest.mark.parametrize("broken", ["audit.jsonl", "audit"])
+def test_what_breaks_off_leaves_no_key_in_a_token_that_is_others_too(tmp_path, softhsm, broken):
+    """The store key's backing key once stayed there, and nobody knew whose it was."""
+    configuration, pin = softhsm
+    code, _, err = run(
+        *("init", "--dir", tmp_path / "theirs", "--module-configuration", configuration),
+        *("--token-label", LABEL, "--pin-file", pin),
+    )
+    assert code == 0, err
+    theirs = objects(configuration)
+    assert len(theirs) >= 3
+    where = tmp_path / "appliance"
+    where.mkdir()
+    if broken == "audit":
+        (where / broken).write_text("not a folder")
+    else:
+        (where / broken).mkdir()
+    given = ("init", "--dir", where, "--module-configuration", configuration)
+    code, _, err = run(*given, "--token-label", LABEL, "--pin-file", pin)
+    assert code == 1 and "audit" in err, err
+    assert objects(configuration) == theirs
+    assert "store key: `main`" in held(tmp_path / "theirs")
 
 
 def test_a_pin_is_typed_unseen(tmp_path, softhsm):
@@ -197,3 +228,18 @@ def test_one_token_is_not_two(tmp_path, softhsm):
     second += ("--second-module-configuration", configuration)
     code, _, err = run("init", "--dir", tmp_path / "appliance", *given, *second)
     assert code == 78 and "the second token is the first one" in err
+
+
+def test_a_tpm_s_wrong_pin_is_nothing_that_another_start_mends(tmp_path):
+    """It ended with exit code 1, and the service manager went on starting it."""
+    where = tmp_path / "appliance"
+    with swtpm(tmp_path / "state") as device:
+        code, _, err = run("init", "--dir", where, "--profile", "swtpm", "--token-device", device)
+        assert code == 0, err
+        right = (where / "hsm-pin").read_text()
+        pin_file(where / "hsm-pin", "another-pin-of-16-bytes-or-more")
+        code, _, err = run("serve", "--config", where / "strongroom.toml")
+        assert code == 78 and "does not take the PIN: the PIN is wrong, or" in err, err
+        assert "another-pin" not in err
+        pin_file(where / "hsm-pin", right)
+        assert "store key: `main`" in held(where)

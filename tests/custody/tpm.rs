@@ -510,21 +510,33 @@ fn random_bytes_come_in_bounds() {
 #[test]
 fn a_wrong_pin_is_told_and_not_tried_again_and_locks_nothing() {
     let mut tpm = Swtpm::new();
-    let made =
-        runtime().block_on(async { tpm.lane().generate(ID, Scheme::HmacKdf).await.expect("made") });
+    let (made, second) = runtime().block_on(async {
+        let lane = tpm.lane();
+        let one = lane.generate(ID, Scheme::HmacKdf).await.expect("made");
+        (one, lane.generate(id(2), Scheme::HmacKdf).await.expect("made"))
+    });
     let (key, check) = (token_key(ID, &made), made.evidence.check);
+    let (other, of_other) = (token_key(id(2), &second), second.evidence.check);
     let short = tpm.open("0123456789abcde", &Options::default());
     assert!(matches!(refusal(short), Error::BadRequest(_)));
     // Far more often than a TPM's own counter allows.
     for _ in 0..40 {
         let lane = tpm.open("not the pin, not the pin", &Options::default()).expect("a lane");
-        let refused = runtime().block_on(lane.derive(key.clone(), check, b"x".to_vec()));
-        assert!(matches!(refusal(refused), Error::Pin { .. }));
+        runtime().block_on(async {
+            let refused = refusal(lane.derive(key.clone(), check, b"x".to_vec()).await);
+            assert!(matches!(refused, Error::KeyRejected { .. }), "it may be that key: {refused}");
+            assert!(refused.to_string().contains("the PIN is wrong, or"), "{refused}");
+            let unsure = refusal(lane.generate(id(3), Scheme::HmacKdf).await);
+            assert!(matches!(unsure, Error::Unavailable { .. }), "{unsure}");
+            let refused = refusal(lane.derive(other.clone(), of_other, b"x".to_vec()).await);
+            assert!(matches!(refused, Error::Pin { .. }), "it is not both keys: {refused}");
+        });
         assert!(!lane.health().up);
     }
     let lane = tpm.open("not the pin, not the pin", &Options::default()).expect("a lane");
     runtime().block_on(async {
         refusal(lane.derive(key.clone(), check, b"x".to_vec()).await);
+        refusal(lane.derive(other.clone(), of_other, b"x".to_vec()).await);
         tpm.kill();
         let refused = refusal(lane.derive(key.clone(), check, b"x".to_vec()).await);
         assert!(matches!(refused, Error::Pin { .. }), "the TPM is not even asked: {refused}");
@@ -533,6 +545,40 @@ fn a_wrong_pin_is_told_and_not_tried_again_and_locks_nothing() {
     drop(lane);
     let lane = tpm.lane();
     runtime().block_on(lane.derive(key, check, b"x".to_vec())).expect("the right one still works");
+}
+
+/// One such key once took the whole TPM out of service until the next start.
+#[test]
+fn a_key_of_another_pin_is_refused_alone_first_thing_or_later() {
+    let tpm = Swtpm::new();
+    let theirs = runtime().block_on(async {
+        let lane = tpm.open("another PIN of 16 bytes or more", &Options::default());
+        lane.expect("a lane").generate(id(7), Scheme::Ecdh).await.expect("made")
+    });
+    let point = theirs.public.clone().expect("a public key");
+    let foreign = token_key(id(7), &theirs);
+    let lane = tpm.lane();
+    let made = runtime().block_on(lane.generate(ID, Scheme::HmacKdf)).expect("made");
+    drop(lane);
+    for first in [true, false] {
+        let lane = tpm.lane();
+        runtime().block_on(async {
+            let derive = || lane.derive(token_key(ID, &made), made.evidence.check, b"x".to_vec());
+            if !first {
+                derive().await.expect("derived");
+            }
+            for told in ["the PIN is wrong, or", "other keys take it"] {
+                let agreed = lane.agree(foreign.clone(), theirs.evidence.check, point.clone());
+                let refused = refusal(agreed.await);
+                assert!(matches!(refused, Error::KeyRejected { id, .. } if id == foreign.id));
+                let told = if first { told } else { "other keys take it" };
+                assert!(refused.to_string().contains(told), "{refused}");
+                derive().await.expect("derived");
+            }
+            lane.generate(id(3), Scheme::HmacKdf).await.expect("the PIN is right");
+        });
+        assert!(lane.health().up && lane.health().epoch == 1);
+    }
 }
 
 #[test]
@@ -1093,8 +1139,8 @@ fn every_scheme_can_be_bound_and_the_pin_is_needed_still() {
         runtime().block_on(lane.derive(key, made.evidence.check, b"x".to_vec())).map(drop)
     };
     serve(operator.profile(), PIN).expect("derived");
-    let pin = serve(operator.profile(), "another PIN of 16 bytes or more");
-    assert!(matches!(pin, Err(Error::Pin { .. })), "{pin:?}");
+    let pin = refusal(serve(operator.profile(), "another PIN of 16 bytes or more"));
+    assert!(pin.to_string().contains("does not take the PIN"), "{pin}");
     for other in [profile(), Operator::new().profile()] {
         let refused = serve(other, PIN);
         assert!(matches!(refused, Err(Error::KeyRejected { .. })), "{refused:?}");

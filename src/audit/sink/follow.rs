@@ -35,10 +35,45 @@ struct Position {
 }
 
 impl Position {
+    fn read(file: &Path) -> Result<Option<Self>, Error> {
+        let Some(bytes) = tiles::read(file)? else { return Ok(None) };
+        let position = serde_json::from_slice(&bytes);
+        position.map(Some).map_err(|_| Error::altered(file, "it is no position in the log"))
+    }
+
     fn write(&self, file: &Path) -> Result<(), Error> {
         tiles::write(file, &serde_json::to_vec(self).unwrap_or_default(), true)
     }
 }
+
+/// Takes the sinks' positions along to another tree in `dir`, which begins behind what the log holds,
+/// from the one that was set aside. What a sink has not got yet stands in the log before the tree.
+/// May be repeated.
+pub(in crate::audit) fn take_along(aside: &Path, dir: &Path) -> Result<(), Error> {
+    let journal = Cursor::read(aside)?.unwrap_or_default();
+    tiles::make_folder(dir).map_err(|e| Error::io(dir, &e))?;
+    for entry in std::fs::read_dir(aside).map_err(|e| Error::io(aside, &e))? {
+        let name = entry.map_err(|e| Error::io(aside, &e))?.file_name();
+        let is_sink = name.to_str().is_some_and(|name| name.starts_with(FILE));
+        let Some(old) = is_sink.then(|| Position::read(&aside.join(&name))).transpose()? else {
+            continue;
+        };
+        let Some(Position { index, mut offset, first_index }) = old else { continue };
+        if first_index != journal.first_index {
+            offset = journal.first_offset;
+        }
+        if index < journal.first_index {
+            let (file, left, aside) =
+                (name.display(), journal.first_index - index, aside.display());
+            tracing::error!("`{file}` was {left} records behind that are in `{aside}` alone");
+        }
+        Position { index: 0, offset, first_index: 0 }.write(&dir.join(name))?;
+    }
+    Ok(())
+}
+
+/// What the names of files with a position begin with.
+const FILE: &str = "sink-";
 
 /// Reads the log from a position on.
 pub(super) struct Follower {
@@ -47,7 +82,8 @@ pub(super) struct Follower {
     log: BufReader<File>,
     journal: Cursor,
     position: Position,
-    noted: (u64, Instant),
+    /// The index and the offset that were last written, and when.
+    noted: ((u64, u64), Instant),
     lag: u64,
 }
 
@@ -59,12 +95,11 @@ impl Follower {
         dir: &Path,
         journal: Cursor,
     ) -> Result<Self, Error> {
-        let file = dir.join(format!("sink-{}", options.name));
+        let file = dir.join(format!("{FILE}{}", options.name));
         let first_index = journal.first_index;
         let end = Position { index: log.records(), offset: log.size(), first_index };
-        let mut position = match tiles::read(&file)? {
-            Some(bytes) => serde_json::from_slice(&bytes)
-                .map_err(|_| Error::altered(&file, "it is no position in the log"))?,
+        let mut position = match Position::read(&file)? {
+            Some(position) => position,
             None => {
                 // At once: what comes from now on is the sink's, whatever happens.
                 end.write(&file)?;
@@ -81,7 +116,7 @@ impl Follower {
             position = end;
         }
         let opened = File::open(log.path()).map_err(|e| Error::io(log.path(), &e))?;
-        let noted = (position.index, Instant::now());
+        let noted = ((position.index, position.offset), Instant::now());
         let log = BufReader::with_capacity(1 << 17, opened);
         let dir = dir.to_owned();
         Ok(Self { file, dir, log, journal, position, noted, lag: options.lag })
@@ -97,7 +132,12 @@ impl Follower {
         let (mut records, mut at, mut bytes) = (Vec::new(), self.position, 0);
         let seek = self.log.seek(SeekFrom::Start(at.offset));
         seek.map_err(|e| Error::io(&self.file, &e))?;
-        while at.index < size && records.len() < BATCH && bytes < BATCH_BYTES {
+        while records.len() < BATCH && bytes < BATCH_BYTES {
+            // A line before the tree has no index: see `take_along`.
+            let outside = at.offset < self.journal.first_offset;
+            if !outside && at.index >= size {
+                break;
+            }
             let record = if at.index < self.journal.first_index {
                 self.out_of_tree(at.index)?
             } else {
@@ -111,7 +151,7 @@ impl Follower {
                 line
             };
             bytes += record.len();
-            at.index += 1;
+            at.index += u64::from(!outside);
             records.push(record);
         }
         Ok((records, at))
@@ -134,11 +174,12 @@ impl Follower {
 
     /// Writes the position, from time to time.
     fn note(&mut self) -> Result<(), Error> {
-        let (index, last) = self.noted;
-        if self.position.index == index || last.elapsed() < NOTE {
+        let (noted, last) = self.noted;
+        let now = (self.position.index, self.position.offset);
+        if now == noted || last.elapsed() < NOTE {
             return Ok(());
         }
-        self.noted = (self.position.index, Instant::now());
+        self.noted = (now, Instant::now());
         self.position.write(&self.file)
     }
 }

@@ -13,6 +13,7 @@ mod syslog;
 use super::Error;
 use super::log::Log;
 use super::tree::Cursor;
+pub(super) use follow::take_along;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

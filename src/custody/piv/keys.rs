@@ -142,8 +142,10 @@ impl Call<'_> {
         let Some(slot) = directory.free() else { return Err(self.full()) };
         directory.entries.push(Entry { slot, used, id });
         self.epoch.card.save(&directory)?;
-        self.epoch.directory = directory;
+        self.unchanged(&directory).map_err(Fault::also_halfway)?;
+        self.epoch.known.remove(&id);
         let made = self.epoch.card.generate(slot, used.algorithm(), self.policies())?;
+        self.unchanged(&directory).map_err(Fault::also_halfway)?;
         let (_, contents) = self.key(id, used, None).map_err(Fault::also_halfway)?;
         if contents.public != made.public {
             return Err(rejected(id, "the card tells another public key than it has just made"));
@@ -155,14 +157,30 @@ impl Call<'_> {
     /// connection began may lack a key that another process has made since, in whose slot the next one
     /// would go.
     fn directory_for_change(&mut self) -> Result<Directory> {
+        self.epoch.card.manage(self.pin)?;
+        self.directory()
+    }
+
+    fn directory(&mut self) -> Result<Directory> {
         let card = &mut self.epoch.card;
-        card.manage(self.pin)?;
         let directory = card.directory()?.ok_or_else(|| Error::Unavailable {
             token: card.serial().to_string(),
             why: "its directory of keys is gone".to_owned(),
         })?;
         self.epoch.directory = directory.clone();
         Ok(directory)
+    }
+
+    /// Refuses to go on if another process has written its directory over the one that was saved. The
+    /// binding has a transaction for each command alone, and no other connection may have one
+    /// meanwhile: so this is seen afterwards, not prevented.
+    fn unchanged(&mut self, saved: &Directory) -> Result<()> {
+        if self.directory()? == *saved {
+            return Ok(());
+        }
+        let token = self.epoch.card.serial().to_string();
+        let why = "another process has changed its directory of keys at the same time".to_owned();
+        Err(Error::Unavailable { token, why }.into())
     }
 
     fn full(&self) -> Fault {
@@ -194,10 +212,12 @@ impl Call<'_> {
 
     /// Destroys a key by making another over it, which no id leads to.
     fn destroy(&mut self, id: BackingKeyId) -> Result<()> {
-        let mut directory = self.directory_for_change()?;
+        let directory = self.directory_for_change()?;
         let slot = directory.find(id).ok_or(Error::KeyNotFound(id))?.slot;
         self.epoch.known.remove(&id);
         self.epoch.card.generate(slot, AlgorithmId::EccP256, self.policies())?;
+        // That took its time: another process may have made a key meanwhile.
+        let mut directory = self.directory()?;
         directory.entries.retain(|entry| entry.id != id);
         self.epoch.card.save(&directory)?;
         self.epoch.directory = directory;

@@ -65,7 +65,9 @@ fn with_link<T>(
 fn failed(device: &str, error: &Tss) -> Error {
     let told = errors::told(error);
     match errors::action(error) {
-        Action::Pin => unavailable(device, &format!("{ENDORSEMENT_PASSWORD}: {told}")),
+        Action::Unauthorised | Action::Pin => {
+            unavailable(device, &format!("{ENDORSEMENT_PASSWORD}: {told}"))
+        }
         _ => unavailable(device, &told),
     }
 }

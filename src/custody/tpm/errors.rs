@@ -24,7 +24,10 @@ pub(super) enum Action {
     /// The TPM failed and doesn't say how: ask it for something else. If it answers, this request
     /// has failed; if not, `Reconnect`.
     Suspect,
-    /// The PIN: nothing is tried until the server is started again.
+    /// What was used does not take the authorisation that it was given, which the TPM does not count:
+    /// this key, or the PIN.
+    Unauthorised,
+    /// The PIN, and the TPM has counted it: nothing is tried until the server is started again.
     Pin,
     /// The TPM takes no authorisation for a while, since somebody gave it wrong ones: leave it alone
     /// for as long as [`super::LOCKOUT_PAUSE`].
@@ -38,13 +41,14 @@ pub(super) enum Action {
 impl Action {
     /// Every action, in the order of the documentation.
     #[cfg(test)]
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Refused,
         Self::Rejected,
         Self::MakeRoom,
         Self::Again,
         Self::Reconnect,
         Self::Suspect,
+        Self::Unauthorised,
         Self::Pin,
         Self::Lockout,
         Self::Busy,
@@ -211,7 +215,10 @@ pub(super) fn classify(kind: Kind) -> Action {
 
         Kind::Success | Kind::Failure | Kind::TpmVendorSpecific => A::Suspect,
 
-        Kind::AuthFail | Kind::BadAuth => A::Pin,
+        // Part 3, section 5.6: of what has `noDA`, as all keys of ours.
+        Kind::BadAuth => A::Unauthorised,
+
+        Kind::AuthFail => A::Pin,
 
         Kind::Lockout => A::Lockout,
 
@@ -282,9 +289,9 @@ mod tests {
     }
 
     #[test]
-    fn no_wrong_authorisation_is_tried_again() {
+    fn what_the_tpm_counts_is_not_tried_again() {
         assert_eq!(classify(K::AuthFail), Action::Pin);
-        assert_eq!(classify(K::BadAuth), Action::Pin);
+        assert_eq!(classify(K::BadAuth), Action::Unauthorised);
         assert_eq!(classify(K::Lockout), Action::Lockout);
     }
 }

@@ -75,6 +75,8 @@ enum Fault {
     Device(Tss),
     /// The TPM would not, or could not, work on what it was given. If it is well, this is the answer.
     Input(Tss, Error),
+    /// This key does not take what is derived from the PIN.
+    Unauthorised(Tss, BackingKeyId),
     /// The TPM is well, and does not do this for us.
     Unable(&'static str),
 }
@@ -94,6 +96,16 @@ impl Fault {
             _ => return self,
         };
         Self::Answer(Error::KeyRejected { id, why })
+    }
+
+    /// Of a command that uses this key: an authorisation that is refused is the key's.
+    fn of_use(self, id: BackingKeyId) -> Self {
+        match self {
+            Self::Device(error) if errors::action(&error) == Action::Unauthorised => {
+                Self::Unauthorised(error, id)
+            }
+            other => other,
+        }
     }
 
     /// What the TPM refuses is the fault of what was given to it. Of a ciphertext that is none it
@@ -125,10 +137,21 @@ enum State {
         /// The earliest time of the next attempt.
         next: Option<Instant>,
     },
-    /// The TPM refused what was derived from the PIN: nothing is tried again in this process.
+    /// The PIN was shown wrong: nothing is tried again in this process.
     Locked {
         why: String,
     },
+}
+
+/// What is known of the PIN. The TPM has nothing to try it on but the keys, each of which may have been
+/// made under another.
+#[derive(Clone, Copy)]
+enum Pin {
+    Untried,
+    /// One key did not take it. When a second one doesn't, it is wrong.
+    Doubted(BackingKeyId),
+    /// A key took it: it is right, and one that does not take it is another's.
+    Right,
 }
 
 /// One TPM.
@@ -138,6 +161,8 @@ pub(crate) struct Driver {
     info: TokenInfo,
     auth: Auth,
     state: Mutex<State>,
+    /// Outlives the ways to the TPM. Locked for moments, by who has the state.
+    pin: Mutex<Pin>,
     /// A copy of what is known of the state, for who must not wait: why it is not up, and how many
     /// ways have been opened so far.
     told: RwLock<(Option<String>, u64)>,
@@ -158,18 +183,23 @@ impl Driver {
         let epoch = epoch.map_err(|e| unavailable(&info.label, &errors::told(&e)))?;
         let (state, told) = (Mutex::new(State::Up(Box::new(epoch))), RwLock::new((None, 1)));
         let device = access.device.unwrap_or_else(|| DEVICE.to_owned());
-        Ok(Self { device, profile, info, auth, state, told })
+        let pin = Mutex::new(Pin::Untried);
+        Ok(Self { device, profile, info, auth, state, pin, told })
     }
 
     /// Does one request, with what healing it takes.
     fn serve(&self, request: &Request) -> Result<Response> {
         self.able(request)?;
         let mut state = self.state.lock();
+        self.certain(request)?;
         let mut last = String::new();
         for _ in 0..ATTEMPTS {
             let epoch = self.reach(&mut state)?;
             let fault = match epoch.serve(request) {
-                Ok(response) => return Ok(response),
+                Ok(response) => {
+                    self.taken(&response);
+                    return Ok(response);
+                }
                 Err(fault) => fault,
             };
             last = self.remedy(&mut state, fault)?;
@@ -193,6 +223,49 @@ impl Driver {
             _ => return Ok(()),
         };
         Err(Error::Unsupported { profile: name.clone(), why })
+    }
+
+    /// Makes no key under a PIN that is in doubt: under a wrong one it would work until the right one
+    /// is back.
+    fn certain(&self, request: &Request) -> Result<()> {
+        use Request::{Generate, GenerateSigner, Import};
+        match (request, *self.pin.lock()) {
+            (Generate { .. } | Import { .. } | GenerateSigner { .. }, Pin::Doubted(id)) => {
+                Err(self.unavailable(&format!("backing key {id} does not take the PIN")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes that the PIN is right, if this could not be answered by another.
+    fn taken(&self, response: &Response) {
+        if matches!(
+            response,
+            Response::MessageSecret(_) | Response::Signature(_) | Response::Proof(_)
+        ) {
+            *self.pin.lock() = Pin::Right;
+        }
+    }
+
+    /// A key did not take the PIN.
+    fn unauthorised(&self, state: &mut State, id: BackingKeyId, why: &str) -> Error {
+        let mut pin = self.pin.lock();
+        let whose = match *pin {
+            Pin::Doubted(other) if other != id => return self.lock(state, why),
+            Pin::Right => "other keys take it",
+            Pin::Untried | Pin::Doubted(_) => {
+                *pin = Pin::Doubted(id);
+                "the PIN is wrong, or that key was made under another"
+            }
+        };
+        Error::KeyRejected { id, why: format!("it does not take the PIN: {whose} ({why})") }
+    }
+
+    /// The PIN is wrong.
+    fn lock(&self, state: &mut State, why: &str) -> Error {
+        *state = State::Locked { why: why.to_owned() };
+        self.told.write().0 = Some(why.to_owned());
+        self.locked(why)
     }
 
     /// The way to the TPM, opened anew if there is none.
@@ -234,6 +307,9 @@ impl Driver {
             Fault::Answer(error) => return Err(error),
             Fault::Device(error) => (error, None),
             Fault::Input(error, answer) => (error, Some(answer)),
+            Fault::Unauthorised(error, id) => {
+                return Err(self.unauthorised(state, id, &errors::told(&error)));
+            }
             Fault::Unable(why) => {
                 let profile = self.profile.name.clone();
                 return Err(Error::Unsupported { profile, why: why.to_owned() });
@@ -252,13 +328,10 @@ impl Driver {
                 self.down(state, &why, LOCKOUT_PAUSE);
                 return Err(self.unavailable(&why));
             }
-            Action::Pin => {
-                *state = State::Locked { why: why.clone() };
-                self.told.write().0 = Some(why.clone());
-                return Err(self.locked(&why));
-            }
+            Action::Pin => return Err(self.lock(state, &why)),
             Action::Busy => return Err(Error::Overloaded(self.info.label.clone())),
-            Action::Stop => return Err(self.unavailable(&why)),
+            // Not a key of ours: the storage key has a password.
+            Action::Stop | Action::Unauthorised => return Err(self.unavailable(&why)),
             Action::Refused | Action::Rejected => {
                 let profile = self.profile.name.clone();
                 return Err(answer.unwrap_or(Error::Unsupported { profile, why }));
@@ -324,7 +397,7 @@ fn unavailable(token: &str, why: &str) -> Error {
 fn unreached(error: &Tss) -> String {
     let why = errors::told(error);
     match errors::action(error) {
-        Action::Pin => format!(
+        Action::Unauthorised | Action::Pin => format!(
             "the owner hierarchy has a password; keep the storage key at {:#x} (docs/hardware.md): \
              {why}",
             link::KEPT_PRIMARY

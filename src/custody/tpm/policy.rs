@@ -202,6 +202,8 @@ pub(in crate::custody) fn current(
     context.and_then(|mut context| boot_state(&mut context, pcrs)).map_err(|fault| match fault {
         Fault::Answer(error) => error,
         Fault::Unable(why) => unavailable(device, why),
-        Fault::Device(error) | Fault::Input(error, _) => unavailable(device, &unreached(&error)),
+        Fault::Device(error) | Fault::Input(error, _) | Fault::Unauthorised(error, _) => {
+            unavailable(device, &unreached(&error))
+        }
     })
 }

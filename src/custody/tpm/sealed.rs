@@ -92,12 +92,14 @@ fn failed(device: &str, fault: Fault) -> Error {
     let error = match fault {
         Fault::Answer(error) => return error,
         Fault::Unable(why) => return unavailable(device, why),
-        Fault::Device(error) | Fault::Input(error, _) => error,
+        Fault::Device(error) | Fault::Input(error, _) | Fault::Unauthorised(error, _) => error,
     };
     let told = errors::told(&error);
     match errors::action(&error) {
         Action::Rejected => refused(device, &format!("this TPM has not sealed it, or {ALTERED}")),
-        Action::Refused | Action::Pin => refused(device, &format!("the TPM refuses it: {told}")),
+        Action::Refused | Action::Pin | Action::Unauthorised => {
+            refused(device, &format!("the TPM refuses it: {told}"))
+        }
         _ => unavailable(device, &told),
     }
 }

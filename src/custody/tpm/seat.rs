@@ -71,21 +71,25 @@ impl Epoch {
     pub(super) fn serve(&mut self, request: &Request) -> Result<Response> {
         match request {
             Request::Derive { key, check, input } => {
-                let key = self.loaded(key, Role::Mac, Some(*check))?;
-                Ok(Response::MessageSecret(self.mac(key.key, input)?))
+                let loaded = self.loaded(key, Role::Mac, Some(*check))?;
+                let mac = self.mac(loaded.key, input);
+                Ok(Response::MessageSecret(mac.map_err(|fault| fault.of_use(key.id))?))
             }
             Request::Agree { key, check, peer } => {
-                let key = self.loaded(key, Role::Agree, Some(*check))?;
-                Ok(Response::MessageSecret(self.agree(key.key, peer)?))
+                let loaded = self.loaded(key, Role::Agree, Some(*check))?;
+                let agreed = self.agree(loaded.key, peer);
+                Ok(Response::MessageSecret(agreed.map_err(|fault| fault.of_use(key.id))?))
             }
             Request::Unwrap { key, check, ciphertext } => {
-                let key = self.loaded(key, Role::Unwrap, Some(*check))?;
-                Ok(Response::MessageSecret(self.unwrap(key.key, ciphertext)?))
+                let loaded = self.loaded(key, Role::Unwrap, Some(*check))?;
+                let plain = self.unwrap(loaded.key, ciphertext);
+                Ok(Response::MessageSecret(plain.map_err(|fault| fault.of_use(key.id))?))
             }
             Request::Sign { key, public, message, .. } => {
                 let id = key.id;
                 let key = self.loaded(key, Role::Sign, None)?;
-                Ok(Response::Signature(self.sign(id, key.key, public, message)?))
+                let signed = self.sign(id, key.key, public, message);
+                Ok(Response::Signature(signed.map_err(|fault| fault.of_use(id))?))
             }
             Request::Generate { id, scheme } => {
                 Ok(Response::Made(self.create(*id, role(*scheme), None)?))
@@ -163,6 +167,7 @@ impl Epoch {
         let (by, attestation_key) = self.attestation_key()?;
         let certified = self.link.certify(loaded.key.handle, by, nonce);
         self.link.flush(by)?;
+        let certified = certified.map_err(|error| Fault::Device(error).of_use(key.id));
         let (attest, signature) = certified?;
         let bytes = |area: &Public| Ok::<_, Tss>(Bytes(area.marshall()?));
         Ok(Certified {
@@ -176,7 +181,7 @@ impl Epoch {
     /// A password of the endorsement hierarchy's is not the PIN: keys are used as before.
     fn attestation_key(&mut self) -> Result<(KeyHandle, Public)> {
         self.link.attestation_key().map_err(|error| match errors::action(&error) {
-            Action::Pin => Fault::Unable(ENDORSEMENT_PASSWORD),
+            Action::Unauthorised | Action::Pin => Fault::Unable(ENDORSEMENT_PASSWORD),
             _ => error.into(),
         })
     }
@@ -230,7 +235,7 @@ impl Epoch {
             }
             Err(fault) => {
                 self.link.flush(handle)?;
-                Err(fault)
+                Err(fault.of_use(id))
             }
         }
     }

@@ -1,5 +1,5 @@
 use super::super::store_key::{NOBODY, StoreKey, WrappedStoreKey};
-use super::super::{Envelope, Envelopes, HEADER};
+use super::super::{Envelope, Envelopes, HEADER, Resealed};
 use super::*;
 use crate::clock::{SystemRandom, Time};
 use crate::custody::lane::{Lane, Options};
@@ -262,15 +262,26 @@ async fn an_envelope_is_sealed_to_other_holders_without_its_body_being_touched()
     both.backing[0].authenticator = Some(authenticator);
 
     let envelope = Envelope::parse(&sealed).expect("parses");
-    let fresh = before.reseal(&both, &Context::new(), &envelope).await.expect("opens");
-    let fresh = fresh.expect("it was for one holder");
+    let reseal = async |envelope: &Envelope, away: &mut Away| {
+        before.reseal(&both, &Context::new(), envelope, away).await.expect("no fault")
+    };
+    let Resealed::Fresh(fresh) = reseal(&envelope, &mut Away::default()).await else {
+        panic!("it was for one holder")
+    };
     assert_eq!(fresh[..HEADER], sealed[..HEADER]);
     assert_eq!(fresh[fresh.len() - 17..], sealed[sealed.len() - 17..]);
     let again = Envelope::parse(&fresh).expect("parses");
-    assert_eq!(before.reseal(&both, &Context::new(), &again).await.expect("opens"), None);
+    assert_eq!(reseal(&again, &mut Away::default()).await, Resealed::Already);
+
+    // While the one that can open it is away it is asked once, however many wait.
+    a.away.store(true, Ordering::SeqCst);
+    let (mut away, asked) = (Away::default(), a.calls());
+    for _ in 0..3 {
+        assert_eq!(reseal(&envelope, &mut away).await, Resealed::Waits(vec!["a".into()]));
+    }
+    assert_eq!(a.calls(), asked + 1);
 
     // Another process, in which the first token is gone for good.
-    a.away.store(true, Ordering::SeqCst);
     let after = envelopes(tokens(&[&a, &b]));
     assert_eq!(opened(&after, &both, &fresh).await.expect("opens"), b"x");
     assert!(opened(&after, &both, &sealed).await.is_err(), "it was for the first alone");

@@ -25,8 +25,8 @@ pub(super) struct Held {
 /// empty 0600 database file in it if there is none.
 ///
 /// # Errors
-/// [`Error::Unusable`] if others can reach the directory or a file of the database, or if another
-/// process holds it.
+/// [`Error::Unusable`] if others can reach the directory or a file of the database, [`Error::InUse`]
+/// if another process holds it.
 pub(super) fn hold(directory: &Path) -> Result<Held> {
     match DirBuilder::new().mode(0o700).create(directory) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => {
@@ -56,10 +56,7 @@ fn lock(directory: &Path) -> Result<File> {
         .map_err(|error| refused("open", &path, &error))?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Unusable(format!(
-            "`{}` is in use by another strongroom process",
-            directory.display()
-        ))),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::InUse(directory.display().to_string())),
         Err(errno) => Err(refused("lock", &path, &errno.into())),
     }
 }

@@ -347,8 +347,8 @@ async fn the_store_writes_reads_and_scans_over_it() {
 fn a_second_opener_is_refused_until_the_first_is_gone() {
     let dir = tempfile::tempdir().unwrap();
     let first = open(options(dir.path()));
-    let text = unusable(Sqlite::open_with(options(dir.path()), SCHEMA));
-    assert!(text.ends_with("is in use by another strongroom process"), "{text}");
+    let second = Sqlite::open_with(options(dir.path()), SCHEMA);
+    assert_eq!(second.err(), Some(Error::InUse(dir.path().join("data").display().to_string())));
     drop(first);
     drop(open(options(dir.path())));
 }

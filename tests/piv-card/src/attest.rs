@@ -35,7 +35,12 @@ pub(crate) fn root(memory: &Memory) -> Option<Vec<u8>> {
 }
 
 /// The certificate of a key that was made here; in DER.
-pub(crate) fn slot(memory: &Memory, slot: u8, stored: &Stored, version: [u8; 3]) -> Option<Vec<u8>> {
+pub(crate) fn slot(
+    memory: &Memory,
+    slot: u8,
+    stored: &Stored,
+    version: [u8; 3],
+) -> Option<Vec<u8>> {
     let key = SigningKey::from_slice(&memory.attestation).ok()?;
     let spki = match stored.private()? {
         Private::Ec(key) => key.public_key().to_public_key_der().ok()?,

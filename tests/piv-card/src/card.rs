@@ -48,6 +48,10 @@ pub(crate) struct Card {
     /// Parts of a command that have come, and of an answer that have not gone.
     coming: Vec<u8>,
     going: Vec<u8>,
+    /// Whether another process seems to write back what it has read before.
+    overtaken: bool,
+    /// The object that was written last, as it was before.
+    replaced: Option<(u32, Vec<u8>)>,
 }
 
 /// A command without its chaining.
@@ -58,7 +62,7 @@ struct Command<'a> {
 }
 
 impl Card {
-    pub(crate) fn new(memory: Memory) -> Self {
+    pub(crate) fn new(memory: Memory, overtaken: bool) -> Self {
         Self {
             memory,
             verified: false,
@@ -66,6 +70,8 @@ impl Card {
             witness: None,
             coming: Vec::new(),
             going: Vec::new(),
+            overtaken,
+            replaced: None,
         }
     }
 
@@ -230,6 +236,7 @@ impl Card {
         let stored = Stored::generate(algorithm, pin, touch).ok_or(BAD_DATA)?;
         let public = public(&stored).ok_or(BAD_DATA)?;
         self.memory.keys.insert(slot, stored);
+        self.memory.objects.extend(self.replaced.take().filter(|_| self.overtaken));
         self.save()?;
         Ok([&[0x7f][..], &tlv(0x49, &public)].concat())
     }
@@ -294,17 +301,19 @@ impl Card {
     fn put_data(&mut self, data: &[u8]) -> Answer {
         self.managed()?;
         let id = object(data).ok_or(BAD_DATA)?;
-        match find(data, 0x53).ok_or(BAD_DATA)? {
+        let before = match find(data, 0x53).ok_or(BAD_DATA)? {
             [] => self.memory.objects.remove(&id),
             value => self.memory.objects.insert(id, value.to_vec()),
         };
+        self.replaced = before.map(|value| (id, value));
         self.save()
     }
 
     fn metadata(&self, which: u8) -> Answer {
         let of = |reference: &Reference, default: &[u8; 8]| {
             let default = u8::from(reference.value == *default);
-            [tlv(1, &[0xff]), tlv(5, &[default]), tlv(6, &[reference.most, reference.left])].concat()
+            [tlv(1, &[0xff]), tlv(5, &[default]), tlv(6, &[reference.most, reference.left])]
+                .concat()
         };
         match which {
             0x80 => Ok(of(&self.memory.pin, PIN)),

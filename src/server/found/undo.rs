@@ -1,0 +1,68 @@
+//! What a founding that failed takes back: the keys that it has made, in tokens that may hold others'.
+
+use super::super::{Error, ROW_MACS};
+use crate::custody::{self, tokens::Tokens};
+use crate::envelope::store_key::{StoreKey, WrappedStoreKey};
+use crate::name::BackingKeyId;
+use crate::store::records::{Records, RowMac};
+use crate::store::{Store, meta};
+
+/// What it takes.
+pub(super) struct Undo {
+    /// The database, which this founding has made: all that it names is this founding's.
+    pub(super) store: Store,
+    pub(super) tokens: Tokens,
+    /// Keys that the database does not name yet.
+    pub(super) made: Vec<BackingKeyId>,
+}
+
+impl Undo {
+    /// Destroys the keys, and says of which it could not be done. The founding's own error is what the
+    /// caller is told.
+    pub(super) async fn carry_out(mut self, region: &str) {
+        match self.named(region).await {
+            Ok(named) => self.made.extend(named),
+            // It has not come as far as that, or what it was made on is gone.
+            Err(error) => tracing::debug!(%error, "the database names no keys"),
+        }
+        for id in &self.made {
+            self.destroy(*id).await;
+        }
+    }
+
+    /// The keys that the database names.
+    async fn named(&self, region: &str) -> Result<Vec<BackingKeyId>, Error> {
+        let Some(site) = self.store.read(|tx| meta::site(tx))? else { return Ok(Vec::new()) };
+        let wrapped: WrappedStoreKey = serde_json::from_value(site.store_key)
+            .map_err(|_| Error::Refused("the store key in the database is damaged".into()))?;
+        let store_key = StoreKey::unwrap(&self.tokens, region, &wrapped).await?;
+        let mac = RowMac::new(store_key.derive(ROW_MACS)?.expose());
+        let records = Records::new(self.store.clone(), mac, 1);
+        records.read(|rows| {
+            let mut named: Vec<_> = rows.backing_keys_in_use()?.into_iter().collect();
+            named.extend(rows.intents()?.into_iter().map(|intent| intent.backing_key));
+            named.extend(rows.seal()?.map(|seal| seal.key));
+            Ok(named)
+        })
+    }
+
+    /// Its id is 128 random bits: whichever token has it, it is the one.
+    async fn destroy(&self, id: BackingKeyId) {
+        for member in self.tokens.all() {
+            let destroyed = match member.lane() {
+                Ok(lane) => lane.destroy(id).await,
+                Err(error) => Err(error),
+            };
+            match destroyed {
+                Ok(()) | Err(custody::Error::KeyNotFound(_)) => {}
+                Err(error) => tracing::error!(
+                    token = member.name,
+                    %error,
+                    "key {id} may be left in the token and is nobody's: if it is there, remove it \
+                     (of PKCS#11: `pkcs11-tool --login --delete-object --type secrkey --id {id}`, or \
+                     `--type privkey`)"
+                ),
+            }
+        }
+    }
+}
