@@ -120,10 +120,10 @@ class Server:
         assert code == 0, log.read_text()
 
     def answers(self, process, log):
-        """Whether requests are taken."""
+        """Whether requests are taken: /healthz answers before they are."""
         assert process.poll() is None, log.read_text()
         with contextlib.suppress(OSError):
-            return bool(self.get("/healthz"))
+            return bool(self.get("/metrics"))
 
     def get(self, path):
         """The text at a path."""
