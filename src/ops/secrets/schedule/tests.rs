@@ -186,6 +186,7 @@ fn the_wildcards_of_aws_s_table() {
         ("cron(0 0 1-15 * ? *)", "cron(0 0 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15 * ? *)"),
         ("cron(0 0 1/10 * ? *)", "cron(0 0 1,11,21,31 * ? *)"),
         ("cron(0 0 1 JAN,APR,JUL,OCT ? *)", "cron(0 0 1 1/3 ? *)"),
+        ("cron(0 0 2-11/4 * ? *)", "cron(0 0 2,6,10 * ? *)"),
         ("cron(0 0 1 1-3 ? *)", "cron(0 0 1 JAN-MAR ? *)"),
         ("cron(0 0 ? * 1/2 *)", "cron(0 0 ? * 1,3,5,7 *)"),
         ("cron(0 0 ? * TUE#3 *)", "cron(0 0 ? * 3#3 *)"),
@@ -197,6 +198,8 @@ fn the_wildcards_of_aws_s_table() {
     }
     assert_eq!(openings("cron(0 0 ? * TUE#3 *)", "2026-03-01", 1), ["2026-03-17T00:00:00Z"]);
     assert_eq!(openings("cron(0 0 ? * SUNL *)", "2026-03-01", 1), ["2026-03-29T00:00:00Z"]);
+    assert_eq!(openings("cron(0 0 ? * WEDL *)", "2026-03-01", 1), ["2026-03-25T00:00:00Z"]);
+    assert_eq!(openings("cron(0 0 ? * TUEL *)", "2026-03-01", 1), ["2026-03-31T00:00:00Z"]);
 }
 
 // ---- the calendar ----
