@@ -15,6 +15,7 @@ pub mod policy;
 pub mod purge;
 pub mod put;
 pub mod reseal;
+pub mod schedule;
 mod seal;
 pub mod seed;
 pub mod stage;
