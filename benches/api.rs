@@ -11,13 +11,14 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 use strongroom::identity::sigv4::{ALGORITHM, SigningKey};
 use strongroom::secret::Secret;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// How long one measurement takes.
 const SPAN: Duration = Duration::from_secs(3);
@@ -78,8 +79,9 @@ impl Appliance {
 
     /// One request, and what is answered.
     fn ask(&self, service: &str, operation: &str, body: &Value) -> Value {
-        let mut client = Client::new(&self.address);
-        let answer = client.exchange(&self.request(service, operation, body)).expect("an answer");
+        let request = self.request(service, operation, body);
+        let answer =
+            on_one_thread(async { Client::new(&self.address).await.exchange(&request).await });
         serde_json::from_slice(&answer).expect("JSON")
     }
 
@@ -125,18 +127,18 @@ struct Client {
 }
 
 impl Client {
-    fn new(address: &str) -> Self {
-        let stream = TcpStream::connect(address).expect("connected");
+    async fn new(address: &str) -> Self {
+        let stream = TcpStream::connect(address).await.expect("connected");
         stream.set_nodelay(true).expect("set");
         Self { stream, buffer: vec![0; 16 * 1024] }
     }
 
-    /// The answer's body, if its status is 200.
-    fn exchange(&mut self, request: &[u8]) -> Option<Vec<u8>> {
-        self.stream.write_all(request).expect("sent");
+    /// The body of the answer, whose status must be 200.
+    async fn exchange(&mut self, request: &[u8]) -> Vec<u8> {
+        self.stream.write_all(request).await.expect("sent");
         let mut have = 0;
         loop {
-            have += self.stream.read(&mut self.buffer[have..]).expect("an answer");
+            have += self.stream.read(&mut self.buffer[have..]).await.expect("an answer");
             let got = &self.buffer[..have];
             let Some(end) = got.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
             let head = String::from_utf8_lossy(&got[..end]).to_ascii_lowercase();
@@ -144,10 +146,18 @@ impl Client {
             let length = length.split("\r\n").next().and_then(|text| text.parse::<usize>().ok());
             let whole = end + 4 + length.expect("a length");
             if have >= whole {
-                return head.starts_with("http/1.1 200").then(|| got[end + 4..whole].to_vec());
+                let body = &got[end + 4..whole];
+                assert!(head.starts_with("http/1.1 200"), "{}", String::from_utf8_lossy(body));
+                return body.to_vec();
             }
         }
     }
+}
+
+/// All clients are on one thread.
+fn on_one_thread<F: Future>(work: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(work)
 }
 
 /// What one measurement has found.
@@ -162,18 +172,21 @@ struct Found {
 
 fn under_load(appliance: &Appliance, request: &[u8], clients: usize) -> Found {
     let (begin, before) = (Instant::now(), appliance.cpu());
-    let mut each: Vec<f64> = std::thread::scope(|scope| {
-        let client = || {
-            let (mut client, mut each) = (Client::new(&appliance.address), Vec::new());
-            while begin.elapsed() < SPAN {
-                let start = Instant::now();
-                client.exchange(request).expect("answered with 200");
-                each.push(start.elapsed().as_secs_f64() * 1e6);
-            }
-            each
-        };
-        let all: Vec<_> = (0..clients).map(|_| scope.spawn(client)).collect();
-        all.into_iter().flat_map(|one| one.join().expect("a client")).collect()
+    let mut each: Vec<f64> = on_one_thread(async {
+        let mut all = tokio::task::JoinSet::new();
+        for _ in 0..clients {
+            let (address, request) = (appliance.address.clone(), request.to_vec());
+            all.spawn(async move {
+                let (mut client, mut each) = (Client::new(&address).await, Vec::new());
+                while begin.elapsed() < SPAN {
+                    let start = Instant::now();
+                    client.exchange(&request).await;
+                    each.push(start.elapsed().as_secs_f64() * 1e6);
+                }
+                each
+            });
+        }
+        all.join_all().await.concat()
     });
     let (wall, spent) = (begin.elapsed().as_secs_f64(), appliance.cpu() - before);
     each.sort_unstable_by(f64::total_cmp);
@@ -204,8 +217,10 @@ fn alone(dir: &Path) -> (String, Vec<(f64, f64)>) {
 fn without_cache(dir: &Path) {
     let file = dir.join("strongroom.toml");
     let text = std::fs::read_to_string(&file).expect("a configuration");
-    assert!(!text.contains("[data_key_cache]"), "as `strongroom dev` makes it");
-    std::fs::write(&file, format!("{text}\n[data_key_cache]\nentries = 0\n")).expect("written");
+    let (before, after) =
+        text.split_once("[data_key_cache]").expect("as `strongroom dev` makes it");
+    let text = format!("{before}[data_key_cache]\nentries = 0{after}");
+    std::fs::write(&file, text).expect("written");
 }
 
 fn row(name: &str, clients: usize, found: &Found, bare: f64, raw: Option<(f64, f64)>) {
@@ -225,7 +240,7 @@ fn measured(token: &str) {
     let appliance = Appliance::start(&dir, token);
     let created = appliance.ask("TrentService", "CreateKey", &json!({}));
     let key = created["KeyMetadata"]["KeyId"].as_str().expect("a key").to_owned();
-    let secret = json!({ "Name": "s", "SecretString": "x".repeat(64) });
+    let secret = json!({ "Name": "s", "SecretString": "x".repeat(64), "ClientRequestToken": "t".repeat(32) });
     appliance.ask("secretsmanager", "CreateSecret", &secret);
     drop(appliance);
     let (operation, raw) = alone(&dir);

@@ -47,8 +47,8 @@ const DEADLINE_MS: std::ops::RangeInclusive<u64> = 1..=120_000;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Options {
-    /// Threads, each with a session; from 1 to the profile's limit. By default twice the
-    /// processors, within that limit.
+    /// Threads, each with a session; from 1 to the profile's limit. By default, within that limit,
+    /// twice the processors, or as many as them if the token is software, which computes on them.
     pub workers: Option<usize>,
     /// Requests that may wait; from 1 to 65,536.
     pub queue: usize,
@@ -74,7 +74,8 @@ impl Options {
     pub(crate) fn check(&self, profile: &Profile) -> Result<Settings> {
         let most = profile.limits.sessions;
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let workers = self.workers.unwrap_or(processors.saturating_mul(2).min(most));
+        let each = if profile.software { 1 } else { 2 };
+        let workers = self.workers.unwrap_or(processors.saturating_mul(each).min(most));
         if !(1..=most).contains(&workers) {
             return Err(Error::BadRequest("workers are from 1 to the profile's sessions"));
         }

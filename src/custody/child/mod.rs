@@ -49,8 +49,10 @@ const HANG_MARGIN: Duration = Duration::from_secs(2);
 /// How long a request that may be asked once more waits for the next process.
 const RETRY_WAITS: Duration = Duration::from_secs(1);
 
-/// What is asked in one message takes no longer than this, going by those before: so that nobody
-/// waits long for the others' answers, and only what a message costs more than is shared.
+/// What is asked of a software token in one message takes no longer than this, going by those before:
+/// so that nobody waits long for the others' answers. There a message costs as much as what it asks. A
+/// device takes longer and does several things at a time: it is asked by as many threads as it has
+/// sessions.
 const TOGETHER: Duration = Duration::from_millis(1);
 
 const STARTING: &str = "its process is being started";
@@ -142,6 +144,7 @@ pub fn unseal(opener: &Opener, program: &Program) -> Result<Secret> {
 struct Remote {
     shared: Arc<Shared>,
     info: TokenInfo,
+    software: bool,
     keeper: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -183,6 +186,7 @@ impl Remote {
         patience: Duration,
     ) -> Result<Self> {
         let shared = Arc::new(Shared::new(access.token.to_string(), patience));
+        let software = profile.software;
         let (tell, told) = crossbeam_channel::bounded(1);
         let kept = Arc::clone(&shared);
         // The system ends the process with the thread that started it: always the same one.
@@ -191,7 +195,7 @@ impl Remote {
             .spawn(move || keeper::Keeper::new(kept, profile, access, program).keep(&tell))
             .map_err(|e| shared.unavailable(&format!("no thread: {e}")))?;
         let opened = told.recv().unwrap_or_else(|_| Err(shared.unavailable("its thread ended")));
-        Ok(Self { info: opened?, shared, keeper: Some(keeper) })
+        Ok(Self { info: opened?, shared, software, keeper: Some(keeper) })
     }
 }
 
@@ -214,7 +218,8 @@ impl Drop for Remote {
 
 impl Token for Remote {
     fn worker(self: Arc<Self>) -> Box<dyn Worker> {
-        Box::new(Seat { shared: Arc::clone(&self.shared), place: None, pace: TOGETHER })
+        let (shared, software) = (Arc::clone(&self.shared), self.software);
+        Box::new(Seat { shared, place: None, software, pace: TOGETHER })
     }
 
     fn info(&self) -> &TokenInfo {
@@ -290,6 +295,8 @@ impl Shared {
 struct Seat {
     shared: Arc<Shared>,
     place: Option<Place>,
+    /// Whether the token is software.
+    software: bool,
     /// How long a request takes: the least that was seen lately, since a busy machine makes any of them
     /// take longer.
     pace: Duration,
@@ -337,6 +344,9 @@ impl Worker for Seat {
     }
 
     fn at_a_time(&self) -> usize {
+        if !self.software {
+            return 1;
+        }
         let fit = TOGETHER.as_micros() / self.pace.as_micros().max(1);
         usize::try_from(fit).unwrap_or(MOST).clamp(1, MOST)
     }
