@@ -11,6 +11,7 @@ use crate::envelope::cache;
 use crate::front::options;
 use crate::identity;
 use crate::name::{Scheme, is_region};
+use crate::ops::secrets::rotate::functions::{self, Functions};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -42,6 +43,9 @@ pub struct Config {
     /// Opened data keys.
     #[serde(default)]
     pub data_key_cache: cache::Options,
+    /// Rotation functions of secrets.
+    #[serde(default)]
+    pub function: Vec<functions::Options>,
 }
 
 /// A token that holds keys, and how it is reached.
@@ -171,6 +175,9 @@ pub enum Error {
     /// Addresses, TLS or limits.
     #[error(transparent)]
     Front(#[from] options::OptionsError),
+    /// Rotation functions.
+    #[error(transparent)]
+    Function(#[from] functions::OptionsError),
 }
 
 impl Config {
@@ -191,7 +198,16 @@ impl Config {
         // Through a link (`/etc/strongroom/strongroom.toml`) paths count from where the file is.
         let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         config.resolve(real.parent().unwrap_or(Path::new(".")));
+        config.functions()?;
         Ok(config)
+    }
+
+    /// Who rotates secrets.
+    ///
+    /// # Errors
+    /// What is wrong with `[[function]]`.
+    pub fn functions(&self) -> Result<Functions, Error> {
+        Ok(Functions::new(&self.region, self.function.clone())?)
     }
 
     fn resolve(&mut self, base: &Path) {
@@ -200,6 +216,7 @@ impl Config {
         whole(&mut self.store.dir);
         self.audit.resolve(&base);
         self.identity.resolve(&base);
+        self.function.iter_mut().for_each(|function| function.resolve(&base));
         for token in &mut self.token {
             token.pin_file.as_mut().map(whole);
             token.pin_sealed.as_mut().map(whole);

@@ -25,6 +25,7 @@ use crate::ops::iam::uses::Uses;
 use crate::ops::page::Pages;
 use crate::ops::secrets::accesses::Accesses;
 use crate::ops::secrets::reseal::Progress;
+use crate::ops::secrets::rotate::Rotations;
 use crate::store::records::{Records, RowMac};
 use crate::store::sqlite::Sqlite;
 use crate::store::{self, Store, meta};
@@ -34,6 +35,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
 
 /// The labels of the keys that are derived from the store key.
 const ROW_MACS: &str = "strongroom row macs v1";
@@ -303,6 +305,7 @@ impl Appliance {
             recorder,
             accesses: Accesses::default(),
             resealing: Progress::default(),
+            rotations: Rotations { functions: config.functions()?, wake: Notify::new() },
             pages: Pages::new(&store_key.derive(PAGE_TOKENS)?),
             sessions: sessions.clone(),
             messages: Messages::new(store_key.derive(envelope::message::LABEL)?),
@@ -342,6 +345,7 @@ impl Appliance {
         self.begin().await?;
         let keeping = tokio::spawn(keep_house(self.services.clone(), self.federation.clone()));
         let resealing = tokio::spawn(keep_resealing(self.services.clone()));
+        let rotating = tokio::spawn(crate::rotate::keep_rotating(self.services.clone()));
         let noting = tokio::spawn(note_accesses(self.services.clone()));
         let reaching = tokio::spawn(reach_missing(self.services.tokens.clone()));
         let tls = front.tls.clone();
@@ -352,6 +356,7 @@ impl Appliance {
         front.close().await;
         keeping.abort();
         resealing.abort();
+        rotating.abort();
         noting.abort();
         reaching.abort();
         reloading.abort();

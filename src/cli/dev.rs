@@ -6,6 +6,7 @@ use super::{runtime, shutdown, with_module_configurations};
 use crate::config::Config;
 use crate::custody::child::Isolation;
 use crate::custody::profile::{Kind, Profile};
+use crate::ops::secrets::rotate::functions;
 use crate::secret::Secret;
 use crate::server::found::{Plan, TokenPlan, configuration, write_private};
 use crate::server::{Appliance, Error};
@@ -47,6 +48,9 @@ pub struct Dev {
     /// already stays as it is.
     #[arg(long, value_name = "FILE")]
     seed: Option<PathBuf>,
+    /// Where rotation functions are that the configuration does not name: a Lambda Invoke endpoint.
+    #[arg(long, value_name = "URL")]
+    lambda_endpoint: Option<String>,
 }
 
 /// The line that says that it is ready.
@@ -125,6 +129,10 @@ impl Dev {
     async fn serve(&self, mut config: Config, seed: Option<Seed>) -> Result<(), Error> {
         config.front.listen_plain = vec![self.listen];
         config.front.validate().map_err(crate::config::Error::Front)?;
+        if let Some(endpoint) = &self.lambda_endpoint {
+            config.function.push(functions::Options::any(endpoint));
+            config.functions()?;
+        }
         let (id, secret) = read_credentials(&self.dir)?;
         let shutdown = shutdown()?;
         let appliance = Appliance::open(config).await?;

@@ -48,6 +48,8 @@ pub struct Services {
     pub accesses: super::secrets::accesses::Accesses,
     /// How far data keys are sealed to the holders of now.
     pub resealing: super::secrets::reseal::Progress,
+    /// Rotations of secrets.
+    pub rotations: super::secrets::rotate::Rotations,
     /// Page tokens.
     pub pages: super::page::Pages,
     /// Makes temporary credentials.

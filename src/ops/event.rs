@@ -30,10 +30,23 @@ impl Services {
     pub async fn commit_event<T: Send + 'static>(
         &self,
         event: &Event,
+        change: impl FnMut(&mut Rows<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.commit_event_with(event, b"", change).await
+    }
+
+    /// The same with particulars, a JSON object.
+    ///
+    /// # Errors
+    /// Those of [`Self::commit_event`].
+    pub async fn commit_event_with<T: Send + 'static>(
+        &self,
+        event: &Event,
+        particulars: &[u8],
         mut change: impl FnMut(&mut Rows<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         self.recorder.ready()?;
-        let record = self.event_record(event)?;
+        let record = self.event_record(event, particulars)?;
         self.records
             .write(move |rows| {
                 let value = change(rows)?;
@@ -53,9 +66,9 @@ impl Services {
         Ok(self.recorder.append_line(&record).await?)
     }
 
-    fn event_record(&self, event: &Event) -> Result<Vec<u8>> {
+    fn event_record(&self, event: &Event, particulars: &[u8]) -> Result<Vec<u8>> {
         let service = Some(event.service);
-        self.own_record(service, event.name, &event.account, b"", &event.resources)
+        self.own_record(service, event.name, &event.account, particulars, &event.resources)
     }
 
     fn own_record(

@@ -202,6 +202,8 @@ pub static TABLE: &[Row] = &[
     row::<secrets::policy::GetResourcePolicy>(),
     row::<secrets::policy::DeleteResourcePolicy>(),
     row::<secrets::policy::ValidateResourcePolicy>(),
+    row::<secrets::rotate::RotateSecret>(),
+    row::<secrets::rotate::cancel::CancelRotateSecret>(),
     row::<secrets::tags::TagResource>(),
     row::<secrets::tags::UntagResource>(),
     row::<keys::cipher::Encrypt>(),

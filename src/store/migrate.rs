@@ -14,6 +14,7 @@ pub const MIGRATIONS: &[Migration] = &[
     (1, include_str!("schema/001.sql")),
     (2, include_str!("schema/002.sql")),
     (3, include_str!("schema/003.sql")),
+    (4, include_str!("schema/004.sql")),
 ];
 
 /// The version that this program reads and writes.

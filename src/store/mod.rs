@@ -18,6 +18,7 @@ pub mod outbox;
 pub mod principals;
 pub mod records;
 pub mod revoked;
+pub mod rotations;
 pub mod secrets;
 pub mod sqlite;
 

@@ -3,6 +3,7 @@
 use super::grants::Holder;
 use super::keys::{Tag, due};
 use super::records::{Document, Made, Records, Rows, belongs};
+use super::rotations::Rotation;
 use super::{Error, Result, Row, one};
 use crate::clock::Time;
 use serde::{Deserialize, Serialize};
@@ -157,7 +158,9 @@ impl Rows<'_> {
     /// Takes a secret away with all its versions.
     pub fn delete_secret(&mut self, secret: &Secret) -> Result<()> {
         self.touch::<Secret>(&secret.key());
+        self.touch::<Rotation>(&secret.uid.to_string());
         self.touch_versions(secret.uid);
+        self.tx().execute("DELETE FROM rotation WHERE secret = ?1", &[secret.uid.into()])?;
         self.tx().execute("DELETE FROM version WHERE secret = ?1", &[secret.uid.into()])?;
         self.tx().execute("DELETE FROM secret WHERE uid = ?1", &[secret.uid.into()])?;
         Ok(())

@@ -59,6 +59,9 @@ def meaningful(appliance):
         "PendingWindowInDays": 7,
         "RecoveryWindowInDays": 7,
         "RotationPeriodInDays": 90,
+        "RotationLambdaARN": (
+            f"arn:aws:lambda:{appliance.region}:{appliance.account_id}:function:strongroom-password"
+        ),
         "VersionStage": "blue",
         "MoveToVersionId": secret["VersionId"],
         "ClientRequestToken": str(uuid.uuid4()),
@@ -94,6 +97,7 @@ def good_input(service, name, given):
         "ReEncrypt": ["CiphertextBlob"],
         "RetireGrant": ["KeyId", "GrantId"],
         "PutSecretValue": ["ClientRequestToken", "SecretString"],
+        "RotateSecret": ["ClientRequestToken", "RotationLambdaARN"],
         "UpdateSecret": ["ClientRequestToken"],
         "UpdateSecretVersionStage": ["MoveToVersionId"],
     }

@@ -1,9 +1,9 @@
 """Every operation that the appliance promises; a test holds it against what is served."""
 
 SECRETS_MANAGER = """
-    BatchGetSecretValue CreateSecret DeleteResourcePolicy DeleteSecret DescribeSecret
-    GetRandomPassword GetResourcePolicy GetSecretValue ListSecretVersionIds ListSecrets
-    PutResourcePolicy PutSecretValue RestoreSecret TagResource UntagResource UpdateSecret
+    BatchGetSecretValue CancelRotateSecret CreateSecret DeleteResourcePolicy DeleteSecret
+    DescribeSecret GetRandomPassword GetResourcePolicy GetSecretValue ListSecretVersionIds ListSecrets
+    PutResourcePolicy PutSecretValue RestoreSecret RotateSecret TagResource UntagResource UpdateSecret
     UpdateSecretVersionStage ValidateResourcePolicy
 """.split()
 

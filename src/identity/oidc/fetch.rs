@@ -32,7 +32,7 @@ const MAX_ROOTS: u64 = 4 << 20;
 
 /// Why keys could not be read.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum FetchError {
+pub(crate) enum FetchError {
     /// The time is over.
     #[error("no answer within {} s", DEADLINE.as_secs())]
     Late,
@@ -111,17 +111,26 @@ pub(super) async fn on_thread<T: Send + 'static>(
 }
 
 async fn get(url: &Uri, ca: Option<&Path>) -> Result<Vec<u8>, FetchError> {
+    exchange(connect(url, ca).await?, url).await
+}
+
+/// Bytes both ways.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// A connection to the server of a URL: TLS for `https`, and for `http` none, to loopback alone.
+pub(crate) async fn connect(url: &Uri, ca: Option<&Path>) -> Result<Box<dyn Stream>, FetchError> {
     let host = url.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
     if url.scheme_str() == Some("https") {
         let port = url.port_u16().unwrap_or(443);
         let name = ServerName::try_from(host.clone()).map_err(|_| FetchError::Name)?;
         let connector = connector(ca).await?;
         let stream = TcpStream::connect((host, port)).await?;
-        return exchange(connector.connect(name, stream).await?, url).await;
+        return Ok(Box::new(connector.connect(name, stream).await?));
     }
     let address = loopback(&host).ok_or(FetchError::Name)?;
     let port = url.port_u16().unwrap_or(80);
-    exchange(TcpStream::connect((address, port)).await?, url).await
+    Ok(Box::new(TcpStream::connect((address, port)).await?))
 }
 
 /// The roots are read anew for each connection, so that new ones need no restart.

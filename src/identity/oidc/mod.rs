@@ -10,7 +10,7 @@
 //! for AWS OIDC federation" in the AWS IAM User Guide.
 
 mod error;
-mod fetch;
+pub(crate) mod fetch;
 mod keys;
 mod options;
 mod source;

@@ -1,5 +1,7 @@
 //! DescribeSecret, and how a secret is described.
 
+use super::rotate::state::{next_date, schedule};
+use super::schedule::RotationRules;
 use super::{SecretTarget, check_secret_id, facts, locate};
 use crate::clock::{DAY, Time};
 use crate::name::{Service, secret_arn};
@@ -9,6 +11,7 @@ use crate::ops::shape::{Checks, Epoch, given};
 use crate::ops::{Access, Input, Operation, Route};
 use crate::policy::Values;
 use crate::store::keys::Tag;
+use crate::store::rotations::Rotation;
 use crate::store::secrets::Secret;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -47,7 +50,17 @@ pub struct Description {
     description: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     kms_key_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rotation_enabled: Option<bool>,
+    #[serde(rename = "RotationLambdaARN", skip_serializing_if = "Option::is_none")]
+    rotation_lambda_arn: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rotation_rules: Option<RotationRules>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_rotated_date: Option<Epoch>,
     last_changed_date: Epoch,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_rotation_date: Option<Epoch>,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_accessed_date: Option<Epoch>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -83,7 +96,12 @@ impl Description {
             name: secret.name.clone(),
             description: secret.description.clone(),
             kms_key_id: secret.kms_key_id.clone(),
+            rotation_enabled: None,
+            rotation_lambda_arn: None,
+            rotation_rules: None,
+            last_rotated_date: None,
             last_changed_date: Epoch(secret.changed),
+            next_rotation_date: None,
             last_accessed_date: accessed.map(|day| Epoch(Time(day.saturating_mul(DAY)))),
             deleted_date: secret.deleted.map(Epoch),
             tags: secret.tags.as_ref().map(|tags| tags.iter().map(tag).collect()),
@@ -91,6 +109,19 @@ impl Description {
             secret_versions_to_stages: Stages::new(),
             created_date: Epoch(secret.created),
         }
+    }
+
+    /// Adds how it rotates. What was turned off still shows, without dates.
+    pub(super) fn add_rotation(&mut self, rotation: Option<&Rotation>) {
+        let Some(rotation) = rotation else { return };
+        self.rotation_enabled = Some(rotation.enabled);
+        self.rotation_lambda_arn = Some(rotation.function.clone());
+        self.rotation_rules = schedule(rotation).map(|schedule| RotationRules {
+            automatically_after_days: schedule.days_between(rotation.last),
+            ..rotation.rules.as_ref().map(RotationRules::from).unwrap_or_default()
+        });
+        self.last_rotated_date = rotation.last.filter(|_| rotation.enabled).map(Epoch);
+        self.next_rotation_date = next_date(rotation).map(Epoch);
     }
 
     /// As ListSecrets answers it.
@@ -129,7 +160,10 @@ impl Operation for DescribeSecret {
     ) -> Result<Description> {
         let secret = target.secret()?;
         let accessed = call.records.read(|rows| rows.accessed(secret))?;
-        Ok(Description::of(&call.region, secret, accessed))
+        let rotation = call.records.rotation(secret.uid)?;
+        let mut described = Description::of(&call.region, secret, accessed);
+        described.add_rotation(rotation.as_deref());
+        Ok(described)
     }
 }
 

@@ -4,6 +4,7 @@
 //! What needs the token is prepared first; the change then checks that nothing which the
 //! preparation rests on has changed meanwhile, or starts over.
 
+use super::rotate::state::note_value;
 use super::seal::{self, Given};
 use super::{SecretTarget, labels, marked_for_deletion, not_found};
 use crate::clock::Time;
@@ -161,7 +162,8 @@ async fn reseal(
             continue;
         }
         let version = call.records.read(|rows| rows.version(secret.uid, id))?;
-        let version = version.ok_or_else(outdated)?;
+        // A rotation's version has its label before it has a value.
+        let Some(version) = version else { continue };
         if Envelope::parse(&version.data_key).is_ok_and(|e| e.key_id == key.id) {
             continue;
         }
@@ -211,6 +213,9 @@ fn add_version(
         return Err(outdated());
     }
     labels::put_new(&mut secret.stages, labels, &version.id)?;
+    if secret.version_with(labels::CURRENT) == Some(version.id.as_str()) {
+        note_value(rows, secret.uid, version.created)?;
+    }
     rows.add_version(secret.uid, version)?;
     secret.versions = secret.versions.saturating_add(1);
     prune(rows, secret, version.created)

@@ -5,6 +5,7 @@ use crate::name::Service;
 use crate::ops::keys::facts::CONTEXT;
 use crate::ops::scene::tag;
 use crate::policy::{Facts, Values};
+use crate::store::records::Records;
 use crate::store::secrets::Secret;
 use std::borrow::Cow;
 
@@ -46,6 +47,20 @@ pub(super) fn of_secret<'a>(secret: &'a Secret, region: &'a str, key: &str) -> O
     let wanted = key.strip_prefix("aws:resourcetag/");
     let wanted = wanted.or_else(|| key.strip_prefix("secretsmanager:resourcetag/"))?;
     tag(secret.tags.as_deref().unwrap_or_default(), wanted)
+}
+
+/// `secretsmanager:resource/AllowRotationLambdaArn`: the function that rotates the secret. A database
+/// that can't be read answers no key, and no operation either.
+pub(super) fn of_rotation(
+    records: &Records,
+    secret: &Secret,
+    key: &str,
+) -> Option<Values<'static>> {
+    if key != "secretsmanager:resource/allowrotationlambdaarn" {
+        return None;
+    }
+    let rotation = records.rotation(secret.uid).ok().flatten()?;
+    Some(Values::made(rotation.function.clone()))
 }
 
 /// The name of a secret alone, as an item of a batch.

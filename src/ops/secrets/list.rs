@@ -80,7 +80,7 @@ impl Operation for ListSecrets {
         let wanted = Wanted { listing, ..wanted };
         let page = call.records.scan(move |rows| page(rows, &wanted)).await?;
         Ok(ListSecretsOutput {
-            secret_list: page.secrets,
+            secret_list: page.secrets.into_iter().map(|(_, described)| described).collect(),
             next_token: page.next.map(|place| call.pages.token(&scope, &written(&place))),
         })
     }
@@ -160,7 +160,8 @@ fn read(order: Order, position: &str) -> Option<Place> {
 /// A page on its way.
 #[derive(Default)]
 struct Page {
-    secrets: Vec<Description>,
+    /// Each with its row.
+    secrets: Vec<(i64, Description)>,
     looked_at: i64,
     last: Option<Place>,
     next: Option<Place>,
@@ -170,6 +171,9 @@ struct Page {
 fn page(rows: &mut Rows<'_>, wanted: &Wanted) -> Result<Page> {
     let mut page = Page::default();
     rows.list_secrets(&wanted.listing, |listed| Ok(page.take(wanted, listed)))?;
+    for (uid, described) in &mut page.secrets {
+        described.add_rotation(rows.rotation(*uid)?.as_ref());
+    }
     Ok(page)
 }
 
@@ -183,7 +187,8 @@ impl Page {
             return false;
         }
         if passes {
-            self.secrets.push(Description::listed(&wanted.region, secret, listed.accessed));
+            let described = Description::listed(&wanted.region, secret, listed.accessed);
+            self.secrets.push((secret.uid, described));
         }
         self.looked_at += 1;
         self.last = Some(listed.place);

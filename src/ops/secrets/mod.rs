@@ -15,6 +15,7 @@ pub mod policy;
 pub mod purge;
 pub mod put;
 pub mod reseal;
+pub mod rotate;
 pub mod schedule;
 mod seal;
 pub mod seed;
@@ -61,8 +62,10 @@ impl Target for SecretTarget {
         Ok(OwnPolicy::Adds(Some(made)))
     }
     fn fact<'a>(&'a self, call: &'a Call, key: &str) -> Option<Values<'a>> {
+        let secret = || self.secret.as_deref();
         facts::kms_key_arn(key, self.kms_key.as_ref())
-            .or_else(|| facts::of_secret(self.secret.as_deref()?, &call.services.region, key))
+            .or_else(|| facts::of_secret(secret()?, &call.services.region, key))
+            .or_else(|| facts::of_rotation(&call.records, secret()?, key))
     }
 }
 

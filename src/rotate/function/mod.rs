@@ -1,0 +1,54 @@
+//! Who does the steps of a rotation: something behind a Lambda endpoint, or this program.
+
+pub(super) mod lambda;
+pub(super) mod password;
+
+use crate::ops::error::Error;
+use crate::store::rotations::Step;
+use serde::Serialize;
+
+/// What a function is told, as AWS tells it:
+/// <https://docs.aws.amazon.com/secretsmanager/latest/userguide/rotate-secrets_lambda-functions.html>.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Event<'a> {
+    #[serde(serialize_with = "name")]
+    pub(super) step: Step,
+    #[serde(rename = "SecretId")]
+    pub(super) secret_arn: &'a str,
+    pub(super) client_request_token: &'a str,
+    pub(super) rotation_token: &'a str,
+}
+
+fn name<S: serde::Serializer>(step: &Step, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_str(step.name())
+}
+
+/// Why a step was not done.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// In words, with nothing secret in them.
+    pub(super) why: String,
+    /// What the function itself says: it may quote a secret.
+    pub(super) says: Option<String>,
+    /// Whether another attempt may go better.
+    pub(super) again: bool,
+}
+
+impl Failure {
+    /// One that may pass.
+    pub(super) fn passing(why: impl Into<String>) -> Self {
+        Self { why: why.into(), says: None, again: true }
+    }
+
+    /// One that stays as long as the secret is as it is.
+    pub(super) fn lasting(why: impl Into<String>) -> Self {
+        Self { why: why.into(), says: None, again: false }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::passing(error.message.into_owned())
+    }
+}

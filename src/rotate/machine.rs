@@ -1,0 +1,279 @@
+//! One rotation from step to step: createSecret, setSecret, testSecret, finishSecret. Each step is
+//! written before it is done, and what was done before the next one.
+
+use super::function::{Event, Failure, lambda, password};
+use super::inside::Inside;
+use crate::clock::random_uuid;
+use crate::json::Object;
+use crate::name::{Service, secret_arn};
+use crate::ops::call::Services;
+use crate::ops::error::{Condition, Error, Result};
+use crate::ops::event::Event as Noted;
+use crate::ops::secrets::rotate::functions::{BuiltIn, Function};
+use crate::ops::secrets::rotate::state::{self, Fate, Held};
+use crate::store::records::Rows;
+use crate::store::rotations::Step;
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a rotation is left alone that the database could not be told of.
+const FAULT: Duration = Duration::from_secs(5);
+/// The most characters of what a function says.
+const SAYING: usize = 500;
+/// Members of a database secret that are no secret, in AWS's documented structure.
+const PLAIN: [&str; 8] = [
+    "engine",
+    "host",
+    "port",
+    "username",
+    "dbname",
+    "masterarn",
+    "dbInstanceIdentifier",
+    "dbClusterIdentifier",
+];
+/// Shorter texts are found anywhere.
+const SHORTEST: usize = 4;
+
+/// Works on a rotation that is due until it has ended or has to wait.
+pub(super) async fn work(services: &Arc<Services>, owner: &str, uid: i64) {
+    match drive(services, owner, uid).await {
+        Ok(()) => {}
+        // Cancelled, or the secret is gone.
+        Err(error) if error.condition == Condition::Conflict => {}
+        Err(error) => {
+            tracing::error!(%error, "a rotation waits");
+            tokio::time::sleep(FAULT).await;
+        }
+    }
+}
+
+async fn drive(services: &Arc<Services>, owner: &str, uid: i64) -> Result<()> {
+    let Some(held) = take(services, owner, uid).await? else { return Ok(()) };
+    let (rotation, suffix) = (&held.rotation, &held.suffix);
+    let arn = secret_arn(&services.region, &rotation.account, &rotation.name, suffix);
+    let mut work = Work { services, arn, held };
+    loop {
+        let went_on = match work.step().await {
+            Ok(()) => work.done().await?,
+            Err(failure) => Err(failure),
+        };
+        match went_on {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            Err(failure) => return work.failed(failure).await,
+        }
+    }
+}
+
+/// Takes the rotation; a rotation's start stands in the audit log.
+async fn take(services: &Arc<Services>, owner: &str, uid: i64) -> Result<Option<Held>> {
+    let now = services.world.clock.now();
+    let Some(rotation) = services.records.rotation(uid)? else { return Ok(None) };
+    let token = random_uuid(&*services.world.random)?;
+    let owner = owner.to_owned();
+    let change = move |rows: &mut Rows<'_>| state::take(rows, uid, (&owner, &token), now);
+    let begins = match &rotation.progress {
+        Some(progress) => (!progress.noted).then_some(progress.trial),
+        None => rotation.next.map(|_| false),
+    };
+    let secret = services.records.secret(&rotation.account, &rotation.name)?;
+    let secret = secret.filter(|secret| secret.deleted.is_none());
+    let (Some(trial), Some(secret)) = (begins, secret) else {
+        return services.records.write(change).await;
+    };
+    let event = Noted {
+        service: Service::SecretsManager,
+        name: if trial { "TestRotationStarted" } else { "RotationStarted" },
+        account: rotation.account.clone(),
+        resources: vec![secret_arn(
+            &services.region,
+            &secret.account,
+            &secret.name,
+            &secret.suffix,
+        )],
+    };
+    services.commit_event(&event, change).await
+}
+
+/// A rotation in hand.
+struct Work<'a> {
+    services: &'a Arc<Services>,
+    arn: String,
+    held: Held,
+}
+
+impl Work<'_> {
+    fn inside(&self) -> Inside<'_> {
+        Inside { services: self.services, account: &self.held.rotation.account, arn: &self.arn }
+    }
+
+    /// Has the step done that is next.
+    async fn step(&self) -> std::result::Result<(), Failure> {
+        let progress = &self.held.progress;
+        if progress.step == Step::Finish && self.is_current()? {
+            return Ok(());
+        }
+        if progress.trial {
+            self.borrow_current().await?;
+        }
+        let rotation_token = random_uuid(&*self.services.world.random).map_err(Error::from)?;
+        let event = Event {
+            step: progress.step,
+            secret_arn: &self.arn,
+            client_request_token: &progress.token,
+            rotation_token: &rotation_token,
+        };
+        self.invoke(&event).await?;
+        if progress.step == Step::Create && !self.has_pending()? {
+            return Err(Failure::passing("createSecret has ended and AWSPENDING has no value"));
+        }
+        Ok(())
+    }
+
+    async fn invoke(&self, event: &Event<'_>) -> std::result::Result<(), Failure> {
+        let rotation = &self.held.rotation;
+        match self.services.rotations.functions.find(&rotation.function) {
+            None => {
+                let text = format!("no function is registered for `{}`", rotation.function);
+                Err(Failure::passing(text))
+            }
+            Some(Function::BuiltIn(BuiltIn::Password)) => {
+                password::invoke(&self.inside(), &rotation.name, event).await
+            }
+            Some(Function::Lambda(lambda, name, qualifier)) => {
+                let of = (rotation.account.as_str(), self.arn.as_str());
+                let with = (&self.services.world, &self.services.sessions);
+                let context = lambda::credentials(with, lambda, of);
+                let place = lambda::Place { lambda, name, qualifier };
+                lambda::invoke(&place, event, context).await
+            }
+        }
+    }
+
+    /// For a trial the pending version is what is current.
+    async fn borrow_current(&self) -> std::result::Result<(), Failure> {
+        if self.has_pending()? {
+            return Ok(());
+        }
+        let current = self.inside().value("AWSCURRENT", None).await?;
+        let current = current.ok_or_else(|| Failure::lasting("the secret has no value"))?;
+        let value = (current.secret_string, current.secret_binary);
+        Ok(self.inside().put_pending(&self.held.progress.token, value).await?)
+    }
+
+    fn is_current(&self) -> Result<bool> {
+        let rotation = &self.held.rotation;
+        let secret = self.services.records.secret(&rotation.account, &rotation.name)?;
+        let current = secret.as_ref().and_then(|secret| secret.version_with("AWSCURRENT"));
+        Ok(current == Some(self.held.progress.token.as_str()))
+    }
+
+    fn has_pending(&self) -> Result<bool> {
+        let (uid, token) = (self.held.rotation.secret, &self.held.progress.token);
+        Ok(self.services.records.read(|rows| rows.has_version(uid, token))?)
+    }
+
+    /// Notes that the step was done; answers whether there is another.
+    async fn done(&mut self) -> Result<std::result::Result<bool, Failure>> {
+        let progress = &self.held.progress;
+        let next = progress.step.next().filter(|_| !progress.trial);
+        let (held, now) = (self.held.clone(), self.services.world.clock.now());
+        if let Some(next) = next {
+            let change = move |rows: &mut Rows<'_>| state::advance(rows, &held, next, now);
+            self.held = self.services.records.write(change).await?;
+            return Ok(Ok(true));
+        }
+        if !progress.trial && !self.is_current()? {
+            let text = "finishSecret has ended and AWSCURRENT is not on the new version";
+            return Ok(Err(Failure::passing(text)));
+        }
+        let name = if progress.trial { "TestRotationSucceeded" } else { "RotationSucceeded" };
+        let change = move |rows: &mut Rows<'_>| state::conclude(rows, &held, now);
+        let well = self.services.commit_event(&self.event(name), change).await?;
+        let moved = || Failure::passing("AWSCURRENT was moved while the rotation ended");
+        Ok(if well { Ok(false) } else { Err(moved()) })
+    }
+
+    /// Notes a failure, and what follows from it.
+    async fn failed(&self, failure: Failure) -> Result<()> {
+        let now = self.services.world.clock.now();
+        let fate = state::fate(&self.held.progress, failure.again, now);
+        let why = self.reason(failure).await;
+        tracing::warn!(secret = self.arn, step = self.held.progress.step.name(), why, "rotation");
+        let (held, told) = (self.held.clone(), why.clone());
+        let change = move |rows: &mut Rows<'_>| state::fail(rows, &held, fate, &told, now);
+        if fate == Fate::Again {
+            return self.services.records.write(change).await;
+        }
+        let trial = self.held.progress.trial;
+        let name = if trial { "TestRotationFailed" } else { "RotationFailed" };
+        let mut particulars = Vec::new();
+        Object::begin(&mut particulars)
+            .text("versionId", &self.held.progress.token)
+            .text("step", self.held.progress.step.name())
+            .text("reason", &why)
+            .end();
+        self.services.commit_event_with(&self.event(name), &particulars, change).await
+    }
+
+    fn event(&self, name: &'static str) -> Noted {
+        Noted {
+            service: Service::SecretsManager,
+            name,
+            account: self.held.rotation.account.clone(),
+            resources: vec![self.arn.clone()],
+        }
+    }
+
+    /// A failure in words. What a function says is left out where it quotes the secret.
+    async fn reason(&self, failure: Failure) -> String {
+        let Some(says) = failure.says else { return failure.why };
+        let says: String = says.chars().take(SAYING).collect();
+        if self.quotes_nothing(&says).await {
+            format!("{}: {says}", failure.why)
+        } else {
+            format!("{}; what it says may quote the secret and is left out", failure.why)
+        }
+    }
+
+    /// Whether a text has nothing of the secret's values in it, as far as they can be read.
+    async fn quotes_nothing(&self, says: &str) -> bool {
+        for stage in ["AWSCURRENT", "AWSPENDING", "AWSPREVIOUS"] {
+            match self.inside().value(stage, None).await {
+                Ok(None) => {}
+                Ok(Some(value)) => {
+                    let text = value.secret_string.as_ref().and_then(|text| text.0.expose_str());
+                    if text.is_some_and(|text| quotes(says, text)) {
+                        return false;
+                    }
+                }
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+}
+
+/// Whether a text has a secret's value in it: all of it or, of a JSON object, a member that is not
+/// known to be no secret.
+fn quotes(says: &str, value: &str) -> bool {
+    let found = |part: &str| part.len() >= SHORTEST && says.contains(part);
+    let Ok(Value::Object(members)) = serde_json::from_str(value) else { return found(value) };
+    let secret = members.iter().filter(|(name, _)| !PLAIN.contains(&name.as_str()));
+    found(value) || secret.filter_map(|(_, member)| member.as_str()).any(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_function_says_is_passed_on_unless_it_quotes_the_secret() {
+        let secret = r#"{"host": "db.example.com", "username": "app", "password": "hunter22"}"#;
+        assert!(!quotes("ValueError: no login at db.example.com as app", secret));
+        assert!(quotes("password 'hunter22' was refused", secret));
+        assert!(quotes("it was hunter2", "hunter2"));
+        assert!(!quotes("it was a", "a"));
+    }
+}

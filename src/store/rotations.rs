@@ -1,0 +1,217 @@
+//! Rotation of secrets: how each rotates, and how far a rotation that is under way has come.
+//!
+//! A document of its own beside the secret's: a rotation writes it at every step, which must not take
+//! the secret out of the memory that reads are served from.
+
+use super::keys::due;
+use super::records::{Document, Records, Rows, belongs};
+use super::{Result, one};
+use crate::clock::Time;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// How a secret rotates.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rotation {
+    /// The secret's row.
+    pub secret: i64,
+    /// Its account.
+    pub account: String,
+    /// Its name.
+    pub name: String,
+    /// Whether it rotates by itself.
+    pub enabled: bool,
+    /// The ARN of the function that rotates it.
+    pub function: String,
+    /// When it rotates, as it was asked for; none: only when somebody asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<Rules>,
+    /// When the rules were given.
+    pub scheduled: Time,
+    /// The last change of its value that counts as a rotation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Time>,
+    /// The window of the next rotation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Window>,
+    /// The rotation that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+    /// Why the last rotation did not end well; none if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// Who is at work on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Lease>,
+    /// When it is to be looked at next.
+    pub due: Option<Time>,
+    /// Rises with every change.
+    pub revision: u64,
+}
+
+/// RotationRules, as they were asked for and checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rules {
+    /// AutomaticallyAfterDays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_days: Option<i64>,
+    /// Duration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration: Option<String>,
+    /// ScheduleExpression.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expression: Option<String>,
+}
+
+/// From when to when a rotation may happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// The first moment in it.
+    pub opens: Time,
+    /// The first moment after it.
+    pub closes: Time,
+}
+
+/// A rotation that is under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The id of the version that it makes.
+    pub token: String,
+    /// Whether the function is only tried: testSecret alone, and nothing rotates.
+    pub trial: bool,
+    /// The step that is to be done next, or may have been done without a word of it.
+    pub step: Step,
+    /// Whether setSecret may have run: the pending value may be the only one that still logs in.
+    pub set: bool,
+    /// Failures so far.
+    pub failures: u32,
+    /// When it began.
+    pub began: Time,
+    /// From when on a failure ends it, as long as setSecret can't have run.
+    pub until: Time,
+    /// Whether its start stands in the audit log.
+    pub noted: bool,
+    /// Whether it was told already that its time is over.
+    pub overdue: bool,
+}
+
+/// The steps of AWS's contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Step {
+    /// createSecret: the new value becomes the version AWSPENDING.
+    Create,
+    /// setSecret: the target takes it.
+    Set,
+    /// testSecret: the target lets it in.
+    Test,
+    /// finishSecret: AWSCURRENT moves to it.
+    Finish,
+}
+
+impl Step {
+    /// Its name in a rotation function's event.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Create => "createSecret",
+            Self::Set => "setSecret",
+            Self::Test => "testSecret",
+            Self::Finish => "finishSecret",
+        }
+    }
+
+    /// The step that follows; none after the last one.
+    pub fn next(self) -> Option<Self> {
+        match self {
+            Self::Create => Some(Self::Set),
+            Self::Set => Some(Self::Test),
+            Self::Test => Some(Self::Finish),
+            Self::Finish => None,
+        }
+    }
+}
+
+/// What went wrong last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// In which step.
+    pub step: Step,
+    /// When.
+    pub at: Time,
+    /// In words, with nothing secret in them.
+    pub why: String,
+}
+
+/// One process's right to work on a rotation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// The process.
+    pub owner: String,
+    /// The first moment at which another may take it.
+    pub until: Time,
+}
+
+impl Document for Rotation {
+    const TABLE: &'static str = "rotation";
+    fn key(&self) -> String {
+        self.secret.to_string()
+    }
+}
+
+impl Records {
+    /// How the secret in this row rotates; none if it never did.
+    pub fn rotation(&self, secret: i64) -> Result<Option<Arc<Rotation>>> {
+        self.cached(&secret.to_string(), |rows| rows.rotation(secret))
+    }
+}
+
+impl Rows<'_> {
+    /// How the secret in this row rotates; none if it never did.
+    pub fn rotation(&mut self, secret: i64) -> Result<Option<Rotation>> {
+        let sql = "SELECT doc, mac FROM rotation WHERE secret = ?1";
+        let found = self.load(sql, &[secret.into()])?;
+        belongs(found, |rotation: &Rotation| rotation.secret == secret)
+    }
+
+    /// Writes how a secret rotates.
+    pub fn put_rotation(&mut self, rotation: &mut Rotation) -> Result<()> {
+        rotation.revision = rotation.revision.saturating_add(1);
+        self.save(
+            rotation,
+            "INSERT INTO rotation (doc, mac, secret, due) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (secret) DO UPDATE SET doc = ?1, mac = ?2, due = ?4",
+            &[rotation.secret.into(), due(rotation.due)],
+        )?;
+        Ok(())
+    }
+
+    /// The secrets whose rotation is to be looked at, the longest overdue first.
+    pub fn rotations_due(&mut self, now: Time, limit: i64) -> Result<Vec<i64>> {
+        let mut found = Vec::new();
+        let sql = "SELECT secret FROM rotation WHERE due IS NOT NULL AND due <= ?1
+             ORDER BY due LIMIT ?2";
+        self.tx().query(sql, &[now.0.into(), limit.into()], &mut |row| {
+            found.push(row.int(0)?);
+            Ok(true)
+        })?;
+        Ok(found)
+    }
+
+    /// When the next rotation is to be looked at.
+    pub fn next_rotation(&mut self) -> Result<Option<Time>> {
+        let sql = "SELECT due FROM rotation WHERE due IS NOT NULL ORDER BY due LIMIT 1";
+        one(self.tx(), sql, &[], |row| row.int(0).map(Time))
+    }
+
+    /// Every rotation that a process holds, or held when it died.
+    pub fn leased_rotations(&mut self) -> Result<Vec<Rotation>> {
+        let mut found = Vec::new();
+        let sql = "SELECT doc, mac FROM rotation WHERE due IS NOT NULL";
+        self.each(sql, &[], |rotation: Rotation, _| {
+            if rotation.lease.is_some() {
+                found.push(rotation);
+            }
+            Ok(true)
+        })?;
+        Ok(found)
+    }
+}
