@@ -19,6 +19,7 @@ mod policy_explain;
 mod policy_replay;
 mod remote;
 mod role;
+mod secret;
 mod seed;
 pub mod serve;
 mod session;
@@ -62,6 +63,8 @@ enum Command {
     User(user::User),
     /// Keep roles.
     Role(role::Role),
+    /// Look at secrets.
+    Secret(secret::Secret),
     /// End sessions.
     Session(session::Session),
     /// Add and list accounts, on a data directory that nobody serves.
@@ -86,6 +89,7 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
         Command::Policy(policy) => policy.run(),
         Command::User(user) => user.run(),
         Command::Role(role) => role.run(),
+        Command::Secret(secret) => secret.run(),
         Command::Session(session) => session.run(),
         Command::Account(account) => account.run(),
         Command::TokenHost => {

@@ -204,6 +204,7 @@ pub static TABLE: &[Row] = &[
     row::<secrets::policy::ValidateResourcePolicy>(),
     row::<secrets::rotate::RotateSecret>(),
     row::<secrets::rotate::cancel::CancelRotateSecret>(),
+    row::<secrets::rotate::show::GetSecretRotation>(),
     row::<secrets::tags::TagResource>(),
     row::<secrets::tags::UntagResource>(),
     row::<keys::cipher::Encrypt>(),

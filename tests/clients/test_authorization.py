@@ -18,6 +18,7 @@ from two_tokens import with_two_tokens
 # Operations whose IAM action has another name, and what they need besides.
 ACTIONS = {
     ("kms", "ReEncrypt"): ["kms:ReEncryptFrom", "kms:ReEncryptTo"],
+    ("secretsmanager", "RotateSecret"): ["secretsmanager:RotateSecret", "lambda:InvokeFunction"],
     ("secretsmanager", "ValidateResourcePolicy"): [
         "secretsmanager:ValidateResourcePolicy",
         "secretsmanager:PutResourcePolicy",
@@ -86,7 +87,7 @@ def actions(service, operation):
 
 
 # Strongroom's own operations on a resource, which no model has.
-OWN = [("kms", "GetKeyAttestation")]
+OWN = [("kms", "GetKeyAttestation"), ("secretsmanager", "GetSecretRotation")]
 
 
 @pytest.mark.parametrize("service, operation", [*OPERATIONS, *OWN], ids=lambda value: value)
@@ -100,7 +101,8 @@ def test_what_one_action_allows_is_one_operation_and_its_denial_stops_it(
         answer = appliance.raw(target_of(service, first), good_input(service, first, given))
         assert answer.status == 200, answer
     own = (service, operation) in OWN
-    body = {"KeyId": given["KeyId"]} if own else good_input(service, operation, given)
+    member = "KeyId" if service == "kms" else "SecretId"
+    body = {member: given[member]} if own else good_input(service, operation, given)
     wanted = actions(service, operation)
 
     answer = person.raw(service, operation, body)
@@ -183,6 +185,34 @@ def test_resources_and_conditions_narrow_what_is_allowed(appliance, person):
             client.get_secret_value(**call)
         else:
             refused(client.get_secret_value, **call)
+
+
+def test_conditions_narrow_who_rotates_what_and_how(appliance, person):
+    secret = make_secret(appliance)
+    own = f"arn:aws:lambda:{appliance.region}:{appliance.account_id}:function:strongroom-password"
+    call = {"SecretId": secret["ARN"], "RotationLambdaARN": own, "RotateImmediately": False}
+    client, action = person.client("secretsmanager"), "secretsmanager:RotateSecret"
+    invoke = statement(action="lambda:InvokeFunction", Resource=own)
+    # The last ones answer once the secret is set up.
+    for condition, allowed in [
+        ({"StringEquals": {"secretsmanager:RotationLambdaARN": f"{own}-2"}}, False),
+        ({"Bool": {"secretsmanager:RotateImmediately": "true"}}, False),
+        ({"Bool": {"secretsmanager:ModifyRotationRules": "true"}}, False),
+        ({"StringEquals": {"secretsmanager:resource/AllowRotationLambdaArn": own}}, False),
+        ({"StringEquals": {"secretsmanager:RotationLambdaARN": own}}, True),
+    ]:
+        person.may(statement(action=action, Condition=condition), invoke)
+        if allowed:
+            client.rotate_secret(**call)
+        else:
+            refused(client.rotate_secret, **call)
+    condition = {"StringEquals": {"secretsmanager:resource/AllowRotationLambdaArn": own}}
+    person.may(statement(action="secretsmanager:*", Condition=condition))
+    client.describe_secret(SecretId=secret["ARN"])
+    client.cancel_rotate_secret(SecretId=secret["ARN"])
+    refused(client.describe_secret, SecretId=make_secret(appliance)["ARN"])
+    text = refused(client.rotate_secret, **call)
+    assert "lambda:InvokeFunction" in text
 
 
 def test_a_resource_policy_allows_by_itself_within_an_account_and_denies_anybody(

@@ -33,6 +33,7 @@ FIRST = {
     # The token is in another custom key store.
     "CreateCustomKeyStore": ["DeleteCustomKeyStore"],
     "DisconnectCustomKeyStore": ["ConnectCustomKeyStore"],
+    "GetSecretRotation": ["RotateSecret"],
     "UpdateAlias": ["CreateAlias"],
     "DeleteAlias": ["CreateAlias"],
     "CancelKeyDeletion": ["ScheduleKeyDeletion"],

@@ -146,6 +146,19 @@ class Site:
         """The labels of each version."""
         return self.client.describe_secret(SecretId=self.name)["VersionIdsToStages"]
 
+    def shown(self):
+        """How `strongroom secret rotation` tells of it."""
+        given = self.appliance.credentials.get_frozen_credentials()
+        environment = {
+            "AWS_ENDPOINT_URL": self.appliance.endpoint,
+            "AWS_REGION": self.appliance.region,
+            "AWS_ACCESS_KEY_ID": given.access_key,
+            "AWS_SECRET_ACCESS_KEY": given.secret_key,
+        }
+        command = [*self.appliance.process.args[:1], "secret", "rotation", self.name]
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        return json.loads(ran.stdout)
+
     def logs_in(self):
         """Whether the target lets the application in."""
         return self.functions.target.read_text() == self.password()
@@ -275,12 +288,31 @@ def test_once_the_target_may_have_the_new_password_it_is_rolled_forward(site):
     site.functions.hook = hook
     token = site.rotate()
     wait(lambda: left[0] < 3)
+    wait(lambda: "LastFailure" in site.shown())
+    shown = site.shown()
+    assert shown["InProgress"]["VersionId"] == token and shown["InProgress"]["MayBeSet"]
+    assert shown["LastFailure"]["Step"] == "setSecret"
+    reason = "the function failed: ValueError: setSecret: the connection was lost"
+    assert shown["LastFailure"]["Reason"] == reason
     # The target has it already: AWSCURRENT does not log in, and AWSPENDING must stay.
     assert token in site.stages()
     text = refused("InvalidRequestException", site.client.rotate_secret, SecretId=site.name)
     assert text == "A previous rotation isn't complete. That rotation will be reattempted."
     site.rotated(token)
     assert site.functions.steps().count("setSecret") == 4
+    wait(lambda: "InProgress" not in site.shown())
+    assert "LastFailure" not in site.shown()
+
+
+def test_what_a_function_says_is_not_passed_on_if_it_quotes_the_secret(site):
+    site.functions.hook = lambda when, step: (
+        failure(f"could not set {site.password('AWSPENDING')}") if when == "after" else None
+    )
+    site.rotate()
+    wait(lambda: "LastFailure" in site.shown())
+    reason = "the function failed; what it says may quote the secret and is left out"
+    assert site.shown()["LastFailure"]["Reason"] == reason
+    site.client.cancel_rotate_secret(SecretId=site.name)
 
 
 def test_what_never_got_to_the_target_is_cancelled_without_a_trace(site):

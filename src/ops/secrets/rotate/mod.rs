@@ -3,6 +3,7 @@
 
 pub mod cancel;
 pub mod functions;
+pub mod show;
 pub mod state;
 
 use super::labels::CURRENT;
