@@ -28,7 +28,7 @@ pub async fn keep_rotating(services: Arc<Services>) {
     };
     let (mut running, mut busy) = (JoinSet::new(), HashSet::new());
     loop {
-        if let Err(error) = start_due(&services, &owner, &mut running, &mut busy).await {
+        if let Err(error) = start_due(&services, &owner, &mut running, &mut busy) {
             tracing::error!(%error, "rotations wait");
         }
         let sleep = until_next(&services, running.len() < MOST);
@@ -54,7 +54,7 @@ async fn begin(services: &Services) -> crate::ops::error::Result<String> {
 }
 
 /// Starts what is due and not at work already, as far as there is room.
-async fn start_due(
+fn start_due(
     services: &Arc<Services>,
     owner: &Arc<str>,
     running: &mut JoinSet<i64>,
