@@ -333,6 +333,30 @@ def test_what_never_got_to_the_target_is_cancelled_without_a_trace(site):
     site.rotated(site.rotate())
 
 
+def test_a_label_that_is_taken_off_by_hand_ends_a_rotation_as_on_aws(site):
+    site.functions.hook = lambda when, step: failure("no")
+    token = site.rotate()
+    wait(lambda: site.functions.events)
+    site.client.update_secret_version_stage(
+        SecretId=site.name, VersionStage="AWSPENDING", RemoveFromVersionId=token
+    )
+    assert site.stages() == {site.first["VersionId"]: ["AWSCURRENT"]}
+    site.functions.hook = lambda when, step: None
+    site.rotated(site.client.rotate_secret(SecretId=site.name)["VersionId"])
+
+
+def test_a_new_kms_key_while_a_version_has_no_value_yet(site):
+    site.functions.hook = lambda when, step: failure("no")
+    site.rotate()
+    wait(lambda: site.functions.events)
+    key = site.appliance.client("kms").create_key()["KeyMetadata"]["Arn"]
+    site.client.update_secret(SecretId=site.name, KmsKeyId=key)
+    assert site.password() == "first password"
+    site.functions.hook = lambda when, step: None
+    wait(lambda: "AWSPREVIOUS" in site.stages()[site.first["VersionId"]])
+    assert site.logs_in()
+
+
 def test_what_cancelling_leaves_with_the_target_is_finished_by_one_call(site):
     site.functions.hook = lambda when, step: (
         failure("no") if (when, step) == ("after", "setSecret") else None

@@ -2,6 +2,7 @@
 
 use super::edit::save;
 use super::facts;
+use super::rotate::state::note_labels;
 use super::{SecretTarget, labels, locate, marked_for_deletion, not_found};
 use crate::name::Service;
 use crate::ops::call::{Allowed, Call, Target};
@@ -92,7 +93,8 @@ impl Operation for UpdateSecretVersionStage {
                 }
             }
             labels::shift(&mut secret.stages, &label, from.as_deref(), to.as_deref())?;
-            save(rows, &mut secret, now)
+            save(rows, &mut secret, now)?;
+            note_labels(rows, &secret, now)
         })
         .await?;
         Ok(output)

@@ -111,14 +111,30 @@ pub(super) fn resumed(token: &str, now: Time) -> Progress {
     Progress { set: true, ..fresh(token, false, now) }
 }
 
-/// Takes AWSPENDING off the version of a rotation that comes to nothing, and the version away.
+/// Notes that labels were moved by hand: a rotation whose version lost AWSPENDING, and is not current
+/// either, was given up.
+pub(in crate::ops::secrets) fn note_labels(
+    rows: &mut Rows<'_>,
+    secret: &Secret,
+    now: Time,
+) -> Result<()> {
+    let Some(rotation) = rows.rotation(secret.uid)? else { return Ok(()) };
+    let Some(progress) = &rotation.progress else { return Ok(()) };
+    let carries = |label| secret.version_with(label) == Some(progress.token.as_str());
+    if carries(PENDING) || carries(CURRENT) { Ok(()) } else { over(rows, rotation, now) }
+}
+
+/// Takes away what is left of a rotation that comes to nothing: AWSPENDING, on whichever version its
+/// function has put it, and the version that it was to make.
 pub(super) fn clear(
     rows: &mut Rows<'_>,
     secret: &mut Secret,
     token: &str,
     now: Time,
 ) -> Result<()> {
-    secret.stages.retain(|s| s.label != PENDING || s.version != token);
+    if left_behind(secret).is_some() {
+        secret.stages.retain(|s| s.label != PENDING);
+    }
     let bare = secret.labels_of(token).next().is_none();
     if bare && rows.has_version(secret.uid, token)? {
         rows.delete_version(secret.uid, token)?;
