@@ -1,8 +1,10 @@
 """Rotation through the Lambda path and with the built-in function, as clients see it."""
 
 import base64
+import contextlib
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -274,6 +276,31 @@ def test_a_rotation_outlives_the_appliance(site, step, when):
         # AWSCURRENT had moved: there was nothing left to do.
         (step, when) == ("finishSecret", "after") and steps == STEPS
     )
+
+
+def test_rotations_outlive_crashes_at_any_moment(site):
+    """Killed at random, again and again: what rotates is rotated in the end, and at no time is there a
+    login that neither AWSCURRENT nor AWSPENDING has. STRONGROOM_CRASHES says how often."""
+    serving = threading.Event()
+    serving.set()
+    site.functions.hook = lambda when, step: serving.wait(PATIENCE) and None
+    chance = random.Random(seed := random.randrange(2**32))
+    print(f"seed {seed}")
+    for _ in range(int(os.environ.get("STRONGROOM_CRASHES", "5"))):
+        token = site.rotate()
+        time.sleep(chance.uniform(0, 5))
+        serving.clear()
+        site.appliance.kill()
+        site.appliance.start()
+        site.connect()
+        known = [site.password()]
+        with contextlib.suppress(site.client.exceptions.ResourceNotFoundException):
+            known.append(site.password("AWSPENDING"))
+        assert site.functions.target.read_text() in known
+        serving.set()
+        wait(lambda: site.stages().get(token) == ["AWSCURRENT"])  # noqa: B023
+        assert site.logs_in()
+        assert len(site.stages()) == 2, "AWSCURRENT and AWSPREVIOUS"
 
 
 def test_once_the_target_may_have_the_new_password_it_is_rolled_forward(site):
