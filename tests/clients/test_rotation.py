@@ -161,6 +161,16 @@ class Site:
         ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         return json.loads(ran.stdout)
 
+    def events(self):
+        """What the audit log has of rotations that the appliance does by itself."""
+        (path,) = self.appliance.directory.rglob("audit.jsonl")
+        all_records = [json.loads(line) for line in path.read_text().splitlines()]
+        mine = [r for r in all_records if r["eventType"] == "AwsServiceEvent"]
+        names = ("Rotation", "TestRotation")
+        told = [r for r in mine if r["eventName"].startswith(names)]
+        assert all(r["resources"][0]["ARN"] == self.arn for r in told)
+        return [(r["eventName"], r["requestParameters"]) for r in told]
+
     def logs_in(self):
         """Whether the target lets the application in."""
         return self.functions.target.read_text() == self.password()
@@ -211,6 +221,8 @@ def test_a_function_in_the_style_of_aws_s_rotates_a_secret(site):
     assert site.functions.steps() == STEPS
     assert {event["SecretId"] for event in site.functions.events} == {site.arn}
     assert {event["ClientRequestToken"] for event in site.functions.events} == {token}
+    wait(lambda: len(site.events()) == 2)
+    assert [name for name, _ in site.events()] == ["RotationStarted", "RotationSucceeded"]
     described = site.client.describe_secret(SecretId=site.name)
     listed = site.client.list_secrets(Filters=[{"Key": "name", "Values": [site.name]}])
     for shown in (described, listed["SecretList"][0]):
@@ -331,6 +343,36 @@ def test_once_the_target_may_have_the_new_password_it_is_rolled_forward(site):
     assert "LastFailure" not in site.shown()
 
 
+def test_a_function_that_hangs_or_answers_nonsense_is_asked_again(site):
+    (configuration,) = site.appliance.directory.rglob("strongroom.toml")
+    with configuration.open("a") as file:
+        file.write("\n[[function]]\nname = 'rotate-file'\ndeadline_seconds = 3\n")
+        file.write(f"endpoint = '{site.functions.url}'\n")
+    site.appliance.stop()
+    site.appliance.start()
+    site.connect()
+    ended = threading.Event()
+    bad = [
+        (lambda: ended.wait(PATIENCE) and None, "the function gave no answer within 3 s"),
+        (lambda: (404, False, b"{}"), "the function's endpoint answers 404 Not Found"),
+        (lambda: (200, True, b"\xff garbage"), "the function failed"),
+        (lambda: (200, False, b"null"), "createSecret has ended and AWSPENDING has no value"),
+    ]
+    answers = iter(answer for answer, _ in bad)
+
+    def hook(when, step):
+        answer = next(answers, None) if when == "before" else None
+        return answer() if answer else None
+
+    site.functions.hook = hook
+    token = site.rotate()
+    for _, why in bad:
+        wait(lambda: site.shown().get("LastFailure", {}).get("Reason") == why)  # noqa: B023
+        assert site.password() == "first password"
+    ended.set()
+    site.rotated(token)
+
+
 def test_what_a_function_says_is_not_passed_on_if_it_quotes_the_secret(site):
     site.functions.hook = lambda when, step: (
         failure(f"could not set {site.password('AWSPENDING')}") if when == "after" else None
@@ -409,6 +451,22 @@ def test_rotating_later_tests_the_function_alone(site):
     assert described["RotationEnabled"] is True and "NextRotationDate" in described
     assert "LastRotatedDate" not in described
     assert site.logs_in()
+
+
+def test_a_trial_that_fails_leaves_nothing_but_its_reason(site):
+    site.functions.hook = lambda when, step: failure("no login", "LoginError")
+    token = site.rotate(RotateImmediately=False)
+    wait(lambda: "LastFailure" in site.shown())
+    assert site.functions.steps() == ["testSecret"], "it is not tried again"
+    assert site.stages() == {site.first["VersionId"]: ["AWSCURRENT"]}
+    shown = site.shown()
+    assert shown["LastFailure"]["Reason"] == "the function failed: LoginError: no login"
+    assert "InProgress" not in shown and shown["RotationEnabled"] and "NextAttemptDate" in shown
+    wait(lambda: len(site.events()) == 2)
+    assert [name for name, _ in site.events()] == ["TestRotationStarted", "TestRotationFailed"]
+    reason = "the function failed: LoginError: no login"
+    told = {"versionId": token, "step": "testSecret", "reason": reason}
+    assert site.events()[1][1] == told
 
 
 def test_a_function_s_credentials_are_for_its_secret_alone(site):
