@@ -348,7 +348,9 @@ impl Call {
         target: &dyn Target,
     ) -> Result<Verdict<'a>> {
         let decision = policy::decide(request, policies);
-        if let Decision::ImplicitDeny(_) = decision
+        // Of an account's own credentials that session policies bound none is a grantee.
+        if let Decision::ImplicitDeny(source) = decision
+            && !(source == policy::Source::Session && self.caller.kind == PrincipalKind::Root)
             && let Some(grant) = target.granted(self, request)?
         {
             return Ok(Verdict::Grant(grant));

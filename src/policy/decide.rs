@@ -244,7 +244,7 @@ fn grant_of_one(principal: &Principal, caller: &Caller) -> Option<Grant> {
         return None;
     }
     match principal {
-        Principal::Account(_) if caller.kind != PrincipalKind::Root => Some(Grant::Account),
+        Principal::Account(_) if !is_whole_account(caller) => Some(Grant::Account),
         // Everybody who has credentials: an identity provider is trusted by its name alone.
         Principal::Everyone if has_no_identity(caller) => None,
         Principal::Everyone => Some(Grant::Limited),
@@ -253,6 +253,13 @@ fn grant_of_one(principal: &Principal, caller: &Caller) -> Option<Grant> {
         }
         _ => Some(Grant::Direct),
     }
+}
+
+/// Whether a caller is the account itself. With session policies it is a part of it alone: what is
+/// granted to the account is bounded by them.
+fn is_whole_account(caller: &Caller) -> bool {
+    let bounded = caller.session.as_ref().is_some_and(|session| !session.policies.is_empty());
+    caller.kind == PrincipalKind::Root && !bounded
 }
 
 /// Whether a principal is the caller, or more than it.
@@ -368,6 +375,27 @@ mod tests {
             session: Some(Arc::new(session)),
             ..Caller::user("111122223333", SESSION, &format!("{role_id}:one"))
         }
+    }
+
+    #[test]
+    fn an_account_that_session_policies_bound_gets_no_more_than_they_allow() {
+        let root = "arn:aws:iam::111122223333:root";
+        let account = tied("Principal", &[root]);
+        let text = r#"{"Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}"#;
+        let document = parse(text, Kind::Session).expect("a policy");
+        let policy = Arc::new(Policy::compile("p".to_owned(), document));
+        let whole = Session {
+            policies: Vec::new(),
+            ..(**session("A").session.as_ref().expect("one")).clone()
+        };
+        let bounded = Session { policies: vec![policy], ..whole.clone() };
+        let of = |session: Session| Caller {
+            kind: PrincipalKind::Root,
+            session: Some(Arc::new(session)),
+            ..Caller::user("111122223333", root, "111122223333")
+        };
+        assert_eq!(grant(&account, &of(whole)), Some(Grant::Direct));
+        assert_eq!(grant(&account, &of(bounded)), Some(Grant::Account));
     }
 
     #[test]

@@ -481,6 +481,22 @@ def test_a_function_s_credentials_are_for_its_secret_alone(site):
     refused("AccessDeniedException", theirs.get_secret_value, SecretId=other)
     refused("AccessDeniedException", theirs.delete_secret, SecretId=site.arn)
     refused("AccessDeniedException", theirs.list_secrets)
+    # Nor are they what is granted to the account as such: by resource policies, key policies, grants.
+    root = f"arn:aws:iam::{site.appliance.account_id}:root"
+    allow = {"Effect": "Allow", "Principal": {"AWS": root}, "Resource": "*"}
+    policy = {"Version": "2012-10-17", "Statement": {**allow, "Action": "secretsmanager:*"}}
+    site.client.put_resource_policy(SecretId=other, ResourcePolicy=json.dumps(policy))
+    refused("AccessDeniedException", theirs.get_secret_value, SecretId=other)
+    kms = site.appliance.client("kms")
+    key = kms.create_key()["KeyMetadata"]["KeyId"]
+    sealed = kms.encrypt(KeyId=key, Plaintext=b"x")["CiphertextBlob"]
+    theirs = site.appliance.client("kms", credentials=credentials)
+    refused("AccessDeniedException", theirs.encrypt, KeyId=key, Plaintext=b"x")
+    kms.create_grant(KeyId=key, GranteePrincipal=root, Operations=["Encrypt", "Decrypt"])
+    refused("AccessDeniedException", theirs.encrypt, KeyId=key, Plaintext=b"x")
+    refused("AccessDeniedException", theirs.decrypt, CiphertextBlob=sealed)
+    theirs = site.appliance.client("iam", credentials=credentials)
+    refused("InvalidClientTokenId", theirs.create_user, UserName="mallory")
 
 
 def test_a_value_put_by_hand_counts_as_a_rotation(site):
