@@ -1,7 +1,7 @@
 //! What the API makes of a token: Encrypt, Decrypt, GenerateDataKey, and GetSecretValue with and without
 //! the cache of data keys, by 1, 4, 16 and 64 clients, beside what the token's driver does alone in the
-//! same run. Run with `cargo bench --bench api --features tpm,yubikey -- softhsm2 kryoptic swtpm piv`;
-//! without a name SoftHSM alone. It prints the tables of docs/hardware.md.
+//! same run. Run with `cargo bench --bench api --features tpm,yubikey -- softhsm2 swtpm piv`, and with
+//! `kryoptic=MODULE`; without a name SoftHSM alone. It prints the tables of docs/hardware.md.
 //!
 //! Server and load share the machine: compare ratios, and processor time for each request, which is that
 //! of the server's processes and not of what stands in for hardware.
@@ -36,9 +36,12 @@ struct Appliance {
 }
 
 impl Appliance {
+    /// Of a token `KIND` or `KIND=MODULE`.
     fn start(dir: &Path, token: &str) -> Self {
         let mut command = Command::new(PROGRAM);
-        command.args(["dev", "--json", "--token", token, "--dir"]).arg(dir);
+        let (kind, module) = token.split_once('=').map_or((token, None), |(a, b)| (a, Some(b)));
+        command.args(["dev", "--json", "--token", kind, "--dir"]).arg(dir);
+        command.args(module.into_iter().flat_map(|module| ["--token-module", module]));
         let mut child = command.stdout(Stdio::piped()).spawn().expect("started");
         let mut out = BufReader::new(child.stdout.take().expect("piped"));
         let mut line = String::new();
@@ -287,7 +290,9 @@ fn measured(token: &str) {
 
 fn main() {
     let known = ["softhsm2", "kryoptic", "swtpm", "piv"];
-    let asked: Vec<_> = std::env::args().filter(|word| known.contains(&word.as_str())).collect();
+    let is_known =
+        |word: &String| known.contains(&word.split_once('=').map_or(&**word, |(kind, _)| kind));
+    let asked: Vec<_> = std::env::args().skip(1).filter(is_known).collect();
     let tokens = if asked.is_empty() { vec!["softhsm2".to_owned()] } else { asked };
     tokens.iter().for_each(|token| measured(token));
 }
