@@ -1,7 +1,7 @@
 //! What the API makes of a token: Encrypt, Decrypt, GenerateDataKey, and GetSecretValue with and without
 //! the cache of data keys, by 1, 4, 16 and 64 clients, beside what the token's driver does alone in the
-//! same run. Run with `cargo bench --bench api --features tpm,yubikey -- softhsm2 kryoptic swtpm piv`;
-//! without a name SoftHSM alone. It prints the tables of docs/hardware.md.
+//! same run. Run with `cargo bench --bench api --features tpm,yubikey -- softhsm2 swtpm swtpm:rsa-oaep piv`,
+//! and with `kryoptic=MODULE`; without a name SoftHSM alone. It prints the tables of docs/hardware.md.
 //!
 //! Server and load share the machine: compare ratios, and processor time for each request, which is that
 //! of the server's processes and not of what stands in for hardware.
@@ -36,9 +36,10 @@ struct Appliance {
 }
 
 impl Appliance {
-    fn start(dir: &Path, token: &str) -> Self {
+    fn start(dir: &Path, token: &Token) -> Self {
         let mut command = Command::new(PROGRAM);
-        command.args(["dev", "--json", "--token", token, "--dir"]).arg(dir);
+        command.args(["dev", "--json", "--token", &token.kind, "--dir"]).arg(dir);
+        command.args(token.module.iter().flat_map(|module| ["--token-module", module]));
         let mut child = command.stdout(Stdio::piped()).spawn().expect("started");
         let mut out = BufReader::new(child.stdout.take().expect("piped"));
         let mut line = String::new();
@@ -213,14 +214,34 @@ fn alone(dir: &Path) -> (String, Vec<(f64, f64)>) {
     (first.as_str().expect("a name").to_owned(), found.collect())
 }
 
-/// An appliance whose every GetSecretValue asks the token.
-fn without_cache(dir: &Path) {
+/// What kind of token is measured: `KIND`, `KIND:SCHEME`, `KIND=MODULE`.
+struct Token {
+    kind: String,
+    scheme: Option<String>,
+    module: Option<String>,
+}
+
+impl Token {
+    fn named(word: &str) -> Option<Self> {
+        let split = |word: &str, at| {
+            let (first, rest) = word.split_once(at).unwrap_or((word, ""));
+            (first.to_owned(), Some(rest.to_owned()).filter(|rest| !rest.is_empty()))
+        };
+        let (word, module) = split(word, '=');
+        let (kind, scheme) = split(&word, ':');
+        let known = ["softhsm2", "kryoptic", "swtpm", "piv"].contains(&kind.as_str());
+        known.then_some(Self { kind, scheme, module })
+    }
+}
+
+/// Adds a line to an appliance's configuration, behind one that `strongroom dev` has written.
+fn configure(dir: &Path, behind: &str, line: &str) {
     let file = dir.join("strongroom.toml");
     let text = std::fs::read_to_string(&file).expect("a configuration");
-    let (before, after) =
-        text.split_once("[data_key_cache]").expect("as `strongroom dev` makes it");
-    let text = format!("{before}[data_key_cache]\nentries = 0{after}");
-    std::fs::write(&file, text).expect("written");
+    let at = text.find(behind).expect("there") + behind.len();
+    let at = at + text[at..].find('\n').expect("a line");
+    let (before, after) = text.split_at(at);
+    std::fs::write(&file, format!("{before}\n{line}{after}")).expect("written");
 }
 
 fn row(name: &str, clients: usize, found: &Found, bare: f64, raw: Option<(f64, f64)>) {
@@ -234,9 +255,13 @@ fn row(name: &str, clients: usize, found: &Found, bare: f64, raw: Option<(f64, f
     );
 }
 
-fn measured(token: &str) {
+fn measured(token: &Token) {
     let folder = tempfile::tempdir().expect("a folder");
     let dir: PathBuf = folder.path().join("a");
+    if let Some(scheme) = &token.scheme {
+        drop(Appliance::start(&dir, token));
+        configure(&dir, "\nprofile = ", &format!("scheme = \"{scheme}\""));
+    }
     let appliance = Appliance::start(&dir, token);
     let created = appliance.ask("TrentService", "CreateKey", &json!({}));
     let key = created["KeyMetadata"]["KeyId"].as_str().expect("a key").to_owned();
@@ -244,7 +269,7 @@ fn measured(token: &str) {
     appliance.ask("secretsmanager", "CreateSecret", &secret);
     drop(appliance);
     let (operation, raw) = alone(&dir);
-    println!("\n{token}, {operation} alone:\n");
+    println!("\n{}, {operation} alone:\n", token.kind);
     println!("| clients | a second | CPU, µs |\n|---|---|---|");
     for (clients, (rate, cpu)) in CLIENTS.iter().zip(&raw) {
         println!("| {clients} | {rate:.0} | {cpu:.0} |");
@@ -280,14 +305,17 @@ fn measured(token: &str) {
     let read = |appliance: &Appliance| appliance.request("secretsmanager", "GetSecretValue", &body);
     rows("GetSecretValue, cached", &appliance, &read(&appliance), false);
     drop(appliance);
-    without_cache(&dir);
+    // Every read asks the token.
+    configure(&dir, "\n[data_key_cache]", "entries = 0");
     let appliance = Appliance::start(&dir, token);
     rows("GetSecretValue, not cached", &appliance, &read(&appliance), true);
 }
 
 fn main() {
-    let known = ["softhsm2", "kryoptic", "swtpm", "piv"];
-    let asked: Vec<_> = std::env::args().filter(|word| known.contains(&word.as_str())).collect();
-    let tokens = if asked.is_empty() { vec!["softhsm2".to_owned()] } else { asked };
-    tokens.iter().for_each(|token| measured(token));
+    let mut tokens: Vec<_> =
+        std::env::args().skip(1).filter_map(|word| Token::named(&word)).collect();
+    if tokens.is_empty() {
+        tokens.extend(Token::named("softhsm2"));
+    }
+    tokens.iter().for_each(measured);
 }

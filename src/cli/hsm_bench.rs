@@ -54,6 +54,8 @@ pub(super) struct Bench {
     device: Option<String>,
 }
 
+const STOPPED: &str = "stopped before it was done";
+
 /// What one kind of request came to with so many callers.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -91,7 +93,8 @@ impl Bench {
             return Ok(());
         }
         // Before the tokens are opened: a device may let one process in at a time.
-        let raw: Vec<_> = config.token.iter().map(|token| self.raw_apart(token)).collect();
+        let raw = config.token.iter().map(|token| self.raw_apart(token));
+        let raw = raw.collect::<Result<Vec<_>, _>>()?;
         let tokens = open_tokens(&config)?;
         let reactor = runtime()?;
         let mut all = Vec::new();
@@ -139,8 +142,9 @@ impl Bench {
     }
 
     /// The same in a process of its own, which finds what the token's library wants in its
-    /// environment; none if that comes to nothing, which the log then tells.
-    fn raw_apart(&self, token: &Token) -> Vec<Raw> {
+    /// environment; none if that comes to nothing, which the log then tells. A token that refused its
+    /// PIN there is not given it once more.
+    fn raw_apart(&self, token: &Token) -> Result<Vec<Raw>, Error> {
         let mut command = Command::new("/proc/self/exe");
         command.args(["hsm", "bench", "--raw", "--token", &token.name]).arg("--config");
         command.arg(self.file()).args(["--seconds", &self.seconds.to_string()]);
@@ -149,12 +153,16 @@ impl Bench {
         command.env("STRONGROOM_LOG", "error");
         command.args(token.device.iter().flat_map(|device| ["--device", device]));
         let ran = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+        let refused = Error::Refused(format!("token `{}` is not measured", token.name));
+        if ran.as_ref().is_ok_and(|ran| ran.status.code() == Some(refused.exit_code().into())) {
+            return Err(refused);
+        }
         let told = ran.ok().filter(|ran| ran.status.success());
         let raw = told.and_then(|ran| serde_json::from_slice(&ran.stdout).ok());
         if raw.is_none() {
             tracing::warn!(token = token.name, "its driver could not be measured alone");
         }
-        raw.unwrap_or_default()
+        Ok(raw.unwrap_or_default())
     }
 }
 
@@ -180,7 +188,7 @@ async fn interruptible(
     let measured = match works.await {
         Ok(works) => tokio::select! {
             figures = measure(lane, each, callers, works) => Ok(figures),
-            () = stop => Err(Error::Refused("stopped before it was done".into())),
+            () = stop => Err(Error::Refused(STOPPED.into())),
         },
         Err(error) => Err(error),
     };

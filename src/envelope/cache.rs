@@ -26,7 +26,7 @@ pub struct Options {
     pub entries_per_key: usize,
     /// Seconds for which one is kept; by default what the profile of its key's token proposes, else
     /// [`SECONDS`].
-    pub seconds: Option<u64>,
+    pub seconds: Option<u32>,
     /// Reads that one may serve.
     pub uses: u32,
 }
@@ -38,7 +38,7 @@ impl Default for Options {
 }
 
 /// How long a data key is kept if neither the configuration nor a profile says, in seconds.
-const SECONDS: u64 = 300;
+const SECONDS: u32 = 300;
 
 /// How often entries are gone through for those that are too old.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -188,8 +188,8 @@ impl DataKeys {
         room: Option<Room>,
         proposed: impl FnOnce() -> Option<u32>,
     ) -> Arc<Entry> {
-        let seconds = self.options.seconds.or_else(|| proposed().map(u64::from));
-        let until = Instant::now() + Duration::from_secs(seconds.unwrap_or(SECONDS));
+        let seconds = self.options.seconds.or_else(proposed).unwrap_or(SECONDS);
+        let until = Instant::now() + Duration::from_secs(seconds.into());
         let uses = AtomicU32::new(0);
         Arc::new(Entry { key, sealed: sealed.into(), until, uses, _room: room })
     }
@@ -201,7 +201,7 @@ mod tests {
 
     const SEALED: [u8; 147] = [7; 147];
 
-    fn with(entries: usize, seconds: u64, uses: u32) -> DataKeys {
+    fn with(entries: usize, seconds: u32, uses: u32) -> DataKeys {
         DataKeys::new(Options { entries, seconds: Some(seconds), uses, ..Options::default() })
     }
 
@@ -222,6 +222,17 @@ mod tests {
         for asked in [true, false, false, true, false] {
             assert_eq!(is_asked(&cache, &SEALED).await, asked);
         }
+    }
+
+    /// A moment that no clock has was a panic at every read.
+    #[tokio::test]
+    async fn the_longest_time_that_can_be_written_is_one() {
+        let cache = with(10, u32::MAX, 2);
+        for asked in [true, false] {
+            assert_eq!(is_asked(&cache, &SEALED).await, asked);
+        }
+        let longer = serde_json::from_str::<Options>(r#"{"seconds": 4294967296}"#);
+        assert!(longer.is_err());
     }
 
     #[tokio::test]

@@ -135,7 +135,9 @@ impl Plan {
         let founded = administrator.and_then(|administrator| {
             let renamed = std::fs::rename(&unfinished, self.configuration());
             renamed.map_err(|e| Error::io(&unfinished, e))?;
-            sync_folder(&self.dir)?;
+            // Without that its keys go: then it must not look like an appliance.
+            let kept = sync_folder(&self.dir);
+            kept.inspect_err(|_| drop(std::fs::remove_file(self.configuration())))?;
             Ok((administrator, database))
         });
         if founded.is_err() {

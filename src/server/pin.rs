@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 /// The longest PIN that is read, in bytes.
 const MAX: usize = 256;
+/// The longest file with one: white space may follow it.
+const MAX_FILE: usize = 512;
 /// The longest file with a sealed one.
 const MAX_SEALED: usize = 16 << 10;
 
@@ -166,11 +168,11 @@ fn variable(name: &str) -> Option<Secret> {
 /// The PIN in this file, which nobody but its owner may read.
 pub(super) fn from_file(path: &Path) -> Result<Secret, Error> {
     let shown = path.display().to_string();
-    let Some(mut pin) = private(path, MAX)? else { return Err(Error::NotAPin(shown)) };
+    let Some(mut pin) = private(path, MAX_FILE)? else { return Err(Error::NotAPin(shown)) };
     while pin.expose().last().is_some_and(u8::is_ascii_whitespace) {
         pin.expose_mut().pop();
     }
-    if pin.is_empty() {
+    if pin.is_empty() || pin.len() > MAX {
         return Err(Error::NotAPin(shown));
     }
     Ok(pin)
@@ -210,6 +212,14 @@ mod tests {
     fn a_private_file_is_read_without_its_line_feed() {
         let (_dir, path) = file(0o600, "123456\n");
         assert!(read("main", Some(&path)).is_ok_and(|pin| pin.expose() == b"123456"));
+    }
+
+    #[test]
+    fn the_longest_pin_may_end_its_line() {
+        for (length, fits) in [(MAX, true), (MAX + 1, false)] {
+            let (_dir, path) = file(0o600, &format!("{}\r\n", "9".repeat(length)));
+            assert_eq!(read("main", Some(&path)).is_ok_and(|pin| pin.len() == length), fits);
+        }
     }
 
     #[test]

@@ -208,6 +208,14 @@ def test_the_benchmark_of_a_throw_away_appliance_starts_its_stand_in(own_applian
     assert "sign (ecdsa-p256)" in operations
 
 
+def test_a_benchmark_gives_a_wrong_pin_once(tmp_path):
+    token = Token(tmp_path / "appliance", "kryoptic")
+    token.pin.write_text("not the PIN")
+    ran = token.run("hsm", "bench", "--config", token.directory / "strongroom.toml")
+    assert ran.returncode == 78 and ran.stdout == ""
+    assert ran.stderr.count("refused the PIN") == 1 and "`main` is not measured" in ran.stderr
+
+
 def test_the_benchmark_of_a_token_that_is_not_configured_is_refused(softhsm):
     config = softhsm.directory / "strongroom.toml"
     ran = softhsm.run("hsm", "bench", "--config", config, "--token", "other")

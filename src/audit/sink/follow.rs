@@ -54,7 +54,9 @@ pub(in crate::audit) fn take_along(aside: &Path, dir: &Path) -> Result<(), Error
     tiles::make_folder(dir).map_err(|e| Error::io(dir, &e))?;
     for entry in std::fs::read_dir(aside).map_err(|e| Error::io(aside, &e))? {
         let name = entry.map_err(|e| Error::io(aside, &e))?.file_name();
-        let is_sink = name.to_str().is_some_and(|name| name.starts_with(FILE));
+        // One that was being written at a crash has a full stop in its name.
+        let is_sink =
+            name.to_str().is_some_and(|name| name.starts_with(FILE) && !name.contains('.'));
         let Some(old) = is_sink.then(|| Position::read(&aside.join(&name))).transpose()? else {
             continue;
         };
@@ -261,4 +263,23 @@ async fn step(
     reading.position = behind;
     sink.taken.send_replace(behind.index);
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Beside one no appliance could begin another tree.
+    #[test]
+    fn a_position_that_was_being_written_at_a_crash_is_passed_over() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (aside, dir) = (folder.path().join("audit-lost"), folder.path().join("audit"));
+        let position = Position { index: 3, offset: 30, first_index: 0 };
+        position.write(&aside.join("sink-web")).expect("written");
+        std::fs::write(aside.join("sink-web.new"), "").expect("written");
+        take_along(&aside, &dir).expect("taken along");
+        let taken = Position::read(&dir.join("sink-web")).expect("read").expect("there");
+        assert_eq!((taken.index, taken.offset), (0, 30));
+        assert_eq!(std::fs::read_dir(&dir).expect("listed").count(), 1);
+    }
 }

@@ -22,8 +22,10 @@ impl Undo {
     pub(super) async fn carry_out(mut self, region: &str) {
         match self.named(region).await {
             Ok(named) => self.made.extend(named),
-            // It has not come as far as that, or what it was made on is gone.
-            Err(error) => tracing::debug!(%error, "the database names no keys"),
+            // One that it has not come to writing names none, which is no error.
+            Err(error) => {
+                tracing::error!(%error, "keys that the database names may be left in the token");
+            }
         }
         for id in &self.made {
             self.destroy(*id).await;
