@@ -13,6 +13,7 @@ pub mod json;
 pub mod name;
 pub mod ops;
 pub mod policy;
+pub mod rotate;
 pub mod secret;
 pub mod server;
 pub mod store;

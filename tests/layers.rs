@@ -25,7 +25,7 @@ const RANKS: [(&str, u8); 19] = [
     ("identity", 3),
     ("ops", 3),
     ("front", 4),
-    ("rotation", 4),
+    ("rotate", 4),
     ("replication", 4),
     ("config", 5),
     ("server", 6),
