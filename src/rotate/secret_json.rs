@@ -64,7 +64,7 @@ impl SecretJson {
         json.end().map_err(|_| Fault::NotAnObject)?;
         let mut names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
         names.sort_unstable();
-        if names.array_windows().any(|[one, next]| one == next) {
+        if names.windows(2).any(|pair| pair.first() == pair.last()) {
             return Err(Fault::Twice);
         }
         Ok(Self(members))

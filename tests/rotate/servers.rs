@@ -1,6 +1,7 @@
 //! Servers that a test starts and ends, certificates for them, their logs.
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::fs::{self, File, Permissions};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -71,7 +72,8 @@ impl Home {
         if let Some((user, group)) = self.owner {
             command.uid(user).gid(group);
         }
-        command.current_dir(self.folder.path()).stdin(Stdio::null());
+        command.current_dir(self.folder.path()).env("TMPDIR", self.folder.path());
+        command.stdin(Stdio::null());
         command
     }
 
@@ -120,13 +122,11 @@ pub(crate) struct Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // The whole group: what it started itself goes with it. ESRCH says that all is over.
-        if let Some(group) =
-            i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw)
-        {
-            drop(rustix::process::kill_process_group(group, rustix::process::Signal::KILL));
+        // The whole group: what it started itself goes with it.
+        let group = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        if group.is_some_and(|group| kill_process_group(group, Signal::KILL).is_ok()) {
+            drop(self.child.wait());
         }
-        drop(self.child.wait());
     }
 }
 

@@ -1,10 +1,13 @@
 //! MySQL and MariaDB, by crate mysql_async.
 //!
-//! Passwords go to the server as they are, since it must be able to judge them; MySQL and MariaDB
-//! both leave them out of their logs.
+//! MySQL leaves passwords out of its logs. MariaDB writes every statement into its general log as it
+//! is, if that log is on: it is switched off for our session where the user may do that (SUPER).
+//! Where it may not, the server gets the hash that it would keep, unless it has rules for passwords,
+//! which it can't apply to a hash.
 
 use super::stream::roots;
 use super::{Login, Refusal, Tls};
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, DriverError, Error, OptsBuilder, Params, SslOpts};
 use std::time::Duration;
@@ -14,6 +17,13 @@ use std::time::Duration;
 const QUOTING: &str = "SET SESSION sql_mode = 'NO_BACKSLASH_ESCAPES'";
 /// More hosts than one user's name is kept for, and more grants than one account has.
 const MOST_ROWS: usize = 1000;
+/// "The server is running with the ... option so it cannot execute this statement"
+/// (ER_OPTION_PREVENTS_STATEMENT): `read_only`, `strict_password_validation`.
+const OPTION_PREVENTS: u16 = 1290;
+/// "Operation ALTER USER failed for ..." (ER_CANNOT_USER).
+const USER_NOT_CHANGED: u16 = 1396;
+/// "Your password does not satisfy the current policy requirements" (ER_NOT_VALID_PASSWORD).
+const NOT_VALID_PASSWORD: u16 = 1819;
 /// How long a connection may take to say good-bye.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -29,19 +39,14 @@ pub(super) async fn test(login: &Login) -> Result<(), Refusal> {
 pub(super) async fn set_password(admin: &Login, user: &str, new: &str) -> Result<(), Refusal> {
     let mut session = Session::open(admin).await?;
     if admin.username == user {
-        let own = if session.mariadb().await? {
-            format!("SET PASSWORD = PASSWORD({})", text(new))
-        } else {
-            format!("ALTER USER USER() IDENTIFIED BY {}", text(new))
-        };
-        session.change(&own).await?;
+        session.give_own(new).await?;
     } else {
         let accounts = session.accounts(user).await?;
         if accounts.is_empty() {
             return Err(Refusal::other("there is no such user"));
         }
         for account in accounts {
-            session.change(&account.alteration(new)).await?;
+            session.give(&account, new).await?;
         }
     }
     session.close().await;
@@ -63,9 +68,8 @@ pub(super) async fn clone_user(
     }
     let there = session.accounts(clone).await?;
     for account in accounts {
-        let copy = Account { user: clone.to_owned(), host: account.host.clone() };
-        let fresh = !there.contains(&copy);
-        session.copy(&account, &copy, fresh, new).await?;
+        let own = there.iter().find(|own| own.host == account.host);
+        session.copy(&account, clone, own, new).await?;
     }
     session.close().await;
     Ok(())
@@ -76,24 +80,57 @@ fn text(value: &str) -> String {
     format!("'{}'", value.replace('\'', "''"))
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What mysql_native_password keeps of a password: SHA-1 of its SHA-1, in hexadecimal.
+fn native_hash(password: &str) -> String {
+    let once = digest(&SHA1_FOR_LEGACY_USE_ONLY, password.as_bytes());
+    let twice = digest(&SHA1_FOR_LEGACY_USE_ONLY, once.as_ref());
+    twice.as_ref().iter().fold("*".to_owned(), |text, byte| format!("{text}{byte:02X}"))
+}
+
 struct Account {
     user: String,
     host: String,
+    /// Whether what is kept of its password is [`native_hash`].
+    native: bool,
 }
 
 impl Account {
     fn written(&self) -> String {
         format!("{}@{}", text(&self.user), text(&self.host))
     }
+}
 
-    fn alteration(&self, new: &str) -> String {
-        format!("ALTER USER {} IDENTIFIED BY {}", self.written(), text(new))
+/// A password as a statement says it.
+enum Said {
+    Hashed(String),
+    Plain(String),
+}
+
+impl Said {
+    /// The value in MariaDB's SET PASSWORD, which leaves the way to log in as it is.
+    fn value(&self) -> String {
+        match self {
+            Self::Hashed(hash) => text(hash),
+            Self::Plain(password) => format!("PASSWORD({})", text(password)),
+        }
+    }
+
+    /// What follows IDENTIFIED.
+    fn clause(&self) -> String {
+        match self {
+            Self::Hashed(hash) => format!("BY PASSWORD {}", text(hash)),
+            Self::Plain(password) => format!("BY {}", text(password)),
+        }
     }
 }
 
 /// A connection that is logged in.
-struct Session(Conn);
+struct Session {
+    connection: Conn,
+    mariadb: bool,
+    /// Whether the general log has nothing of this session.
+    quiet: bool,
+}
 
 impl Session {
     async fn open(login: &Login) -> Result<Self, Refusal> {
@@ -109,65 +146,145 @@ impl Session {
             .stmt_cache_size(0)
             .ssl_opts(tls(&login.tls).await?);
         let connection = Conn::new(options).await.map_err(|error| refusal(&error, Phase::Login))?;
-        let mut session = Self(connection);
+        let mut session = Self { connection, mariadb: false, quiet: false };
         session.run(QUOTING).await?;
+        let version: Vec<String> = session.rows("SELECT VERSION()", Params::Empty).await?;
+        session.mariadb = version.iter().any(|version| version.contains("MariaDB"));
+        if session.mariadb {
+            session.quiet = session.run("SET SESSION sql_log_off = 1").await.is_ok();
+            session.run("SET SESSION slow_query_log = 0").await?;
+        }
         Ok(session)
     }
 
     async fn run(&mut self, statement: &str) -> Result<(), Refusal> {
-        self.0.query_drop(statement).await.map_err(|error| refusal(&error, Phase::Question))
+        self.connection
+            .query_drop(statement)
+            .await
+            .map_err(|error| refusal(&error, Phase::Question))
     }
 
     async fn change(&mut self, statement: &str) -> Result<(), Refusal> {
-        self.0.query_drop(statement).await.map_err(|error| refusal(&error, Phase::Change))
+        let done = self.connection.query_drop(statement).await;
+        let Err(error) = done else { return Ok(()) };
+        if matches!(&error, Error::Server(error) if error.code == USER_NOT_CHANGED) {
+            // MariaDB hides the reason behind this one.
+            let behind: Vec<(String, u16, String)> =
+                self.rows("SHOW WARNINGS", Params::Empty).await?;
+            if behind.iter().any(|(_, code, _)| *code == NOT_VALID_PASSWORD) {
+                return Err(server_refusal(NOT_VALID_PASSWORD, Phase::Change));
+            }
+        }
+        Err(refusal(&error, Phase::Change))
+    }
+
+    /// Runs a statement with a password, in the form that leaves the least behind.
+    async fn say(
+        &mut self,
+        new: &str,
+        native: bool,
+        statement: impl Fn(&Said) -> String,
+    ) -> Result<(), Refusal> {
+        if self.mariadb && native && !self.quiet {
+            let hashed = statement(&Said::Hashed(native_hash(new)));
+            match self.connection.query_drop(&hashed).await {
+                // It has rules for passwords; or it takes no changes at all, and must not be told.
+                Err(Error::Server(error)) if error.code == OPTION_PREVENTS => {
+                    self.writable().await?
+                }
+                done => return done.map_err(|error| refusal(&error, Phase::Change)),
+            }
+        }
+        self.change(&statement(&Said::Plain(new.to_owned()))).await
+    }
+
+    async fn writable(&mut self) -> Result<(), Refusal> {
+        let read_only: Vec<bool> = self.rows("SELECT @@GLOBAL.read_only", Params::Empty).await?;
+        if read_only == [false] {
+            return Ok(());
+        }
+        Err(server_refusal(OPTION_PREVENTS, Phase::Change))
+    }
+
+    async fn give(&mut self, account: &Account, new: &str) -> Result<(), Refusal> {
+        let (whose, mariadb) = (account.written(), self.mariadb);
+        self.say(new, account.native, |said| match mariadb {
+            true => format!("SET PASSWORD FOR {whose} = {}", said.value()),
+            false => format!("ALTER USER {whose} IDENTIFIED {}", said.clause()),
+        })
+        .await
+    }
+
+    async fn give_own(&mut self, new: &str) -> Result<(), Refusal> {
+        let mariadb = self.mariadb;
+        let native = mariadb && !self.quiet && {
+            let shown: Vec<String> =
+                self.rows("SHOW CREATE USER CURRENT_USER()", Params::Empty).await?;
+            shown.iter().any(|shown| shown.contains(" IDENTIFIED BY PASSWORD '*"))
+        };
+        self.say(new, native, |said| match mariadb {
+            true => format!("SET PASSWORD = {}", said.value()),
+            false => format!("ALTER USER USER() IDENTIFIED {}", said.clause()),
+        })
+        .await
     }
 
     async fn rows<T>(&mut self, question: &str, about: Params) -> Result<Vec<T>, Refusal>
     where
         T: mysql_async::prelude::FromRow + Send + 'static,
     {
-        let rows: Vec<T> =
-            self.0.exec(question, about).await.map_err(|error| refusal(&error, Phase::Question))?;
+        let rows: Vec<T> = self
+            .connection
+            .exec(question, about)
+            .await
+            .map_err(|error| refusal(&error, Phase::Question))?;
         let many = || Refusal::other(format!("it has more than {MOST_ROWS} rows of that"));
         if rows.len() > MOST_ROWS { Err(many()) } else { Ok(rows) }
     }
 
-    async fn mariadb(&mut self) -> Result<bool, Refusal> {
-        let version: Vec<String> = self.rows("SELECT VERSION()", Params::Empty).await?;
-        Ok(version.iter().any(|version| version.contains("MariaDB")))
-    }
-
     async fn accounts(&mut self, user: &str) -> Result<Vec<Account>, Refusal> {
         let question =
-            format!("SELECT Host FROM mysql.user WHERE User = ? LIMIT {}", MOST_ROWS + 1);
-        let hosts: Vec<String> =
-            self.rows(&question, Params::Positional(vec![user.into()])).await?;
-        Ok(hosts.into_iter().map(|host| Account { user: user.to_owned(), host }).collect())
+            format!("SELECT Host, plugin FROM mysql.user WHERE User = ? LIMIT {}", MOST_ROWS + 1);
+        let about = Params::Positional(vec![user.into()]);
+        let rows: Vec<(String, String)> = self.rows(&question, about).await?;
+        // No plugin: MariaDB before 10.4, whose only way to log in it was.
+        let native = |plugin: &str| ["", "mysql_native_password"].contains(&plugin);
+        let account = |(host, plugin): (String, String)| Account {
+            user: user.to_owned(),
+            host,
+            native: native(&plugin),
+        };
+        Ok(rows.into_iter().map(account).collect())
     }
 
     async fn copy(
         &mut self,
         from: &Account,
-        to: &Account,
-        fresh: bool,
+        clone: &str,
+        there: Option<&Account>,
         new: &str,
     ) -> Result<(), Refusal> {
-        let alteration = to.alteration(new);
-        if fresh {
-            let (to, new) = (to.written(), text(new));
-            self.change(&format!("CREATE USER {to} IDENTIFIED BY {new} ACCOUNT LOCK")).await?;
+        let native = there.is_none_or(|account| account.native);
+        let to = Account { user: clone.to_owned(), host: from.host.clone(), native };
+        let name = to.written();
+        if there.is_none() {
+            let make = |said: &Said| {
+                format!("CREATE USER {name} IDENTIFIED {} ACCOUNT LOCK", said.clause())
+            };
+            self.say(new, native, make).await?;
         }
-        let grants: Vec<String> =
-            self.rows(&format!("SHOW GRANTS FOR {}", from.written()), Params::Empty).await?;
+        let question = format!("SHOW GRANTS FOR {}", from.written());
+        let grants: Vec<String> = self.rows(&question, Params::Empty).await?;
         for grant in grants {
-            let grant = regrant(&grant, &to.written());
+            let grant = regrant(&grant, &name);
             let grant = grant.ok_or_else(|| Refusal::other("it shows a grant of unknown form"))?;
             self.run(&grant).await?;
         }
         let demands = self.demands(from).await?;
-        self.run(&format!("ALTER USER {} REQUIRE {demands}", to.written())).await?;
-        let unlock = if fresh { " ACCOUNT UNLOCK" } else { "" };
-        self.change(&format!("{alteration}{unlock}")).await
+        self.run(&format!("ALTER USER {name} REQUIRE {demands}")).await?;
+        self.give(&to, new).await?;
+        // Locked by the line above, in this attempt or in one that did not come this far.
+        self.run(&format!("ALTER USER {name} ACCOUNT UNLOCK")).await
     }
 
     /// What the account must show of TLS to be let in, as a REQUIRE clause says it.
@@ -195,7 +312,7 @@ impl Session {
 
     async fn close(self) {
         // Whether the farewell is heard changes nothing.
-        drop(tokio::time::timeout(FAREWELL, self.0.disconnect()).await);
+        drop(tokio::time::timeout(FAREWELL, self.connection.disconnect()).await);
     }
 }
 
@@ -290,7 +407,7 @@ fn server_refusal(code: u16, phase: Phase) -> Refusal {
             Refusal::Credentials(shown)
         }
         // Too long; not by the rules; used before.
-        1372 | 1819 | 3638 if phase == Phase::Change => Refusal::NewPassword(shown),
+        1372 | NOT_VALID_PASSWORD | 3638 if phase == Phase::Change => Refusal::NewPassword(shown),
         _ => Refusal::Other(format!("it answers {shown}")),
     }
 }
@@ -335,7 +452,15 @@ mod tests {
     #[test]
     fn a_text_ends_where_it_should() {
         assert_eq!(text("a'; DROP USER b; -- \\"), "'a''; DROP USER b; -- \\'");
-        let account = Account { user: "o'x".into(), host: "%".into() };
-        assert_eq!(account.alteration("n'w"), "ALTER USER 'o''x'@'%' IDENTIFIED BY 'n''w'");
+        let account = Account { user: "o'x".into(), host: "%".into(), native: true };
+        assert_eq!(account.written(), "'o''x'@'%'");
+        let said = Said::Plain("n'w".into());
+        assert_eq!((said.value(), said.clause()), ("PASSWORD('n''w')".into(), "BY 'n''w'".into()));
+    }
+
+    #[test]
+    fn a_password_is_hashed_as_mysql_does() {
+        // What SELECT PASSWORD('password') answers.
+        assert_eq!(native_hash("password"), "*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19");
     }
 }
