@@ -110,7 +110,7 @@ async fn an_administrator_and_the_user_itself_change_a_password() {
 #[tokio::test]
 async fn a_password_that_is_too_simple_is_refused_as_such() {
     let server = MariaDb::start(&["--plugin-load-add=simple_password_check"]);
-    server.with_user("app").await;
+    let mut client = server.with_user("app").await;
     let own = |password| Login { username: "app".into(), ..again(&server.admin, password) };
     let refused = Err(Refusal::NewPassword("error 1819".into()));
     for login in [server.admin_again(), own(OLD)] {
@@ -119,6 +119,16 @@ async fn a_password_that_is_too_simple_is_refused_as_such() {
     }
     let clone = SYSTEM.clone_user(&server.admin, "app", "app_clone", &secret("simple")).await;
     assert_eq!(clone, refused);
+    assert!(!lets_in(SYSTEM, &Login { username: "app_clone".into(), ..own("simple") }).await);
+    for statement in [
+        "CREATE USER poor IDENTIFIED BY 'Admin-9 pass'",
+        "GRANT CREATE USER, SELECT ON *.* TO poor WITH GRANT OPTION",
+    ] {
+        client.query_drop(statement).await.unwrap_or_else(|e| panic!("{statement}: {e}"));
+    }
+    // An administrator that may not switch the log off; the server takes no hash.
+    let poor = Login { username: "poor".into(), ..server.admin_again() };
+    SYSTEM.clone_user(&poor, "app", "app_clone", &secret(NEW)).await.expect("a clone");
     SYSTEM.set_password(&own(OLD), "app", &secret(NEW)).await.expect("a password by the rules");
     assert!(lets_in(SYSTEM, &own(NEW)).await);
 }

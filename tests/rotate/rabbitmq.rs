@@ -14,8 +14,8 @@ struct RabbitMq {
     authority: Authority,
     tls_port: u16,
     admin: Login,
-    epmd: u16,
     _server: Server,
+    _epmd: Server,
 }
 
 impl RabbitMq {
@@ -64,26 +64,38 @@ impl RabbitMq {
         command.env("RABBITMQ_NODENAME", format!("strongroom-{amqp}@localhost"));
         command.env("RABBITMQ_DIST_PORT", free_port().to_string());
         command.env("ERL_EPMD_PORT", epmd.to_string()).env("ERL_EPMD_ADDRESS", "127.0.0.1");
+        // Erlang's port mapper: ours, or the broker would leave one behind.
+        let port_of_mapper = epmd.to_string();
+        let mut mapper = home.command("epmd");
+        mapper.args(["-port", &port_of_mapper, "-address", "127.0.0.1"]);
+        let mapper = home.start(&mut mapper, epmd);
         let server = home.start(&mut command, port);
         let admin = login(port, ADMIN, ADMIN_PASSWORD);
-        Self { home, authority, tls_port, admin, epmd, _server: server }
+        let broker = Self { home, authority, tls_port, admin, _server: server, _epmd: mapper };
+        broker.wait();
+        broker
+    }
+
+    /// It listens before it has loaded its definitions.
+    fn wait(&self) {
+        let loaded =
+            |all: Value| all["topic_permissions"].as_array().is_some_and(|all| !all.is_empty());
+        for _ in 0..600 {
+            if self.export().is_some_and(loaded) {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        panic!("no definitions: {}", self.home.read("log"));
     }
 
     /// What the broker keeps, read by a program that is not ours.
-    fn export(&self) -> Value {
+    fn export(&self) -> Option<Value> {
         let url = format!("http://127.0.0.1:{}/api/definitions", self.admin.port);
         let as_admin = format!("{ADMIN}:{ADMIN_PASSWORD}");
         let output =
             Command::new("curl").args(["-sSf", "-u", &as_admin, &url]).output().expect("curl");
-        serde_json::from_slice(&output.stdout).expect("definitions")
-    }
-}
-
-impl Drop for RabbitMq {
-    fn drop(&mut self) {
-        // Erlang's port mapper outlives the broker that started it.
-        let mut command = self.home.command("epmd");
-        drop(command.args(["-port", &self.epmd.to_string(), "-kill"]).output());
+        serde_json::from_slice(&output.stdout).ok()
     }
 }
 
@@ -98,7 +110,7 @@ async fn users_of_rabbitmq_rotate_and_alternate() {
     single_user(SYSTEM, &server.admin, "app").await;
     single_user(SYSTEM, &server.admin, "watch/er").await;
     alternating(SYSTEM, &server.admin, "watch/er").await;
-    let all = server.export();
+    let all = server.export().expect("definitions");
     let clone = "watch/er_clone";
     assert_eq!(
         of(&all, "users", "name", clone)[0]["tags"],

@@ -165,17 +165,23 @@ impl Session {
     }
 
     async fn change(&mut self, statement: &str) -> Result<(), Refusal> {
-        let done = self.connection.query_drop(statement).await;
-        let Err(error) = done else { return Ok(()) };
-        if matches!(&error, Error::Server(error) if error.code == USER_NOT_CHANGED) {
-            // MariaDB hides the reason behind this one.
-            let behind: Vec<(String, u16, String)> =
-                self.rows("SHOW WARNINGS", Params::Empty).await?;
-            if behind.iter().any(|(_, code, _)| *code == NOT_VALID_PASSWORD) {
-                return Err(server_refusal(NOT_VALID_PASSWORD, Phase::Change));
-            }
+        self.attempt(statement).await?.map_err(|code| server_refusal(code, Phase::Change))
+    }
+
+    /// The code, if it is the server that says no. MariaDB hides the reason behind another one.
+    async fn attempt(&mut self, statement: &str) -> Result<Result<(), u16>, Refusal> {
+        let code = match self.connection.query_drop(statement).await {
+            Ok(()) => return Ok(Ok(())),
+            Err(Error::Server(error)) => error.code,
+            Err(error) => return Err(refusal(&error, Phase::Change)),
+        };
+        if code != USER_NOT_CHANGED {
+            return Ok(Err(code));
         }
-        Err(refusal(&error, Phase::Change))
+        let behind: Vec<(String, u16, String)> = self.rows("SHOW WARNINGS", Params::Empty).await?;
+        let mut codes = behind.into_iter().map(|(_, code, _)| code);
+        let reason = codes.find(|code| [NOT_VALID_PASSWORD, OPTION_PREVENTS].contains(code));
+        Ok(Err(reason.unwrap_or(code)))
     }
 
     /// Runs a statement with a password, in the form that leaves the least behind.
@@ -186,13 +192,10 @@ impl Session {
         statement: impl Fn(&Said) -> String,
     ) -> Result<(), Refusal> {
         if self.mariadb && native && !self.quiet {
-            let hashed = statement(&Said::Hashed(native_hash(new)));
-            match self.connection.query_drop(&hashed).await {
+            match self.attempt(&statement(&Said::Hashed(native_hash(new)))).await? {
                 // It has rules for passwords; or it takes no changes at all, and must not be told.
-                Err(Error::Server(error)) if error.code == OPTION_PREVENTS => {
-                    self.writable().await?
-                }
-                done => return done.map_err(|error| refusal(&error, Phase::Change)),
+                Err(NOT_VALID_PASSWORD | OPTION_PREVENTS) => self.writable().await?,
+                done => return done.map_err(|code| server_refusal(code, Phase::Change)),
             }
         }
         self.change(&statement(&Said::Plain(new.to_owned()))).await
@@ -206,9 +209,11 @@ impl Session {
         Err(server_refusal(OPTION_PREVENTS, Phase::Change))
     }
 
+    /// ALTER USER would take an account of MariaDB's back to mysql_native_password; SET PASSWORD does
+    /// not, but needs UPDATE on `mysql`.
     async fn give(&mut self, account: &Account, new: &str) -> Result<(), Refusal> {
-        let (whose, mariadb) = (account.written(), self.mariadb);
-        self.say(new, account.native, |said| match mariadb {
+        let (whose, keeps_way) = (account.written(), self.mariadb && !account.native);
+        self.say(new, account.native, |said| match keeps_way {
             true => format!("SET PASSWORD FOR {whose} = {}", said.value()),
             false => format!("ALTER USER {whose} IDENTIFIED {}", said.clause()),
         })
