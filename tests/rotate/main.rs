@@ -72,6 +72,10 @@ async fn single_user(system: System, admin: &Login, user: &str) {
     let silent = servers::Silent::new();
     let lost = system.test(&Login { port: silent.closed_port(), ..again(admin, OLD) }).await;
     assert!(matches!(lost, Err(Refusal::Unreachable(_))), "{lost:?}");
+    for refusal in [nobody, refused, lost] {
+        let said = refusal.expect_err("a refusal").to_string();
+        assert!(!said.contains("New-2") && !said.contains("Old-1"), "{said}");
+    }
 }
 
 /// The clone is made, gets new passwords, and the user keeps its own throughout.
