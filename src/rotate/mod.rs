@@ -1,12 +1,18 @@
-//! Rotation: the loop that the clock drives, and the functions that do the steps.
+//! Rotation: the loop that the clock drives, the functions that do the steps, and the systems that
+//! they speak to.
 //!
 //! What is asked for and how far it has come is in the database (`ops/secrets/rotate/`): each step is
 //! written before it is done, so that whoever comes after a crash knows which one may have been done.
 //! Secrets are read and changed by the operations of the API, in the appliance's own name.
+//!
+//! - [`secret_json`]: AWS's structure of a secret that opens a database, read and written again.
+//! - [`target`]: the systems that built-in functions speak to, one file a system.
 
 mod function;
 mod inside;
 mod machine;
 mod scheduler;
+pub mod secret_json;
+pub mod target;
 
 pub use scheduler::keep_rotating;

@@ -1,0 +1,111 @@
+//! An ssh-agent that holds one key for one login.
+
+use super::programs::{cant_run, command, run};
+use super::{PublicKey, Refusal};
+use crate::secret::Secret;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Child;
+
+/// Tries at a name for a folder that nobody has yet.
+const TRIES: u32 = 100;
+
+/// The agent, and the folder that its socket is in. Both end with this value.
+pub(super) struct Agent {
+    _child: Child,
+    folder: Folder,
+}
+
+impl Agent {
+    /// Starts an agent and hands it the key.
+    pub(super) async fn start(private_key: &Secret) -> Result<Self, Refusal> {
+        let folder = Folder::new().map_err(cant_run)?;
+        let mut program = command("ssh-agent");
+        program.arg("-D").arg("-a").arg(folder.0.join("agent")).stdout(Stdio::piped());
+        let mut child = program.spawn().map_err(cant_run)?;
+        let said = child.stdout.take();
+        let agent = Self { _child: child, folder };
+        let Some(said) = said else { return Err(Refusal::other("ssh-agent has no output")) };
+        // It names its socket when it listens.
+        let mut line = String::new();
+        BufReader::new(said).read_line(&mut line).await.map_err(cant_run)?;
+        if line.is_empty() {
+            return Err(Refusal::unreachable("ssh-agent ends at once"));
+        }
+        agent.add(private_key).await.map(|()| agent)
+    }
+
+    async fn add(&self, private_key: &Secret) -> Result<(), Refusal> {
+        let mut key = Secret::new(Vec::with_capacity(private_key.len() + 1));
+        key.expose_mut().extend_from_slice(private_key.expose());
+        if !key.expose().ends_with(b"\n") {
+            // What a console's text field took off, OpenSSH wants.
+            key.expose_mut().push(b'\n');
+        }
+        let output = self.ask(&["-q", "-"], key.expose()).await?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(Refusal::other("`private_key` is no private key of SSH, or an encrypted one"))
+    }
+
+    /// The public key of the one that it holds.
+    pub(super) async fn public_key(&self) -> Result<PublicKey, Refusal> {
+        let output = self.ask(&["-L"], b"").await?;
+        let line = std::str::from_utf8(&output.stdout).ok().and_then(|said| said.lines().next());
+        let key = line.and_then(PublicKey::read);
+        key.ok_or_else(|| Refusal::other("ssh-add shows no public key"))
+    }
+
+    async fn ask(&self, arguments: &[&str], input: &[u8]) -> Result<std::process::Output, Refusal> {
+        let mut program = command("ssh-add");
+        program.args(arguments).env("SSH_AUTH_SOCK", self.socket());
+        // A passphrase is asked of nobody.
+        program.env("SSH_ASKPASS_REQUIRE", "force").env("SSH_ASKPASS", "/bin/false");
+        run(program, input).await
+    }
+
+    pub(super) fn socket(&self) -> PathBuf {
+        self.folder.0.join("agent")
+    }
+
+    /// A file beside the socket, for what is no secret.
+    pub(super) fn write(&self, name: &str, content: &str) -> Result<PathBuf, Refusal> {
+        let path = self.folder.0.join(name);
+        fs::write(&path, content).map_err(cant_run)?;
+        Ok(path)
+    }
+}
+
+/// A folder that nobody else can look into.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> io::Result<Self> {
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        let (parent, own) = (std::env::temp_dir(), std::process::id());
+        for _ in 0..TRIES {
+            let number = MADE.fetch_add(1, Ordering::Relaxed);
+            let path = parent.join(format!("strongroom-ssh-{own}-{number}"));
+            match DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => return Ok(Self(path)),
+                Err(why) if why.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(why) => return Err(why),
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::AlreadyExists, "no free name for a temporary folder"))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Err(why) = fs::remove_dir_all(&self.0) {
+            tracing::warn!(folder = %Path::display(&self.0), %why, "can't remove a temporary folder");
+        }
+    }
+}
