@@ -15,7 +15,7 @@ const MAX_TEXT: usize = 512;
 const LARGE: [&str; 4] =
     ["requestParameters", "responseElements", "additionalEventData", "resources"];
 /// Members that are always kept.
-const KEPT: [&str; 8] = [
+const KEPT: [&str; 9] = [
     "eventVersion",
     "eventID",
     "eventTime",
@@ -24,6 +24,7 @@ const KEPT: [&str; 8] = [
     "awsRegion",
     "requestID",
     "errorCode",
+    "serviceEventDetails",
 ];
 
 /// A record (a line, with its line feed) as it may enter the log: one that is too long loses what is

@@ -52,6 +52,9 @@ pub struct Secret {
     pub made: Made,
 }
 
+/// The label of the version in force.
+const CURRENT: &str = "AWSCURRENT";
+
 /// A staging label on a version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stage {
@@ -114,6 +117,51 @@ pub struct VersionInfo {
     pub row: i64,
 }
 
+/// What a transaction has done to a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The account that owns it.
+    pub account: String,
+    /// The name.
+    pub name: String,
+    /// The six random characters at the end of its ARN.
+    pub suffix: String,
+    /// Higher than that of every earlier change of this secret.
+    pub revision: u64,
+    /// The version that carries AWSCURRENT now.
+    pub current: Option<String>,
+    /// Whether that was another one before.
+    pub moved: bool,
+    /// Whether the secret is gone.
+    pub gone: bool,
+}
+
+/// What a transaction has read and written of the secret that it is about: no transaction changes two.
+#[derive(Default)]
+pub(super) struct Trace {
+    /// The version that carried AWSCURRENT when it was read last.
+    before: Option<String>,
+    change: Option<Change>,
+}
+
+impl Trace {
+    fn note(&mut self, secret: &Secret, gone: bool) {
+        let current = secret.version_with(CURRENT).filter(|_| !gone).map(str::to_owned);
+        let moved = !gone && current != self.before;
+        let moved = moved || self.change.as_ref().is_some_and(|change| change.moved);
+        self.change = Some(Change {
+            account: secret.account.clone(),
+            name: secret.name.clone(),
+            suffix: secret.suffix.clone(),
+            // A deletion is the last change.
+            revision: secret.revision.saturating_add(u64::from(gone)),
+            current,
+            moved,
+            gone,
+        });
+    }
+}
+
 impl Records {
     /// The secret with this name.
     pub fn secret(&self, account: &str, name: &str) -> Result<Option<Arc<Secret>>> {
@@ -133,11 +181,19 @@ impl Rows<'_> {
             "SELECT doc, mac FROM secret WHERE account = ?1 AND name = ?2",
             &[account.into(), name.into()],
         )?;
-        belongs(found, |s: &Secret| s.account == account && s.name == name)
+        let found = belongs(found, |s: &Secret| s.account == account && s.name == name)?;
+        self.secret.before = found.as_ref().and_then(|s| s.version_with(CURRENT)).map(str::to_owned);
+        Ok(found)
+    }
+
+    /// What the transaction has done to a secret so far; none if it has written none.
+    pub fn secret_change(&self) -> Option<&Change> {
+        self.secret.change.as_ref()
     }
 
     /// Writes a secret.
     pub fn put_secret(&mut self, secret: &Secret) -> Result<()> {
+        self.secret.note(secret, false);
         self.save(
             secret,
             "INSERT INTO secret (doc, mac, uid, account, name, created, changed, due)
@@ -157,6 +213,7 @@ impl Rows<'_> {
 
     /// Takes a secret away with all its versions.
     pub fn delete_secret(&mut self, secret: &Secret) -> Result<()> {
+        self.secret.note(secret, true);
         self.touch::<Secret>(&secret.key());
         self.touch::<Rotation>(&secret.uid.to_string());
         self.touch_versions(secret.uid);
