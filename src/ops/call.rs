@@ -51,6 +51,10 @@ pub struct Services {
     pub resealing: super::secrets::reseal::Progress,
     /// Rotations of secrets.
     pub rotations: super::secrets::rotate::Rotations,
+    /// How many secrets are about to expire.
+    pub expiring: super::secrets::expiry::Gauge,
+    /// How receivers of events get on.
+    pub deliveries: Vec<Arc<super::health::Delivery>>,
     /// Page tokens.
     pub pages: super::page::Pages,
     /// Makes temporary credentials.

@@ -15,6 +15,7 @@ use crate::store::records::Rows;
 use crate::store::rotations::Step;
 use serde_json::Value;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// How long a rotation is left alone that the database could not be told of.
@@ -32,6 +33,8 @@ const PLAIN: [&str; 8] = [
     "dbInstanceIdentifier",
     "dbClusterIdentifier",
 ];
+/// Why a rotation that went well does not end.
+const MOVED: &str = "AWSCURRENT was moved while the rotation ended";
 /// Shorter texts are found anywhere.
 const SHORTEST: usize = 4;
 
@@ -93,7 +96,10 @@ async fn take(services: &Arc<Services>, owner: &str, uid: i64) -> Result<Option<
             &secret.suffix,
         )],
     };
-    services.commit_event(&event, change).await
+    // What does not begin after all has no record.
+    let over = || Error::new(Condition::Conflict, "the rotation is not due any more");
+    let begin = move |rows: &mut Rows<'_>| change(rows)?.ok_or_else(over);
+    services.commit_event(&event, begin).await.map(Some)
 }
 
 /// A rotation in hand.
@@ -189,10 +195,20 @@ impl Work<'_> {
             return Ok(Err(Failure::passing(text)));
         }
         let name = if progress.trial { "TestRotationSucceeded" } else { "RotationSucceeded" };
-        let change = move |rows: &mut Rows<'_>| state::conclude(rows, &held, now);
-        let well = self.services.commit_event(&self.event(name), change).await?;
-        let moved = || Failure::passing("AWSCURRENT was moved while the rotation ended");
-        Ok(if well { Ok(false) } else { Err(moved()) })
+        let change = move |rows: &mut Rows<'_>| match state::conclude(rows, &held, now)? {
+            true => Ok(()),
+            false => Err(Error::new(Condition::InvalidState, MOVED)),
+        };
+        match self.services.commit_event(&self.event(name), change).await {
+            Err(error) if error.message == MOVED => {
+                return Ok(Err(Failure::passing(MOVED)));
+            }
+            other => other?,
+        }
+        if !progress.trial {
+            self.services.rotations.tally.succeeded.fetch_add(1, Relaxed);
+        }
+        Ok(Ok(false))
     }
 
     /// Notes a failure, and what follows from it.
@@ -201,6 +217,10 @@ impl Work<'_> {
         let fate = state::fate(&self.held.progress, failure.again, now);
         let why = self.reason(failure).await;
         tracing::warn!(secret = self.arn, step = self.held.progress.step.name(), why, "rotation");
+        if !self.held.progress.trial {
+            let tally = &self.services.rotations.tally;
+            tally.failed_at(self.held.progress.step, fate == Fate::Ended);
+        }
         let (held, told) = (self.held.clone(), why.clone());
         let change = move |rows: &mut Rows<'_>| state::fail(rows, &held, fate, &told, now);
         if fate == Fate::Again {

@@ -5,7 +5,7 @@
 
 use super::keys::due;
 use super::records::{Document, Records, Rows, belongs};
-use super::{Result, one};
+use super::{Result, Row, one};
 use crate::clock::Time;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -175,13 +175,24 @@ impl Rows<'_> {
     /// Writes how a secret rotates.
     pub fn put_rotation(&mut self, rotation: &mut Rotation) -> Result<()> {
         rotation.revision = rotation.revision.saturating_add(1);
+        let until = rotation.progress.as_ref().map(|progress| progress.until);
         self.save(
             rotation,
-            "INSERT INTO rotation (doc, mac, secret, due) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (secret) DO UPDATE SET doc = ?1, mac = ?2, due = ?4",
-            &[rotation.secret.into(), due(rotation.due)],
+            "INSERT INTO rotation (doc, mac, secret, due, until) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (secret) DO UPDATE SET doc = ?1, mac = ?2, due = ?4, until = ?5",
+            &[rotation.secret.into(), due(rotation.due), due(until)],
         )?;
         Ok(())
+    }
+
+    /// How many rotations are under way, and how many of these after their time.
+    pub fn rotations_under_way(&mut self, now: Time) -> Result<(u64, u64)> {
+        let sql = "SELECT count(*), coalesce(sum(until <= ?1), 0) FROM rotation
+             WHERE until IS NOT NULL";
+        let count = |row: &dyn Row, at| Ok(u64::try_from(row.int(at)?).unwrap_or(0));
+        let found =
+            one(self.tx(), sql, &[now.0.into()], |row| Ok((count(row, 0)?, count(row, 1)?)));
+        Ok(found?.unwrap_or_default())
     }
 
     /// The secrets whose rotation is to be looked at, the longest overdue first.

@@ -5,6 +5,7 @@ pub mod cancel;
 pub mod functions;
 pub mod show;
 pub mod state;
+pub mod tally;
 
 use super::labels::CURRENT;
 use super::schedule::{RotationRules, Schedule};
@@ -33,6 +34,8 @@ pub struct Rotations {
     pub functions: Functions,
     /// Told when there is one more.
     pub wake: Notify,
+    /// What became of them.
+    pub tally: tally::Tally,
 }
 
 /// RotateSecret:
@@ -282,8 +285,11 @@ async fn reattempt(call: &Call, arn: &str, found: &Secret) -> Result<()> {
     call.commit_event(&event, move |rows| {
         let secret = rows.secret(&account, &name)?.filter(|s| s.uid == uid && s.deleted.is_none());
         let rotation = rows.rotation(uid)?.filter(|rotation| rotation.progress.is_none());
-        let (Some(mut secret), Some(mut rotation)) = (secret, rotation) else { return Ok(()) };
-        let Some(pending) = left_behind(&secret).map(str::to_owned) else { return Ok(()) };
+        // Where somebody else was quicker nothing is changed, and nothing recorded.
+        let (Some(mut secret), Some(mut rotation)) = (secret, rotation) else {
+            return Err(not_complete());
+        };
+        let pending = left_behind(&secret).map(str::to_owned).ok_or_else(not_complete)?;
         let mut progress = resumed(&pending, now);
         progress.noted = true;
         // Functions in AWS's style do nothing for a secret whose rotation is off.
