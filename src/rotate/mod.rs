@@ -11,6 +11,7 @@
 mod function;
 mod inside;
 mod machine;
+mod rules;
 mod scheduler;
 pub mod secret_json;
 pub mod target;

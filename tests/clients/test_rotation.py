@@ -150,16 +150,7 @@ class Site:
 
     def shown(self):
         """How `strongroom secret rotation` tells of it."""
-        given = self.appliance.credentials.get_frozen_credentials()
-        environment = {
-            "AWS_ENDPOINT_URL": self.appliance.endpoint,
-            "AWS_REGION": self.appliance.region,
-            "AWS_ACCESS_KEY_ID": given.access_key,
-            "AWS_SECRET_ACCESS_KEY": given.secret_key,
-        }
-        command = [*self.appliance.process.args[:1], "secret", "rotation", self.name]
-        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        return json.loads(ran.stdout)
+        return shown(self.appliance, self.name)
 
     def events(self):
         """What the audit log has of rotations that the appliance does by itself."""
@@ -181,6 +172,20 @@ class Site:
         wait(lambda: self.stages() == {token: ["AWSCURRENT"], first: ["AWSPREVIOUS"]})
         assert self.logs_in()
         assert self.password() != "first password" == self.password("AWSPREVIOUS")
+
+
+def shown(appliance, name):
+    """What `strongroom secret rotation` says."""
+    given = appliance.credentials.get_frozen_credentials()
+    environment = {
+        "AWS_ENDPOINT_URL": appliance.endpoint,
+        "AWS_REGION": appliance.region,
+        "AWS_ACCESS_KEY_ID": given.access_key,
+        "AWS_SECRET_ACCESS_KEY": given.secret_key,
+    }
+    command = [*appliance.process.args[:1], "secret", "rotation", name]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return json.loads(ran.stdout)
 
 
 def wait(true):
@@ -544,3 +549,14 @@ def test_the_built_in_function_makes_passwords_by_the_secret_s_rules(appliance, 
     made = json.loads(current()["SecretString"])
     assert made["username"] == "app"
     assert re.fullmatch(r"[A-Za-z0-9]{50}", made["password"])
+
+
+def test_rules_that_no_password_can_keep_are_told_and_nothing_rotates(appliance, secretsmanager, name):
+    tags = [{"Key": "strongroom:password:PasswordLength", "Value": "3"}]
+    secretsmanager.create_secret(Name=name, SecretString="old", Tags=tags)
+    arn = f"arn:aws:lambda:{appliance.region}:{appliance.account_id}:function:strongroom-password"
+    secretsmanager.rotate_secret(SecretId=name, RotationLambdaARN=arn)
+    wait(lambda: "LastFailure" in shown(appliance, name))
+    reason = shown(appliance, name)["LastFailure"]["Reason"]
+    assert reason.endswith("Password length is too short based on the required types.")
+    assert secretsmanager.get_secret_value(SecretId=name)["SecretString"] == "old"
