@@ -66,6 +66,11 @@ pub struct SecretValue {
 }
 
 impl SecretValue {
+    /// The secret's ARN; the value is wiped.
+    pub(super) fn into_arn(self) -> String {
+        self.arn
+    }
+
     /// The same JSON that `Serialize` makes, without its cost; a test holds the two together.
     fn encode(&self) -> Result<Body> {
         let values =
