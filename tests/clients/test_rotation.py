@@ -590,8 +590,14 @@ def test_the_built_in_function_makes_passwords_by_the_secret_s_rules(appliance, 
     token = str(uuid.uuid4())
     given = {"SecretId": name, "RotationLambdaARN": arn, "ClientRequestToken": token}
     assert secretsmanager.rotate_secret(**given)["VersionId"] == token
+    described = lambda: secretsmanager.describe_secret(SecretId=name)  # noqa: E731
+    wait(lambda: described()["VersionIdsToStages"].get(token) == ["AWSCURRENT"])
+    other = name + "-read"
+    secretsmanager.create_secret(Name=other, SecretString="x")
+    secretsmanager.get_secret_value(SecretId=other)
+    wait(lambda: "LastAccessedDate" in secretsmanager.describe_secret(SecretId=other))
+    assert "LastAccessedDate" not in described(), "what the appliance reads for itself is no use"
     current = lambda: secretsmanager.get_secret_value(SecretId=name)  # noqa: E731
-    wait(lambda: current()["VersionId"] == token)
     made = json.loads(current()["SecretString"])
     assert made["username"] == "app"
     assert re.fullmatch(r"[A-Za-z0-9]{50}", made["password"])
