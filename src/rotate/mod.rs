@@ -10,7 +10,9 @@
 
 mod function;
 mod inside;
+mod login;
 mod machine;
+mod rules;
 mod scheduler;
 pub mod secret_json;
 pub mod target;
