@@ -3,6 +3,7 @@
 
 pub mod cancel;
 pub mod functions;
+pub mod settle;
 pub mod show;
 pub mod state;
 
@@ -286,9 +287,6 @@ async fn reattempt(call: &Call, arn: &str, found: &Secret) -> Result<()> {
         let Some(pending) = left_behind(&secret).map(str::to_owned) else { return Ok(()) };
         let mut progress = resumed(&pending, now);
         progress.noted = true;
-        // Functions in AWS's style do nothing for a secret whose rotation is off.
-        rotation.enabled = true;
-        reschedule(&mut rotation, now);
         begin(rows, &mut secret, &mut rotation, progress, now)
     })
     .await?;
