@@ -1,8 +1,10 @@
 //! One rotation from step to step: createSecret, setSecret, testSecret, finishSecret. Each step is
 //! written before it is done, and what was done before the next one.
 
-use super::function::{Event, Failure, lambda, password};
+use super::function::database::{Database, Users};
+use super::function::{Event, Failure, lambda, password, ssh_key};
 use super::inside::Inside;
+use super::login::{Entry, Opens};
 use crate::clock::random_uuid;
 use crate::json::Object;
 use crate::name::{Service, secret_arn};
@@ -52,6 +54,11 @@ async fn drive(services: &Arc<Services>, owner: &str, uid: i64) -> Result<()> {
     let Some(held) = take(services, owner, uid).await? else { return Ok(()) };
     let mut work = Work::on(services, held);
     loop {
+        if work.may_end(false) && work.current_lets_in().await {
+            let last = work.held.rotation.failure.as_ref().map_or("", |last| last.why.as_str());
+            let text = format!("its time is over, and AWSCURRENT still logs in; {last}");
+            return work.note(Failure::lasting(text), Fate::Ended).await;
+        }
         let went_on = match work.step_held().await? {
             Ok(()) => work.done().await?,
             Err(failure) => Err(failure),
@@ -147,9 +154,6 @@ impl Work<'_> {
     /// Has the step done that is next.
     async fn step(&self) -> std::result::Result<(), Failure> {
         let progress = &self.held.progress;
-        if progress.step == Step::Finish && self.is_current()? {
-            return Ok(());
-        }
         if progress.trial {
             self.borrow_current().await?;
         }
@@ -177,14 +181,45 @@ impl Work<'_> {
             Some(Function::BuiltIn(BuiltIn::Password)) => {
                 password::invoke(&self.inside(), &rotation.name, event).await
             }
+            Some(Function::BuiltIn(BuiltIn::SingleUser)) => {
+                self.database(Users::Single).invoke(event).await
+            }
+            Some(Function::BuiltIn(BuiltIn::AlternatingUsers)) => {
+                self.database(Users::Alternating).invoke(event).await
+            }
+            Some(Function::BuiltIn(BuiltIn::SshKey)) => {
+                ssh_key::invoke(&self.inside(), event).await
+            }
             Some(Function::Lambda(lambda, name, qualifier)) => {
-                let of = (rotation.account.as_str(), self.arn.as_str());
+                // It may have done its last step and not been heard.
+                if event.step == Step::Finish && self.is_current()? {
+                    return Ok(());
+                }
+                let master = rotation.master.as_deref();
+                let of = (rotation.account.as_str(), self.arn.as_str(), master);
                 let with = (&self.services.world, &self.services.sessions);
                 let context = lambda::credentials(with, lambda, of);
                 let place = lambda::Place { lambda, name, qualifier };
                 lambda::invoke(&place, event, context).await
             }
         }
+    }
+
+    fn may_end(&self, hopeless: bool) -> bool {
+        state::may_end(&self.held, hopeless, self.services.world.clock.now())
+    }
+
+    fn database(&self, users: Users) -> Database<'_> {
+        let rotation = &self.held.rotation;
+        let master = rotation.master.as_deref();
+        Database { inside: self.inside(), name: &rotation.name, master, users }
+    }
+
+    /// Whether a login with AWSCURRENT has just succeeded: then nothing is lost without AWSPENDING.
+    async fn current_lets_in(&self) -> bool {
+        let Ok(Some(value)) = self.inside().value("AWSCURRENT", None).await else { return false };
+        let Ok(opens) = Opens::of(&value) else { return false };
+        opens.enter().await == Entry::Open
     }
 
     /// For a trial the pending version is what is current.
@@ -234,7 +269,15 @@ impl Work<'_> {
     /// Notes a failure, and what follows from it.
     async fn failed(&self, failure: Failure) -> Result<()> {
         let now = self.services.world.clock.now();
-        let fate = state::fate(&self.held.progress, failure.again, now);
+        let fate = match !failure.again && self.may_end(true) && self.current_lets_in().await {
+            true => Fate::Ended,
+            false => state::fate(&self.held.progress, failure.again, now),
+        };
+        self.note(failure, fate).await
+    }
+
+    async fn note(&self, failure: Failure, fate: Fate) -> Result<()> {
+        let now = self.services.world.clock.now();
         let why = self.reason(failure).await;
         tracing::warn!(secret = self.arn, step = self.held.progress.step.name(), why, "rotation");
         let (held, told) = (self.held.clone(), why.clone());

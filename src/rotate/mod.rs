@@ -10,6 +10,7 @@
 
 mod function;
 mod inside;
+mod login;
 mod machine;
 mod rules;
 mod scheduler;

@@ -23,6 +23,9 @@ pub struct Rotation {
     pub enabled: bool,
     /// The ARN of the function that rotates it.
     pub function: String,
+    /// The secret with an administrator's login that whoever set this up may read: its ARN.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub master: Option<String>,
     /// When it rotates, as it was asked for; none: only when somebody asks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rules: Option<Rules>,

@@ -407,6 +407,52 @@ def test_what_never_got_to_the_target_is_cancelled_without_a_trace(site):
     site.rotated(site.rotate())
 
 
+def test_a_function_that_does_every_step_twice_does_it_once(site):
+    nested = []
+
+    def hook(when, step):
+        if (when, step) == ("after", "createSecret"):
+            put = {"SecretId": site.name, "ClientRequestToken": token, "VersionStages": ["AWSPENDING"]}
+            pending = site.client.get_secret_value(SecretId=site.name, VersionStage="AWSPENDING")
+            site.client.put_secret_value(SecretString=pending["SecretString"], **put)
+            call = site.client.put_secret_value
+            refused("ResourceExistsException", call, SecretString="another one", **put)
+        if when == "after" and not nested:
+            nested.append(step)
+            again = site.functions.run(site.functions.events[-1], site.functions.contexts[-1])
+            assert again == (200, False, b"null")
+            nested.pop()
+
+    token = str(uuid.uuid4())
+    site.functions.hook = hook
+    site.rotate(ClientRequestToken=token)
+    site.rotated(token)
+    assert site.functions.steps() == [step for step in STEPS for _ in range(2)]
+
+
+def test_of_rotations_that_are_asked_for_at_once_there_is_one(site):
+    answers = []
+
+    def ask():
+        try:
+            answers.append(site.rotate())
+        except ClientError as error:
+            answers.append(error.response["Error"]["Code"])
+
+    released = threading.Event()
+    site.functions.hook = lambda when, step: released.wait(PATIENCE) and None
+    threads = [threading.Thread(target=ask) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (token,) = [answer for answer in answers if answer != "InvalidRequestException"]
+    assert site.rotate(ClientRequestToken=token) == token, "the same one, asked for again"
+    released.set()
+    site.rotated(token)
+    assert site.functions.steps() == STEPS
+
+
 def test_a_label_that_is_taken_off_by_hand_ends_a_rotation_as_on_aws(site):
     site.functions.hook = lambda when, step: failure("no")
     token = site.rotate()
@@ -551,8 +597,14 @@ def test_the_built_in_function_makes_passwords_by_the_secret_s_rules(appliance, 
     token = str(uuid.uuid4())
     given = {"SecretId": name, "RotationLambdaARN": arn, "ClientRequestToken": token}
     assert secretsmanager.rotate_secret(**given)["VersionId"] == token
+    described = lambda: secretsmanager.describe_secret(SecretId=name)  # noqa: E731
+    wait(lambda: described()["VersionIdsToStages"].get(token) == ["AWSCURRENT"])
+    other = name + "-read"
+    secretsmanager.create_secret(Name=other, SecretString="x")
+    secretsmanager.get_secret_value(SecretId=other)
+    wait(lambda: "LastAccessedDate" in secretsmanager.describe_secret(SecretId=other))
+    assert "LastAccessedDate" not in described(), "what the appliance reads for itself is no use"
     current = lambda: secretsmanager.get_secret_value(SecretId=name)  # noqa: E731
-    wait(lambda: current()["VersionId"] == token)
     made = json.loads(current()["SecretString"])
     assert made["username"] == "app"
     assert re.fullmatch(r"[A-Za-z0-9]{50}", made["password"])

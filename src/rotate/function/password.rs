@@ -2,7 +2,7 @@
 //!
 //! Of a secret whose value is a JSON object the member `password` is replaced, else the whole value.
 
-use super::{Event, Failure};
+use super::{Event, Failure, begun, promote};
 use crate::ops::shape::SecretText;
 use crate::rotate::inside::{Held, Inside};
 use crate::rotate::rules::new_password;
@@ -24,16 +24,12 @@ pub(in crate::rotate) async fn invoke(
             Some(_) => Ok(()),
             None => Err(Failure::passing("AWSPENDING has no value")),
         },
-        Step::Finish => {
-            let current = inside.value("AWSCURRENT", None).await?;
-            let from = current.as_ref().map(|current| current.version_id.as_str());
-            Ok(inside.promote(token, from).await?)
-        }
+        Step::Finish => promote(inside, token).await,
     }
 }
 
 async fn create(inside: &Inside<'_>, name: &str, token: &str) -> Result<(), Failure> {
-    if inside.value("AWSPENDING", Some(token)).await?.is_some() {
+    if begun(inside, token).await? {
         return Ok(());
     }
     let password = new_password(inside, name).await?;

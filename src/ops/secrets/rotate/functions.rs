@@ -87,6 +87,24 @@ pub struct Lambda {
 pub enum BuiltIn {
     /// A new password in the secret, told to no target.
     Password,
+    /// A user of a database gets a new password.
+    SingleUser,
+    /// Two users of a database take turns: the one that is not in use gets a new password.
+    AlternatingUsers,
+    /// An account gets a new SSH key pair.
+    SshKey,
+}
+
+impl BuiltIn {
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "strongroom-password" => Some(Self::Password),
+            "strongroom-single-user" => Some(Self::SingleUser),
+            "strongroom-alternating-users" => Some(Self::AlternatingUsers),
+            "strongroom-ssh-key" => Some(Self::SshKey),
+            _ => None,
+        }
+    }
 }
 
 /// Who does the steps of a rotation.
@@ -188,8 +206,8 @@ impl Functions {
             return None;
         }
         if name.starts_with(OWN) {
-            let own = (name == "strongroom-password").then_some(BuiltIn::Password);
-            return own.filter(|_| qualifier.is_none()).map(Function::BuiltIn);
+            let own = BuiltIn::named(name).filter(|_| qualifier.is_none());
+            return own.map(Function::BuiltIn);
         }
         let named = |wanted: &str| self.known.iter().find(|(known, _)| known == wanted);
         let (_, lambda) = named(name).or_else(|| named(ANY))?;

@@ -3,6 +3,7 @@
 
 pub mod cancel;
 pub mod functions;
+mod master;
 pub mod settle;
 pub mod show;
 pub mod state;
@@ -145,7 +146,7 @@ impl Operation for RotateSecret {
             Schedule::of(rules)?;
         }
         let known = call.records.rotation(secret.uid)?;
-        let asked = Asked::of(call, secret, known.as_deref(), &input)?;
+        let asked = Asked::of(call, (target.arn(), secret), known.as_deref(), &input).await?;
         let Named { arn, name } = Named::of(&target)?;
         let output = RotateSecretOutput { arn, name, version_id: asked.token.clone() };
         if known.is_some_and(|known| known.progress.is_none()) && left_behind(secret).is_some() {
@@ -176,15 +177,16 @@ struct Asked {
     uid: i64,
     token: String,
     function: String,
+    master: Option<String>,
     rules: Option<RotationRules>,
     trial: bool,
     now: Time,
 }
 
 impl Asked {
-    fn of(
+    async fn of(
         call: &Call,
-        secret: &Secret,
+        (arn, secret): (&str, &Secret),
         known: Option<&Rotation>,
         input: &RotateSecretInput,
     ) -> Result<Self> {
@@ -194,15 +196,16 @@ impl Asked {
         if named.is_some() {
             call.allow("InvokeFunction", FunctionTarget::of(&function))?;
         }
-        if call.rotations.functions.find(&function).is_none() {
-            return Err(not_invocable(&function));
-        }
+        let found = call.rotations.functions.find(&function);
+        let found = found.ok_or_else(|| not_invocable(&function))?;
+        let master = master::approved(call, (arn, secret), &found).await?;
         Ok(Self {
             account: secret.account.clone(),
             name: secret.name.clone(),
             uid: secret.uid,
             token: token(input)?.clone(),
             function,
+            master,
             rules: input.rotation_rules.clone(),
             trial: input.rotate_immediately == Some(false),
             now: call.now,
@@ -243,6 +246,7 @@ impl Asked {
             name: self.name.clone(),
             enabled: true,
             function: self.function.clone(),
+            master: self.master.clone(),
             rules: None,
             scheduled: self.now,
             last: None,
@@ -257,6 +261,7 @@ impl Asked {
 
     fn configure(&self, rotation: &mut Rotation) {
         rotation.function.clone_from(&self.function);
+        rotation.master.clone_from(&self.master);
         let again = !rotation.enabled;
         rotation.enabled = true;
         if let Some(rules) = &self.rules {

@@ -21,6 +21,9 @@ pub(super) const LEASE: i64 = 60_000;
 pub const RENEWAL: Duration = Duration::from_secs(15);
 /// The pause after a first failure, and the longest one, in milliseconds.
 pub(super) const PAUSES: (i64, i64) = (1000, 15 * 60_000);
+/// How long after an attempt nothing of it can be on its way to the target any more, in milliseconds:
+/// drivers wait 30 s for an answer.
+const QUIET: i64 = 60_000;
 /// A moment that is further ahead than this, in milliseconds, was noted by a clock that was wrong.
 const AHEAD: i64 = DAY;
 
@@ -285,7 +288,7 @@ pub fn advance(rows: &mut Rows<'_>, held: &Held, next: Step, now: Time) -> Resul
     let (rotation, secret) = again(rows, held)?;
     let owner = rotation.lease.as_ref().map(|lease| lease.owner.clone()).unwrap_or_default();
     let set = held.progress.set || next == Step::Set;
-    let progress = Progress { step: next, set, failures: 0, ..held.progress.clone() };
+    let progress = Progress { step: next, set, ..held.progress.clone() };
     keep(rows, Held { rotation, progress, suffix: secret.suffix }, &owner, now)
 }
 
@@ -328,6 +331,17 @@ pub enum Fate {
     Overdue,
     /// The end, with AWSCURRENT untouched.
     Ended,
+}
+
+/// Whether a rotation whose value the target may have is over if AWSCURRENT logs in: its time is up,
+/// or (`hopeless`) another attempt can't go better. Not while an attempt may still be on its way to
+/// the target, nor once the new value was tested.
+pub fn may_end(held: &Held, hopeless: bool, now: Time) -> bool {
+    let (progress, failure) = (&held.progress, &held.rotation.failure);
+    let last = failure.as_ref().filter(|_| progress.failures > 0);
+    let quiet = last.is_none_or(|last| now.0 >= last.at.0.saturating_add(QUIET));
+    let asked = progress.set && !progress.trial && progress.step != Step::Finish;
+    asked && quiet && (hopeless || now >= progress.until)
 }
 
 /// What a failure leads to; `worth` says whether another attempt may go better.
@@ -541,6 +555,27 @@ mod tests {
         let again = taken(&records, "b", Time(until.0 + 1000)).await.expect("due again");
         assert_eq!(again.progress.token, held.progress.token);
         assert_eq!(fate(&again.progress, false, Time(until.0 + DAY)), Fate::Again);
+    }
+
+    #[tokio::test]
+    async fn what_may_have_got_to_the_target_is_judged_by_a_login_when_nothing_is_on_its_way_there()
+    {
+        let dir = tempfile::tempdir().expect("a directory");
+        let records = records(dir.path()).await;
+        let due = set_up(&records).await.due.expect("a window");
+        let mut held = taken(&records, "a", due).await.expect("due");
+        let until = held.progress.until;
+        assert!(!may_end(&held, true, until), "the target has not heard of it");
+        held.progress.set = true;
+        held.progress.step = Step::Set;
+        assert!(!may_end(&held, false, due) && may_end(&held, false, until));
+        assert!(may_end(&held, true, due));
+        held.progress.failures = 1;
+        held.rotation.failure = Some(Failure { step: Step::Set, at: due, why: String::new() });
+        assert!(!may_end(&held, true, Time(due.0 + QUIET - 1)), "an attempt may be on its way");
+        assert!(may_end(&held, true, Time(due.0 + QUIET)));
+        held.progress.step = Step::Finish;
+        assert!(!may_end(&held, true, Time(until.0 + DAY)), "the new value was let in");
     }
 
     #[test]
