@@ -25,9 +25,9 @@ use crate::ops::call::Services;
 use crate::ops::iam::uses::Uses;
 use crate::ops::page::Pages;
 use crate::ops::secrets::accesses::Accesses;
-use crate::ops::secrets::expiry;
 use crate::ops::secrets::reseal::Progress;
 use crate::ops::secrets::rotate::{Rotations, tally::Tally};
+use crate::ops::secrets::{expiry, probe};
 use crate::store::records::{Records, RowMac};
 use crate::store::sqlite::Sqlite;
 use crate::store::{self, Store, meta};
@@ -314,6 +314,7 @@ impl Appliance {
                 functions: config.functions()?,
                 wake: Notify::new(),
                 tally: Tally::default(),
+                probes: probe::Tally::default(),
             },
             expiring: expiry::Gauge::default(),
             deliveries: receivers.iter().map(|receiver| receiver.delivery.clone()).collect(),
@@ -361,6 +362,7 @@ impl Appliance {
         let keeping = tokio::spawn(keep_house(self.services.clone(), self.federation.clone()));
         let resealing = tokio::spawn(keep_resealing(self.services.clone()));
         let rotating = tokio::spawn(crate::rotate::keep_rotating(self.services.clone()));
+        let probing = tokio::spawn(crate::rotate::keep_probing(self.services.clone()));
         let noting = tokio::spawn(note_accesses(self.services.clone()));
         let reaching = tokio::spawn(reach_missing(self.services.tokens.clone()));
         let tls = front.tls.clone();
@@ -372,6 +374,7 @@ impl Appliance {
         keeping.abort();
         resealing.abort();
         rotating.abort();
+        probing.abort();
         noting.abort();
         reaching.abort();
         reloading.abort();

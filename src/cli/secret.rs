@@ -19,11 +19,13 @@ pub(super) struct Secret {
 #[derive(Subcommand)]
 enum Command {
     /// Say how far a secret's rotation is, and why the last one failed.
-    Rotation(Rotation),
+    Rotation(Named),
+    /// Say whether what is stored logs in still, of a secret with the tag `strongroom:probe`.
+    Probe(Named),
 }
 
 #[derive(Args)]
-struct Rotation {
+struct Named {
     /// The secret's name or ARN.
     secret: String,
     #[command(flatten)]
@@ -32,9 +34,12 @@ struct Rotation {
 
 impl Secret {
     pub(super) fn run(self) -> Result<(), Error> {
-        let Command::Rotation(Rotation { secret, remote }) = self.command;
+        let (Named { secret, remote }, what) = match self.command {
+            Command::Rotation(named) => (named, "rotation"),
+            Command::Probe(named) => (named, "probe"),
+        };
         let id = utf8_percent_encode(&secret, NON_ALPHANUMERIC);
-        let path = format!("/secrets/{id}/rotation");
+        let path = format!("/secrets/{id}/{what}");
         let asked =
             remote.ask::<serde_json::Value>(Service::SecretsManager, Method::GET, &path, None);
         show(&runtime()?.block_on(asked)?);

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 const SOURCE: &str = "strongroom.secretsmanager";
 /// Records of what the appliance does by itself, or has found, that are events by their own name. Their
 /// particulars hold nothing secret and go along.
-const HAPPENINGS: [&str; 9] = [
+const HAPPENINGS: [&str; 10] = [
     "RotationStarted",
     "RotationSucceeded",
     "RotationFailed",
@@ -25,6 +25,7 @@ const HAPPENINGS: [&str; 9] = [
     "SecretExpiring",
     "SecretExpired",
     "SecretDrifted",
+    "SecretProbeRecovered",
 ];
 
 /// Something that has become of a secret.

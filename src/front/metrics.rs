@@ -47,10 +47,21 @@ pub(super) fn page(services: &Services) -> String {
     tokens(&mut page, &health::tokens(services));
     resealing(&mut page, &services.resealing, &reseal::waiting(services));
     rotations(&mut page, services);
+    probes(&mut page, services);
     expiring(&mut page, services.expiring.read());
     let now = services.world.clock.now();
     deliveries(&mut page, &services.deliveries, (audit.records, now));
     page.0
+}
+
+fn probes(page: &mut Page, services: &Services) {
+    page.family("probes_total", "counter", "Logins that were tried with what is stored.");
+    for (outcome, count) in services.rotations.probes.read() {
+        page.sample("probes_total", &format!("{{outcome=\"{outcome}\"}}"), count);
+    }
+    let Ok(drifted) = services.records.read(|rows| rows.drifted()) else { return };
+    let help = "Secrets whose value is not let in any more.";
+    page.one("secrets_drifted", "gauge", help, drifted);
 }
 
 fn rotations(page: &mut Page, services: &Services) {

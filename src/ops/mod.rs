@@ -205,6 +205,7 @@ pub static TABLE: &[Row] = &[
     row::<secrets::rotate::RotateSecret>(),
     row::<secrets::rotate::cancel::CancelRotateSecret>(),
     row::<secrets::rotate::show::GetSecretRotation>(),
+    row::<secrets::probe::show::GetSecretProbe>(),
     row::<secrets::tags::TagResource>(),
     row::<secrets::tags::UntagResource>(),
     row::<keys::cipher::Encrypt>(),

@@ -12,9 +12,11 @@ mod function;
 mod inside;
 mod login;
 mod machine;
+mod probe;
 mod rules;
 mod scheduler;
 pub mod secret_json;
 pub mod target;
 
+pub use probe::keep_probing;
 pub use scheduler::keep_rotating;

@@ -16,6 +16,7 @@ pub mod meta;
 pub mod migrate;
 pub mod outbox;
 pub mod principals;
+pub mod probes;
 pub mod records;
 pub mod revoked;
 pub mod rotations;

@@ -2,6 +2,7 @@
 
 use super::grants::Holder;
 use super::keys::{Tag, due};
+use super::probes::Probe;
 use super::records::{Document, Made, Records, Rows, belongs};
 use super::rotations::Rotation;
 use super::{Error, Result, Row, one};
@@ -50,6 +51,9 @@ pub struct Secret {
     /// The deadline that its tags name, and how far notice was given of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expiry: Option<Expiry>,
+    /// How often a login with its value is tried, in milliseconds; none: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<i64>,
     /// The compiled resource policy.
     #[serde(skip)]
     pub made: Made,
@@ -220,10 +224,11 @@ impl Rows<'_> {
         self.secret.note(secret, false);
         self.save(
             secret,
-            "INSERT INTO secret (doc, mac, uid, account, name, created, changed, due, expires, notice)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+            "INSERT INTO secret (doc, mac, uid, account, name, created, changed, due, expires, notice,
+             probe)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
              ON CONFLICT (uid) DO UPDATE SET doc = ?1, mac = ?2, changed = ?7, due = ?8, expires = ?9,
-             notice = ?10",
+             notice = ?10, probe = ?11",
             &[
                 secret.uid.into(),
                 (&secret.account).into(),
@@ -233,6 +238,7 @@ impl Rows<'_> {
                 due(secret.due),
                 due(secret.expiry.map(|expiry| expiry.deadline)),
                 due(secret.expiry.and_then(|expiry| expiry.notice)),
+                due(secret.probe.map(Time)),
             ],
         )?;
         Ok(())
@@ -243,8 +249,10 @@ impl Rows<'_> {
         self.secret.note(secret, true);
         self.touch::<Secret>(&secret.key());
         self.touch::<Rotation>(&secret.uid.to_string());
+        self.touch::<Probe>(&secret.uid.to_string());
         self.touch_versions(secret.uid);
         self.tx().execute("DELETE FROM rotation WHERE secret = ?1", &[secret.uid.into()])?;
+        self.tx().execute("DELETE FROM probe WHERE secret = ?1", &[secret.uid.into()])?;
         self.tx().execute("DELETE FROM version WHERE secret = ?1", &[secret.uid.into()])?;
         self.tx().execute("DELETE FROM secret WHERE uid = ?1", &[secret.uid.into()])?;
         Ok(())

@@ -55,7 +55,7 @@ QUERY_OPERATIONS += [("sts", name) for name in STS]
 # In no model that botocore has: Strongroom's own, and one with a protocol of its own.
 OWN_OPERATIONS = [("iam", "ExplainRequest"), ("iam", "ReplayPolicy")]
 OWN_OPERATIONS += [("kms", "GetKeyAttestation")]
-OWN_OPERATIONS += [("secretsmanager", "GetSecretRotation")]
+OWN_OPERATIONS += [("secretsmanager", "GetSecretRotation"), ("secretsmanager", "GetSecretProbe")]
 OWN_OPERATIONS += [("rolesanywhere", "CreateSession")]
 OWN_OPERATIONS += [("sts", "RevokeSession")]
 

@@ -87,7 +87,8 @@ def actions(service, operation):
 
 
 # Strongroom's own operations on a resource, which no model has.
-OWN = [("kms", "GetKeyAttestation"), ("secretsmanager", "GetSecretRotation")]
+OWN = [("kms", "GetKeyAttestation")]
+OWN += [("secretsmanager", "GetSecretRotation"), ("secretsmanager", "GetSecretProbe")]
 
 
 @pytest.mark.parametrize("service, operation", [*OPERATIONS, *OWN], ids=lambda value: value)

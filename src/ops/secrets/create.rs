@@ -3,7 +3,7 @@
 use super::edit::{ATTEMPTS, never_settled, outdated, starts_over};
 use super::seal::{self, Given, check_token, check_value, token};
 use super::tags::{self, TagInput, TagResource};
-use super::{bad_name, expiry, facts, labels};
+use super::{bad_name, expiry, facts, labels, probe};
 use crate::clock::{NoRandomness, Random, Time, random_bytes};
 use crate::name::{SUFFIX_LEN, Service, is_secret_name, secret_arn};
 use crate::ops::call::{Allowed, Call, Target};
@@ -231,9 +231,11 @@ fn document(
         prune_after: Time(0),
         revision: 1,
         expiry: None,
+        probe: None,
         made: Made::default(),
     };
     expiry::follow_tags(&mut secret, call.now);
+    probe::follow_tags(&mut secret);
     Ok(secret)
 }
 

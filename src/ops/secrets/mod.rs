@@ -13,6 +13,7 @@ pub mod labels;
 pub mod list;
 pub mod password;
 pub mod policy;
+pub mod probe;
 pub mod purge;
 pub mod put;
 pub mod reseal;

@@ -1,6 +1,6 @@
 //! TagResource and UntagResource.
 
-use super::{SecretTarget, change, check_secret_id, expiry, facts, locate, not_pending};
+use super::{SecretTarget, change, check_secret_id, expiry, facts, locate, not_pending, probe};
 use crate::name::Service;
 use crate::ops::call::{Allowed, Call};
 use crate::ops::error::{Condition, Error, Result};
@@ -62,7 +62,9 @@ pub(super) fn accepted(tags: &[TagInput]) -> Result<Vec<Tag>> {
     for tag in tags {
         let key = tag.key.as_deref().ok_or_else(|| refused("You must provide a tag key."))?;
         not_reserved(key)?;
-        expiry::readable(key, tag.value.as_deref().unwrap_or_default())?;
+        let value = tag.value.as_deref().unwrap_or_default();
+        expiry::readable(key, value)?;
+        probe::readable(key, value)?;
         if all.iter().any(|known| known.key == key) {
             return Err(refused(format!("Duplicate tag key: '{key}'.")));
         }
@@ -157,6 +159,7 @@ impl Operation for TagResource {
             if changed {
                 secret.tags = Some(tags);
                 expiry::follow_tags(secret, now);
+                probe::follow_tags(secret);
             }
             Ok(changed)
         })
@@ -220,6 +223,7 @@ impl Operation for UntagResource {
             tags.retain(|tag| !keys.contains(&tag.key));
             let changed = tags.len() != before;
             expiry::follow_tags(secret, now);
+            probe::follow_tags(secret);
             Ok(changed)
         })
         .await?;

@@ -83,6 +83,11 @@ impl Refusal {
         matches!(self, Self::Unreachable(_))
     }
 
+    /// Whether it is the login that was refused, and not what came after.
+    pub fn is_of_credentials(&self) -> bool {
+        matches!(self, Self::Credentials(_))
+    }
+
     fn unreachable(why: impl Display) -> Self {
         Self::Unreachable(why.to_string())
     }

@@ -38,6 +38,8 @@ pub struct Rotations {
     pub wake: Notify,
     /// What became of them.
     pub tally: tally::Tally,
+    /// What probes have found.
+    pub probes: super::probe::Tally,
 }
 
 /// RotateSecret:

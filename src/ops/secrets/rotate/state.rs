@@ -83,6 +83,7 @@ pub(in crate::ops::secrets) fn next_date(rotation: &Rotation) -> Option<Time> {
 
 /// Notes that a secret has a new current value by other means: that counts as a rotation.
 pub(in crate::ops::secrets) fn note_value(rows: &mut Rows<'_>, uid: i64, now: Time) -> Result<()> {
+    super::super::probe::soon(rows, uid, now)?;
     let Some(mut rotation) = rows.rotation(uid)? else { return Ok(()) };
     rotation.last = Some(now);
     reschedule(&mut rotation, now);
