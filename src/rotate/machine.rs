@@ -55,16 +55,14 @@ pub(super) async fn work(services: &Arc<Services>, owner: &str, uid: i64) {
 
 async fn drive(services: &Arc<Services>, owner: &str, uid: i64) -> Result<()> {
     let Some(held) = take(services, owner, uid).await? else { return Ok(()) };
-    let (rotation, suffix) = (&held.rotation, &held.suffix);
-    let arn = secret_arn(&services.region, &rotation.account, &rotation.name, suffix);
-    let mut work = Work { services, arn, held };
+    let mut work = Work::on(services, held);
     loop {
         if work.may_end(false) && work.current_lets_in().await {
             let last = work.held.rotation.failure.as_ref().map_or("", |last| last.why.as_str());
             let text = format!("its time is over, and AWSCURRENT still logs in; {last}");
             return work.note(Failure::lasting(text), Fate::Ended).await;
         }
-        let went_on = match work.step().await {
+        let went_on = match work.step_held().await? {
             Ok(()) => work.done().await?,
             Err(failure) => Err(failure),
         };
@@ -74,6 +72,18 @@ async fn drive(services: &Arc<Services>, owner: &str, uid: i64) -> Result<()> {
             Err(failure) => return work.failed(failure).await,
         }
     }
+}
+
+/// Notes that a rotation in this process's hands broke off by a fault of ours.
+pub(super) async fn broke_off(services: &Arc<Services>, owner: &str, uid: i64) -> Result<()> {
+    let Some(rotation) = services.records.rotation(uid)? else { return Ok(()) };
+    let ours = rotation.lease.as_ref().is_some_and(|lease| lease.owner == owner);
+    let progress = rotation.progress.clone().filter(|_| ours);
+    let secret = services.records.secret(&rotation.account, &rotation.name)?;
+    let (Some(progress), Some(secret)) = (progress, secret) else { return Ok(()) };
+    let held = Held { rotation: (*rotation).clone(), progress, suffix: secret.suffix.clone() };
+    let why = "a fault of Strongroom's own, of which its log has more";
+    Work::on(services, held).failed(Failure::passing(why)).await
 }
 
 /// Takes the rotation; a rotation's start stands in the audit log.
@@ -116,9 +126,35 @@ struct Work<'a> {
     held: Held,
 }
 
+impl<'a> Work<'a> {
+    fn on(services: &'a Arc<Services>, held: Held) -> Self {
+        let (rotation, suffix) = (&held.rotation, &held.suffix);
+        let arn = secret_arn(&services.region, &rotation.account, &rotation.name, suffix);
+        Self { services, arn, held }
+    }
+}
+
 impl Work<'_> {
     fn inside(&self) -> Inside<'_> {
         Inside { services: self.services, account: &self.held.rotation.account, arn: &self.arn }
+    }
+
+    /// Has the step done that is next, and says meanwhile that somebody is at it. If the rotation
+    /// goes into other hands the step is broken off.
+    async fn step_held(&self) -> Result<std::result::Result<(), Failure>> {
+        let mut step = Box::pin(self.step());
+        loop {
+            if let Ok(done) = tokio::time::timeout(state::RENEWAL, &mut step).await {
+                return Ok(done);
+            }
+            let (held, now) = (self.held.clone(), self.services.world.clock.now());
+            let renew = move |rows: &mut Rows<'_>| state::renew(rows, &held, now);
+            match self.services.records.write(renew).await {
+                Err(error) if error.condition == Condition::Conflict => return Err(error),
+                Err(error) => tracing::warn!(%error, "a rotation's lease could not be renewed"),
+                Ok(()) => {}
+            }
+        }
     }
 
     /// Has the step done that is next.

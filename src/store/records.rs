@@ -195,6 +195,11 @@ impl Records {
             .await
     }
 
+    /// See [`Engine::exclusive`](super::Engine::exclusive).
+    pub fn exclusive(&self) -> bool {
+        self.0.store.exclusive()
+    }
+
     /// The document under `key`, from memory if it has not changed since it was read.
     pub fn cached<D: Document>(
         &self,

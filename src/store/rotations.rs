@@ -215,17 +215,4 @@ impl Rows<'_> {
         let sql = "SELECT due FROM rotation WHERE due IS NOT NULL ORDER BY due LIMIT 1";
         one(self.tx(), sql, &[], |row| row.int(0).map(Time))
     }
-
-    /// Every rotation that a process holds, or held when it died.
-    pub fn leased_rotations(&mut self) -> Result<Vec<Rotation>> {
-        let mut found = Vec::new();
-        let sql = "SELECT doc, mac FROM rotation WHERE due IS NOT NULL";
-        self.each(sql, &[], |rotation: Rotation, _| {
-            if rotation.lease.is_some() {
-                found.push(rotation);
-            }
-            Ok(true)
-        })?;
-        Ok(found)
-    }
 }

@@ -487,9 +487,16 @@ def test_what_cancelling_leaves_with_the_target_is_finished_by_one_call(site):
     site.client.cancel_rotate_secret(SecretId=site.name)
     assert site.stages()[token] == ["AWSPENDING"], "it may be the only password that logs in"
     site.functions.hook = lambda when, step: None
+    enabled = lambda: site.client.describe_secret(SecretId=site.name)["RotationEnabled"]  # noqa: E731
+    assert enabled() is False
     text = refused("InvalidRequestException", site.rotate)
     assert text == "A previous rotation isn't complete. That rotation will be reattempted."
     site.rotated(token)
+    wait(lambda: "InProgress" not in site.shown())
+    assert enabled() is False, "the call was refused"
+    second = site.rotate()
+    wait(lambda: site.stages().get(second) == ["AWSCURRENT"])
+    assert enabled() is True
 
 
 def test_rotating_later_tests_the_function_alone(site):

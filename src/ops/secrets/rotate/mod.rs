@@ -4,6 +4,7 @@
 pub mod cancel;
 pub mod functions;
 mod master;
+pub mod settle;
 pub mod show;
 pub mod state;
 pub mod tally;
@@ -297,9 +298,6 @@ async fn reattempt(call: &Call, arn: &str, found: &Secret) -> Result<()> {
         let pending = left_behind(&secret).map(str::to_owned).ok_or_else(not_complete)?;
         let mut progress = resumed(&pending, now);
         progress.noted = true;
-        // Functions in AWS's style do nothing for a secret whose rotation is off.
-        rotation.enabled = true;
-        reschedule(&mut rotation, now);
         begin(rows, &mut secret, &mut rotation, progress, now)
     })
     .await?;
