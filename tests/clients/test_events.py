@@ -45,7 +45,7 @@ class Receiver:
 
     def __init__(self, secrets=(SECRETS[0],), certificate=None):
         self.secrets, self.certificate = secrets, certificate
-        self.taken, self.attempts, self.status, self.port = [], 0, 200, 0
+        self.taken, self.attempts, self.status, self.port, self.delay = [], 0, 200, 0, 0
         self.start()
 
     def start(self):
@@ -59,6 +59,7 @@ class Receiver:
                 """Takes an event, or refuses it."""
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 receiver.attempts += 1
+                time.sleep(receiver.delay)
                 status = receiver.status
                 if status < 300:
                     headers = {name.lower(): value for name, value in self.headers.items()}
@@ -436,18 +437,18 @@ def test_what_is_forged_or_altered_fails_the_documented_recipe(site, name):
 
 
 def test_one_receiver_that_is_gone_blocks_no_other_and_shows_in_the_metrics(site, name):
-    gone, moved, well = Receiver(), Receiver(), Receiver()
-    gone.status, moved.status = 410, 307
-    site.configure(
-        site.webhook("gone", gone) + site.webhook("moved", moved) + site.webhook("well", well)
-    )
+    gone, moved, hangs, well = Receiver(), Receiver(), Receiver(), Receiver()
+    gone.status, moved.status, hangs.delay = 410, 307, 3600
+    everyone = {"gone": gone, "moved": moved, "hangs": hangs, "well": well}
+    site.configure("".join(site.webhook(*receiver) for receiver in everyone.items()))
     site.client.create_secret(Name=name, SecretString="a")
     site.client.update_secret(SecretId=name, Description="b")
     wait(lambda: well.kinds() == ["SecretCreated", "SecretChanged"])
     wait(lambda: moved.attempts > 2)
     assert not moved.taken and not gone.taken
     assert gone.attempts == 1, "the longest pause"
-    for receiver in ("gone", "moved"):
+    wait(lambda: hangs.attempts > 1)
+    for receiver in ("gone", "moved", "hangs"):
         assert site.metric("failing", receiver) == 1
         assert site.metric("failures_total", receiver) > 0
         assert site.metric("last_success_timestamp_seconds", receiver) == 0
@@ -460,7 +461,10 @@ def test_one_receiver_that_is_gone_blocks_no_other_and_shows_in_the_metrics(site
     moved.status = 204
     wait(lambda: moved.kinds() == ["SecretCreated", "SecretChanged"])
     wait(lambda: site.metric("failing", "moved") == 0)
+    hangs.delay = 0
+    wait(lambda: hangs.kinds()[-1:] == ["SecretChanged"])
     log = site.appliance.log.read_text()
+    assert "no answer within 2000 ms" in log
     assert "410" in log and "events are taken again" in log
 
 
