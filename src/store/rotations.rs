@@ -216,3 +216,44 @@ impl Rows<'_> {
         one(self.tx(), sql, &[], |row| row.int(0).map(Time))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+    use crate::store::records::RowMac;
+    use crate::store::secrets::Secret;
+    use crate::store::sqlite::{Options, Sqlite};
+
+    #[tokio::test]
+    async fn rotations_that_are_under_way_and_those_whose_time_is_over_are_counted() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let engine = Sqlite::open(Options::new(dir.path().join("data"))).expect("a database");
+        let records = Records::new(Store::new(Arc::new(engine)), RowMac::new(&[1; 32]), 10);
+        for (uid, until) in [(1, None), (2, Some(100)), (3, Some(101))] {
+            let name = format!("s{uid}");
+            let secret: Secret = serde_json::from_value(serde_json::json!({
+                "uid": uid, "account": "111122223333", "name": name, "suffix": "AbCdEf",
+                "created": 1, "changed": 1, "stages": [], "versions": 0, "prune_after": 0,
+                "revision": 1,
+            }))
+            .expect("a secret");
+            let progress = until.map(|until| {
+                serde_json::json!({"token": "t", "trial": false, "step": "Set", "set": true,
+                    "failures": 1, "began": 1, "until": until, "noted": true, "overdue": false})
+            });
+            let mut rotation: Rotation = serde_json::from_value(serde_json::json!({
+                "secret": uid, "account": "111122223333", "name": name, "enabled": true,
+                "function": "f", "scheduled": 1, "due": 50, "progress": progress, "revision": 0,
+            }))
+            .expect("a rotation");
+            let written = records.write(move |rows| {
+                rows.put_secret(&secret)?;
+                rows.put_rotation(&mut rotation)
+            });
+            written.await.expect("written");
+        }
+        let count = |now| records.read(|rows| rows.rotations_under_way(Time(now))).expect("read");
+        assert_eq!([99, 100, 101].map(count), [(2, 0), (2, 1), (2, 2)]);
+    }
+}

@@ -1,5 +1,6 @@
 """Events: what becomes of secrets, at webhooks and in the event log, as receivers see it."""
 
+import contextlib
 import datetime
 import http.client
 import ipaddress
@@ -16,6 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from botocore.exceptions import BotoCoreError
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -43,7 +45,7 @@ class Receiver:
 
     def __init__(self, secrets=(SECRETS[0],), certificate=None):
         self.secrets, self.certificate = secrets, certificate
-        self.taken, self.attempts, self.status, self.port = [], 0, 200, 0
+        self.taken, self.attempts, self.status, self.port, self.delay = [], 0, 200, 0, 0
         self.start()
 
     def start(self):
@@ -57,6 +59,7 @@ class Receiver:
                 """Takes an event, or refuses it."""
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 receiver.attempts += 1
+                time.sleep(receiver.delay)
                 status = receiver.status
                 if status < 300:
                     headers = {name.lower(): value for name, value in self.headers.items()}
@@ -210,7 +213,7 @@ class Changes:
     def __init__(self, site, chance):
         self.site, self.chance = site, chance
         # Name: [ARN, versions, whether it waits for its deletion], of those that are there.
-        self.there, self.expected, self.values, self.made = {}, {}, [], 0
+        self.there, self.expected, self.values, self.outcomes = {}, {}, [], []
 
     def value(self):
         """A value that is in nothing else."""
@@ -314,6 +317,32 @@ class Changes:
         self.site.client.delete_secret(SecretId=name, ForceDeleteWithoutRecovery=True)
         self.expect(self.there.pop(name)[0], "SecretDeleted", "DeleteSecret")
 
+    def crash(self):
+        """The appliance is killed while it is asked for a change: it is made and told of, or neither."""
+        waiting = [name for name, (_, _, deleted) in self.there.items() if not deleted]
+        token = str(uuid.UUID(int=self.chance.getrandbits(128)))
+        asking = threading.Thread(target=self.ask, args=(waiting[:1], token, self.value()))
+        asking.start()
+        time.sleep(self.chance.uniform(0, 0.008))
+        self.site.appliance.kill()
+        asking.join()
+        self.site.restart()
+        for name in waiting[:1]:
+            listed = self.site.client.list_secret_version_ids(SecretId=name)["Versions"]
+            if token in [version["VersionId"] for version in listed]:
+                self.there[name][1].append(token)
+                self.expect(self.there[name][0], "SecretValueChanged", "PutSecretValue")
+                self.outcomes.append("made")
+            else:
+                self.outcomes.append("not made")
+
+    def ask(self, names, token, value):
+        """PutSecretValue, whose answer may never come."""
+        with contextlib.suppress(BotoCoreError):
+            for name in names:
+                given = {"SecretId": name, "ClientRequestToken": token, "SecretString": value}
+                self.site.client.put_secret_value(**given)
+
     def told(self, events):
         """Whether these events are all of it, for each secret in its order."""
         told = {}
@@ -327,7 +356,7 @@ class Changes:
         return sum(map(len, self.expected.values()))
 
 
-def disturb(site, receiver, chance):
+def disturb(changes, receiver, chance):
     """Something that goes wrong now and then."""
     event = chance.randrange(40)
     if event == 0:
@@ -336,8 +365,7 @@ def disturb(site, receiver, chance):
         receiver.stop()
         receiver.server = None
     elif event in (2, 3):
-        site.appliance.kill()
-        site.restart()
+        changes.crash()
     elif event < 10:
         receiver.status = 200
         if receiver.server is None:
@@ -359,10 +387,12 @@ def test_every_change_is_told_in_its_order_whatever_fails(site):
     changes = Changes(site, chance)
     while changes.total() < CHANGES:
         changes.step()
-        disturb(site, shaken, chance)
+        disturb(changes, shaken, chance)
+    changes.crash()
     shaken.status = 200
     if shaken.server is None:
         shaken.start()
+    print(f"killed {len(changes.outcomes)} times: {changes.outcomes}")
     for told in (shaken.events, steady.events, site.logged):
         wait(lambda: len(told()) >= changes.total(), f"{told}")  # noqa: B023
         assert changes.told(told())
@@ -407,18 +437,18 @@ def test_what_is_forged_or_altered_fails_the_documented_recipe(site, name):
 
 
 def test_one_receiver_that_is_gone_blocks_no_other_and_shows_in_the_metrics(site, name):
-    gone, moved, well = Receiver(), Receiver(), Receiver()
-    gone.status, moved.status = 410, 307
-    site.configure(
-        site.webhook("gone", gone) + site.webhook("moved", moved) + site.webhook("well", well)
-    )
+    gone, moved, hangs, well = Receiver(), Receiver(), Receiver(), Receiver()
+    gone.status, moved.status, hangs.delay = 410, 307, 3600
+    everyone = {"gone": gone, "moved": moved, "hangs": hangs, "well": well}
+    site.configure("".join(site.webhook(*receiver) for receiver in everyone.items()))
     site.client.create_secret(Name=name, SecretString="a")
     site.client.update_secret(SecretId=name, Description="b")
     wait(lambda: well.kinds() == ["SecretCreated", "SecretChanged"])
     wait(lambda: moved.attempts > 2)
     assert not moved.taken and not gone.taken
     assert gone.attempts == 1, "the longest pause"
-    for receiver in ("gone", "moved"):
+    wait(lambda: hangs.attempts > 1)
+    for receiver in ("gone", "moved", "hangs"):
         assert site.metric("failing", receiver) == 1
         assert site.metric("failures_total", receiver) > 0
         assert site.metric("last_success_timestamp_seconds", receiver) == 0
@@ -431,7 +461,10 @@ def test_one_receiver_that_is_gone_blocks_no_other_and_shows_in_the_metrics(site
     moved.status = 204
     wait(lambda: moved.kinds() == ["SecretCreated", "SecretChanged"])
     wait(lambda: site.metric("failing", "moved") == 0)
+    hangs.delay = 0
+    wait(lambda: hangs.kinds()[-1:] == ["SecretChanged"])
     log = site.appliance.log.read_text()
+    assert "no answer within 2000 ms" in log
     assert "410" in log and "events are taken again" in log
 
 
