@@ -23,6 +23,9 @@ const PAUSE: Duration = Duration::from_millis(360);
 /// Rotations in one phase; the phase without them is as long.
 const AT_ONCE: usize = 5;
 const CLIENTS: [usize; 3] = [1, 4, 16];
+/// How long from one read of a client's to its next: far from what the server can do, so that it is the
+/// reads that are measured and not the queue.
+const EACH: Duration = Duration::from_millis(4);
 
 fn name(n: usize) -> String {
     format!("s{n}")
@@ -69,7 +72,10 @@ async fn read(address: String, reads: Arc<Vec<Vec<u8>>>, first: usize, end: Inst
     let (mut client, mut each) = (Client::new(&address).await, Vec::new());
     // Steps that are prime to the number of secrets come to all of them.
     let mut at = first;
+    let mut ticks = tokio::time::interval(EACH);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while Instant::now() < end {
+        ticks.tick().await;
         at = (at + 37) % reads.len();
         let start = Instant::now();
         client.exchange(&reads[at]).await;

@@ -12,7 +12,7 @@ use crate::store::probes::{Due, Found, Outcome};
 use crate::store::records::Rows;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 /// Logins at once.
 const MOST: usize = 4;
@@ -37,7 +37,7 @@ async fn probe_all(services: &Arc<Services>, due: Vec<Due>) {
     let mut running = JoinSet::new();
     for due in due {
         if running.len() >= MOST {
-            running.join_next().await;
+            ended(running.join_next().await);
         }
         let services = services.clone();
         running.spawn(async move {
@@ -49,7 +49,16 @@ async fn probe_all(services: &Arc<Services>, due: Vec<Due>) {
             }
         });
     }
-    running.join_all().await;
+    while !running.is_empty() {
+        ended(running.join_next().await);
+    }
+}
+
+/// One that panics must not be the end of all others.
+fn ended(probe: Option<std::result::Result<(), JoinError>>) {
+    if let Some(Err(error)) = probe {
+        tracing::error!(%error, "a probe broke off");
+    }
 }
 
 async fn probe(services: &Arc<Services>, due: &Due) -> Result<()> {

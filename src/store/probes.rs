@@ -107,13 +107,16 @@ impl Rows<'_> {
     }
 
     /// Secrets that are to be probed: never yet, or long ago, or the pause has become shorter, or the
-    /// clock was set back since; not those that wait for their deletion.
+    /// clock was set back since; not those that wait for their deletion, nor those that rotate, which may
+    /// take as long as their targets are away.
     pub fn probes_due(&mut self, now: Time, limit: i64) -> Result<Vec<Due>> {
         let mut found = Vec::new();
         let sql =
             "SELECT s.uid, s.account, s.name FROM secret s LEFT JOIN probe p ON p.secret = s.uid
              WHERE s.probe IS NOT NULL AND s.due IS NULL
-             AND (p.due IS NULL OR p.due <= ?1 OR p.every > s.probe OR p.at > ?1) LIMIT ?2";
+             AND (p.due IS NULL OR p.due <= ?1 OR p.every > s.probe OR p.at > ?1)
+             AND NOT EXISTS (SELECT 1 FROM rotation r WHERE r.secret = s.uid AND r.until IS NOT NULL)
+             LIMIT ?2";
         self.tx().query(sql, &[now.0.into(), limit.into()], &mut |row| {
             let (account, name) = (row.text(1)?.to_owned(), row.text(2)?.to_owned());
             found.push(Due { secret: row.int(0)?, account, name });

@@ -89,10 +89,15 @@ pub(super) fn follow_tags(secret: &mut Secret) {
     secret.probe = tags.iter().find(|tag| tag.key == TAG).and_then(|tag| pause(&tag.value));
 }
 
-/// Has a secret that has another value now probed soon, if it is probed at all.
+/// Has a secret that has another value now probed soon, if it is probed at all; who writes one value after
+/// the other makes no more logins of it than one in [`AGAIN`].
 pub(super) fn soon(rows: &mut Rows<'_>, uid: i64, now: Time) -> Result<()> {
-    let Some(mut probe) = rows.probe(uid)?.filter(|probe| probe.due > now) else { return Ok(()) };
-    probe.due = now;
+    let Some(mut probe) = rows.probe(uid)? else { return Ok(()) };
+    let soon = now.max(Time(probe.at.0.saturating_add(AGAIN)));
+    if probe.due <= soon {
+        return Ok(());
+    }
+    probe.due = soon;
     Ok(rows.put_probe(&mut probe)?)
 }
 
