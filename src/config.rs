@@ -45,7 +45,7 @@ pub struct Config {
     pub data_key_cache: cache::Options,
     /// Rotation functions of secrets.
     #[serde(default)]
-    pub function: Vec<functions::Options>,
+    pub function: Vec<functions::options::Options>,
 }
 
 /// A token that holds keys, and how it is reached.
@@ -177,7 +177,7 @@ pub enum Error {
     Front(#[from] options::OptionsError),
     /// Rotation functions.
     #[error(transparent)]
-    Function(#[from] functions::OptionsError),
+    Function(#[from] functions::options::OptionsError),
 }
 
 impl Config {
@@ -207,7 +207,8 @@ impl Config {
     /// # Errors
     /// What is wrong with `[[function]]`.
     pub fn functions(&self) -> Result<Functions, Error> {
-        Ok(Functions::new(&self.region, self.function.clone())?)
+        let plain = !self.front.listen_plain.is_empty();
+        Ok(Functions::new(&self.region, self.function.clone(), plain)?)
     }
 
     fn resolve(&mut self, base: &Path) {

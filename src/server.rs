@@ -35,7 +35,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Notify;
 
 /// The labels of the keys that are derived from the store key.
 const ROW_MACS: &str = "strongroom row macs v1";
@@ -305,7 +304,7 @@ impl Appliance {
             recorder,
             accesses: Accesses::default(),
             resealing: Progress::default(),
-            rotations: Rotations { functions: config.functions()?, wake: Notify::new() },
+            rotations: Rotations::new(config.functions()?),
             pages: Pages::new(&store_key.derive(PAGE_TOKENS)?),
             sessions: sessions.clone(),
             messages: Messages::new(store_key.derive(envelope::message::LABEL)?),
@@ -343,6 +342,9 @@ impl Appliance {
     ) -> Result<(), Error> {
         let hangup = hangup()?;
         self.begin().await?;
+        if let Some((address, _)) = front.addresses.iter().find(|(_, tls)| !tls) {
+            self.services.rotations.here.get_or_init(|| format!("http://{address}"));
+        }
         let keeping = tokio::spawn(keep_house(self.services.clone(), self.federation.clone()));
         let resealing = tokio::spawn(keep_resealing(self.services.clone()));
         let rotating = tokio::spawn(crate::rotate::keep_rotating(self.services.clone()));

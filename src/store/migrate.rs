@@ -15,6 +15,7 @@ pub const MIGRATIONS: &[Migration] = &[
     (2, include_str!("schema/002.sql")),
     (3, include_str!("schema/003.sql")),
     (4, include_str!("schema/004.sql")),
+    (5, include_str!("schema/005.sql")),
 ];
 
 /// The version that this program reads and writes.

@@ -177,9 +177,9 @@ impl Rows<'_> {
         rotation.revision = rotation.revision.saturating_add(1);
         self.save(
             rotation,
-            "INSERT INTO rotation (doc, mac, secret, due) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (secret) DO UPDATE SET doc = ?1, mac = ?2, due = ?4",
-            &[rotation.secret.into(), due(rotation.due)],
+            "INSERT INTO rotation (doc, mac, secret, due, function) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (secret) DO UPDATE SET doc = ?1, mac = ?2, due = ?4, function = ?5",
+            &[rotation.secret.into(), due(rotation.due), (&rotation.function).into()],
         )?;
         Ok(())
     }

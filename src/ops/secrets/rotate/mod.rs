@@ -3,6 +3,7 @@
 
 pub mod cancel;
 pub mod functions;
+pub mod register;
 pub mod show;
 pub mod state;
 
@@ -12,7 +13,7 @@ use super::seal::{check_token, token_in_use};
 use super::{Named, SecretTarget, facts, locate, marked_for_deletion, not_found};
 use crate::clock::Time;
 use crate::name::Service;
-use crate::ops::call::{Allowed, Call, Target};
+use crate::ops::call::{Allowed, Call, Services, Target};
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::event::Event;
 use crate::ops::shape::{Checks, given};
@@ -21,10 +22,11 @@ use crate::policy::Values;
 use crate::store::records::Rows;
 use crate::store::rotations::Rotation;
 use crate::store::secrets::Secret;
-use functions::{FunctionTarget, Functions};
+use functions::{Function, FunctionTarget, Functions};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use state::{begin, fresh, left_behind, reschedule, resumed};
+use std::sync::OnceLock;
 use tokio::sync::Notify;
 
 /// What operations know of the rotations that are under way.
@@ -33,6 +35,31 @@ pub struct Rotations {
     pub functions: Functions,
     /// Told when there is one more.
     pub wake: Notify,
+    /// The URL of the first plain address that is served, where programs find the appliance.
+    pub here: OnceLock<String>,
+}
+
+impl Rotations {
+    /// None is under way.
+    pub fn new(functions: Functions) -> Self {
+        Self { functions, wake: Notify::new(), here: OnceLock::new() }
+    }
+}
+
+/// The function of an ARN, as secrets of an account may have it: what another account has registered is
+/// not theirs.
+///
+/// # Errors
+/// Those of the database.
+pub fn function_for<'a>(
+    services: &Services,
+    account: &str,
+    arn: &'a str,
+) -> Result<Option<Function<'a>>> {
+    let found = services.rotations.functions.find(arn, |owner, name| {
+        if owner == account { services.records.function(owner, name) } else { Ok(None) }
+    });
+    Ok(found?)
 }
 
 /// RotateSecret:
@@ -193,7 +220,7 @@ impl Asked {
         if named.is_some() {
             call.allow("InvokeFunction", FunctionTarget::of(&function))?;
         }
-        if call.rotations.functions.find(&function).is_none() {
+        if function_for(call, &secret.account, &function)?.is_none() {
             return Err(not_invocable(&function));
         }
         Ok(Self {
