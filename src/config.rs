@@ -8,6 +8,7 @@ use crate::custody::child::Isolation;
 use crate::custody::lane;
 use crate::custody::tokens::Tokens;
 use crate::envelope::cache;
+use crate::events::{self, Receiver};
 use crate::front::options;
 use crate::identity;
 use crate::name::{Scheme, is_region};
@@ -46,6 +47,12 @@ pub struct Config {
     /// Rotation functions of secrets.
     #[serde(default)]
     pub function: Vec<functions::options::Options>,
+    /// Webhooks that are told of events.
+    #[serde(default)]
+    pub webhook: Vec<events::WebhookOptions>,
+    /// Files that events are written to.
+    #[serde(default)]
+    pub event_log: Vec<events::FileOptions>,
 }
 
 /// A token that holds keys, and how it is reached.
@@ -178,6 +185,9 @@ pub enum Error {
     /// Rotation functions.
     #[error(transparent)]
     Function(#[from] functions::options::OptionsError),
+    /// Receivers of events.
+    #[error(transparent)]
+    Events(#[from] events::OptionsError),
 }
 
 impl Config {
@@ -211,6 +221,14 @@ impl Config {
         Ok(Functions::new(&self.region, self.function.clone(), plain)?)
     }
 
+    /// Who is told of events. Reads the webhooks' secrets.
+    ///
+    /// # Errors
+    /// What is wrong with `[[webhook]]` or `[[event_log]]`.
+    pub fn receivers(&self) -> Result<Vec<Receiver>, Error> {
+        Ok(events::receivers(&self.webhook, &self.event_log)?)
+    }
+
     fn resolve(&mut self, base: &Path) {
         let base = std::path::absolute(base).unwrap_or_else(|_| base.to_owned());
         let whole = |path: &mut PathBuf| *path = base.join(&*path);
@@ -218,6 +236,8 @@ impl Config {
         self.audit.resolve(&base);
         self.identity.resolve(&base);
         self.function.iter_mut().for_each(|function| function.resolve(&base));
+        self.webhook.iter_mut().for_each(|webhook| webhook.resolve(&base));
+        self.event_log.iter_mut().for_each(|log| log.resolve(&base));
         for token in &mut self.token {
             token.pin_file.as_mut().map(whole);
             token.pin_sealed.as_mut().map(whole);

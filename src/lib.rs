@@ -7,6 +7,7 @@ pub mod clock;
 pub mod config;
 pub mod custody;
 pub mod envelope;
+pub mod events;
 pub mod front;
 pub mod identity;
 pub mod json;

@@ -4,12 +4,30 @@
 //! opens a secret can be found by searching for that word.
 
 use std::fmt;
+use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
 /// How much room there is at least when more is read, in bytes.
 const PIECE: usize = 512;
+
+/// Why a file with a secret in it is not read.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It can't be.
+    #[error(transparent)]
+    Unreadable(#[from] io::Error),
+    /// Others could.
+    #[error("it can be read by others: its mode must be 0600 or 0400")]
+    Exposed,
+}
+
+fn is_credential(path: &Path) -> bool {
+    std::env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|dir| path.starts_with(dir))
+}
 
 /// Secret bytes of any length (a PIN, a secret value, a plaintext). Wiped when dropped.
 ///
@@ -51,6 +69,20 @@ impl Secret {
             }
         }
         Ok(None)
+    }
+
+    /// Reads a file that nobody but its owner may read; nothing if it has more than `most` bytes.
+    ///
+    /// # Errors
+    /// Those of reading; that others can read it.
+    pub fn read_private(path: &Path, most: usize) -> Result<Option<Self>, FileError> {
+        let file = File::open(path)?;
+        // systemd hands credentials over with mode 0440, in a folder that no one else may enter.
+        let open_to = if is_credential(path) { 0o007 } else { 0o077 };
+        if file.metadata()?.mode() & open_to != 0 {
+            return Err(FileError::Exposed);
+        }
+        Ok(Self::read(file, most)?)
     }
 
     /// The bytes themselves. The one way to read a secret.
@@ -192,7 +224,7 @@ mod tests {
                 assert!(read(len - 1).is_none());
             }
         }
-        let failed = Secret::read(std::fs::File::open("/").expect("a folder"), 1);
+        let failed = Secret::read(File::open("/").expect("a folder"), 1);
         assert!(failed.is_err());
     }
 

@@ -18,12 +18,14 @@ use crate::custody::{self, Locator, lane::Lane};
 use crate::envelope::access_key::{self, Mint};
 use crate::envelope::store_key::{StoreKey, WrappedStoreKey};
 use crate::envelope::{self, Envelopes, cache::DataKeys, message::Messages, session::Sessions};
+use crate::events::{self, Receiver};
 use crate::front::{codes, door::Door, listen};
 use crate::identity::{Authenticator, options::Federation};
 use crate::ops::call::Services;
 use crate::ops::iam::uses::Uses;
 use crate::ops::page::Pages;
 use crate::ops::secrets::accesses::Accesses;
+use crate::ops::secrets::expiry;
 use crate::ops::secrets::reseal::Progress;
 use crate::ops::secrets::rotate::Rotations;
 use crate::store::records::{Records, RowMac};
@@ -147,6 +149,8 @@ pub struct Appliance {
     /// What proves callers.
     pub authenticator: Authenticator,
     federation: Arc<Federation>,
+    /// Who is told of events.
+    receivers: Vec<Receiver>,
     /// What the database says that it is.
     pub site: meta::Site,
     config: Config,
@@ -288,6 +292,7 @@ impl Appliance {
         let recorder = Recorder::start(parts).await?;
         let index = open_index(&config, &recorder, &world)?;
         let federation = Arc::new(config.identity.clone().check()?);
+        let receivers = config.receivers()?;
         let sessions = Sessions::new(store_key.derive(envelope::session::LABEL)?);
         let services = Services {
             region: config.region.clone(),
@@ -305,6 +310,8 @@ impl Appliance {
             accesses: Accesses::default(),
             resealing: Progress::default(),
             rotations: Rotations::new(config.functions()?),
+            expiring: expiry::Gauge::default(),
+            deliveries: receivers.iter().map(|receiver| receiver.delivery.clone()).collect(),
             pages: Pages::new(&store_key.derive(PAGE_TOKENS)?),
             sessions: sessions.clone(),
             messages: Messages::new(store_key.derive(envelope::message::LABEL)?),
@@ -320,7 +327,8 @@ impl Appliance {
         if adopted > 0 {
             tracing::info!(adopted, "access keys of before have users now");
         }
-        Ok(Self { services: Arc::new(services), authenticator, federation, site, config })
+        let services = Arc::new(services);
+        Ok(Self { services, authenticator, federation, receivers, site, config })
     }
 
     /// Serves until `shutdown`; calls `ready` with the bound addresses once requests are taken.
@@ -345,6 +353,9 @@ impl Appliance {
         if let Some((address, _)) = front.addresses.iter().find(|(_, tls)| !tls) {
             self.services.rotations.here.get_or_init(|| format!("http://{address}"));
         }
+        // They end with this function.
+        let _telling =
+            events::follow(self.receivers, &self.services.recorder, &self.services.world)?;
         let keeping = tokio::spawn(keep_house(self.services.clone(), self.federation.clone()));
         let resealing = tokio::spawn(keep_resealing(self.services.clone()));
         let rotating = tokio::spawn(crate::rotate::keep_rotating(self.services.clone()));

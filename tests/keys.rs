@@ -5,13 +5,14 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
+mod alone;
+
+use alone::{ACCOUNT, Ahead, alone};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use strongroom::clock::{Clock, DAY, SystemClock, Time};
+use strongroom::clock::{Clock, DAY};
 use strongroom::config::Config;
-use strongroom::custody::{self, child::Isolation, profile::Profile};
+use strongroom::custody;
 use strongroom::name::{BackingKeyId, DEFAULT_SECRETS_ALIAS, Service};
 use strongroom::ops::call::{Call, Origin, Services};
 use strongroom::ops::error::{Condition, Error};
@@ -24,54 +25,10 @@ use strongroom::ops::keys::rotate::rotate_due;
 use strongroom::ops::keys::seed;
 use strongroom::policy::Caller;
 use strongroom::secret;
-use strongroom::server::Appliance;
-use strongroom::server::found::{Plan, TokenPlan};
 use strongroom::store::keys::{Backing, Intent, Key, RotationType};
 
-const DIRECTORY: &str = "STRONGROOM_TEST_DIRECTORY";
-const ACCOUNT: &str = "111122223333";
 const HOUR: i64 = DAY / 24;
 const SEEDED: &str = "1234abcd-12ab-34cd-56ef-1234567890ab";
-
-/// Runs `scenario` in a process of its own, with a folder for an appliance.
-fn alone(scenario: &str) {
-    let directory = tempfile::tempdir().expect("a directory");
-    let plan = plan(directory.path().join("appliance"));
-    plan.prepare().expect("prepared");
-    let output = Command::new(std::env::current_exe().expect("this binary"))
-        .args(["--exact", &format!("scenarios::{scenario}"), "--ignored", "--nocapture"])
-        .env(DIRECTORY, &plan.dir)
-        .envs(plan.token.profile.environment(plan.token.module_configuration(&plan.dir).as_deref()))
-        .output()
-        .expect("started");
-    let text = String::from_utf8_lossy(&output.stdout);
-    let ran = output.status.success() && text.contains("1 passed");
-    assert!(ran, "{scenario}:\n{text}\n{}", String::from_utf8_lossy(&output.stderr));
-}
-
-fn plan(dir: PathBuf) -> Plan {
-    Plan {
-        dir,
-        token: TokenPlan::made_here(Profile::built_in("softhsm2").expect("sound")),
-        second: None,
-        no_recovery: false,
-        // This program is not the one that holds tokens.
-        isolation: Isolation::None,
-        region: "eu-central-1".into(),
-        account: ACCOUNT.into(),
-        listen: ([127, 0, 0, 1], 0).into(),
-    }
-}
-
-/// The machine's clock, put forward.
-#[derive(Default)]
-struct Ahead(AtomicI64);
-
-impl Clock for Ahead {
-    fn now(&self) -> Time {
-        Time(SystemClock.now().0 + self.0.load(Ordering::SeqCst))
-    }
-}
 
 /// An appliance inside this process.
 struct World {
@@ -83,24 +40,19 @@ struct World {
 impl World {
     /// Runs a scenario on a fresh appliance.
     fn with<F: Future<Output = ()>>(scenario: impl FnOnce(Self) -> F) {
-        let dir = std::env::var(DIRECTORY).expect("run by the test of the same name");
-        let plan = plan(dir.into());
-        let runtime = || tokio::runtime::Runtime::new().expect("a reactor");
-        runtime().block_on(plan.found()).expect("founded");
-        runtime().block_on(async { scenario(Self::open(&plan.configuration()).await).await });
+        alone::founded(
+            |configuration| async move { scenario(Self::open(&configuration).await).await },
+        );
     }
 
     async fn open(configuration: &Path) -> Self {
-        let config = Config::read(configuration).expect("sound");
-        let log = config.audit.path.clone();
-        let mut services = Appliance::open(config).await.expect("open").services;
-        let clock = Arc::<Ahead>::default();
-        Arc::get_mut(&mut services).expect("not shared yet").world.clock = clock.clone();
+        let log = Config::read(configuration).expect("sound").audit.path;
+        let (services, clock) = alone::open(configuration).await;
         Self { services, clock, log }
     }
 
     fn put_forward(&self, by: i64) {
-        self.clock.0.fetch_add(by, Ordering::SeqCst);
+        self.clock.step(by);
     }
 
     /// Calls a KMS operation as the account's root.

@@ -12,7 +12,7 @@ use std::fs;
 use std::path::Path;
 
 /// A file imports only from a lower rank or from its own folder.
-const RANKS: [(&str, u8); 19] = [
+const RANKS: [(&str, u8); 20] = [
     ("secret", 0),
     ("name", 0),
     ("clock", 0),
@@ -26,6 +26,7 @@ const RANKS: [(&str, u8); 19] = [
     ("ops", 3),
     ("front", 4),
     ("rotate", 4),
+    ("events", 4),
     ("replication", 4),
     ("config", 5),
     ("server", 6),

@@ -15,7 +15,7 @@ const MAX_TEXT: usize = 512;
 const LARGE: [&str; 4] =
     ["requestParameters", "responseElements", "additionalEventData", "resources"];
 /// Members that are always kept.
-const KEPT: [&str; 8] = [
+const KEPT: [&str; 9] = [
     "eventVersion",
     "eventID",
     "eventTime",
@@ -24,6 +24,7 @@ const KEPT: [&str; 8] = [
     "awsRegion",
     "requestID",
     "errorCode",
+    "serviceEventDetails",
 ];
 
 /// A record (a line, with its line feed) as it may enter the log: one that is too long loses what is
@@ -101,6 +102,16 @@ mod tests {
         assert_eq!(cut["originalSize"], line(70_000, 10).len());
         let cut: Value = serde_json::from_slice(&fit(&line(10, 70_000))).expect("JSON");
         assert_eq!(cut["errorMessage"].as_str().map(str::len), Some(512));
+        let mut long: Value = serde_json::from_slice(&line(70_000, 70_000)).expect("JSON");
+        long["serviceEventDetails"] = json!({"secret": {"name": "a"}});
+        for n in 0..200 {
+            long[format!("more{n}")] = "x".repeat(512).into();
+        }
+        let cut: Value = serde_json::from_slice(&fit(&written(&long))).expect("JSON");
+        assert_eq!(
+            (&cut["serviceEventDetails"]["secret"]["name"], &cut["more1"]),
+            (&json!("a"), &Value::Null)
+        );
     }
 
     proptest! {

@@ -216,7 +216,7 @@ impl Log {
     }
 
     /// Tells how many records are on disk whenever there are more.
-    pub(super) fn synced(&self) -> watch::Receiver<u64> {
+    pub fn synced(&self) -> watch::Receiver<u64> {
         self.0.synced.subscribe()
     }
 

@@ -12,6 +12,7 @@
 pub mod checkpoint;
 mod delegate;
 mod fit;
+mod follow;
 mod gather;
 pub mod index;
 pub mod log;
@@ -31,8 +32,9 @@ pub mod tiles;
 pub mod tree;
 pub mod verify;
 
+pub use follow::{Follower, NOTE, Position};
 pub use options::Options;
-pub use record::{OWN_SOURCE, Record, Source, Tls};
+pub use record::{OWN_SOURCE, Record, Source, Tls, with_details};
 pub use recorder::{Parts, Recorder, Status};
 
 use std::path::Path;

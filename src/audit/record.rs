@@ -121,6 +121,20 @@ impl Record<'_> {
     }
 }
 
+/// The same line with particulars of what was done, which are known only as it is done: CloudTrail's
+/// `serviceEventDetails`.
+pub fn with_details(line: &[u8], fill: impl FnOnce(&mut Object<'_>)) -> Vec<u8> {
+    let Some(open) = line.strip_suffix(b"}\n") else { return line.to_vec() };
+    let mut told = Vec::with_capacity(line.len() + 256);
+    told.extend_from_slice(open);
+    told.extend_from_slice(b",\"serviceEventDetails\":");
+    let mut details = Object::begin(&mut told);
+    fill(&mut details);
+    details.end();
+    told.extend_from_slice(b"}\n");
+    told
+}
+
 /// JSON that is written already; `null` if there is none.
 fn json(bytes: &[u8]) -> &str {
     if bytes.is_empty() { "null" } else { text(bytes) }
@@ -263,5 +277,13 @@ mod tests {
         assert_eq!(json["additionalEventData"]["decisions"][1]["action"], "kms:Encrypt");
         assert_eq!(json["tlsDetails"]["tlsVersion"], "TLSv1.3");
         assert_eq!(json["errorCode"], "AccessDeniedException");
+        let told = with_details(&line, |details| {
+            details.text("name", "a\"b");
+        });
+        assert_eq!(told.iter().filter(|b| **b == b'\n').count(), 1);
+        let mut told: serde_json::Value = serde_json::from_slice(&told).expect("JSON");
+        assert_eq!(told["serviceEventDetails"], serde_json::json!({"name": "a\"b"}));
+        told.as_object_mut().expect("an object").remove("serviceEventDetails");
+        assert_eq!(told, json);
     }
 }

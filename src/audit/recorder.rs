@@ -1,12 +1,13 @@
 //! What requests hand their records to.
 
 use super::checkpoint::{self, Notary};
+use super::follow::{self, Follower};
 use super::log::Log;
 use super::options::Options;
 use super::signer::Signer;
 use super::sink::{self, Sinks};
 use super::strangers::Strangers;
-use super::tree::{self, Tree};
+use super::tree::{self, Cursor, Tree};
 use super::{Error, Record, fit, outbox};
 use crate::clock::World;
 use crate::custody::{self, tokens::Tokens};
@@ -145,6 +146,19 @@ impl Recorder {
     /// The name of the tree that the log is in, if the token can sign for one.
     pub fn tree(&self) -> Option<&str> {
         self.notary.as_ref().map(|notary| notary.name())
+    }
+
+    /// What reads the log for the receivers of events of these names, each from where it has stopped; one
+    /// that is new begins with the next record, the places of all others are forgotten.
+    ///
+    /// # Errors
+    /// If a place can't be read or written.
+    pub fn followers(&self, names: &[&str]) -> Result<Vec<Follower>, Error> {
+        let (dir, kind) = (self.tree.dir(), follow::Kind::Events);
+        follow::forget_others(dir, kind, names)?;
+        let journal = Cursor::read(dir)?.unwrap_or_default();
+        let open = |name: &&str| Follower::open((kind, name), &self.log, dir, journal);
+        names.iter().map(open).collect()
     }
 
     /// The log, to be read.

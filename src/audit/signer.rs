@@ -6,8 +6,8 @@
 use super::Error;
 use super::checkpoint::PUBLIC_KEY;
 use super::delegate::Delegate;
+use super::follow;
 use super::note::Verifier;
-use super::sink;
 use super::statement;
 use super::tiles;
 use super::tree::{Head, Tree};
@@ -176,7 +176,7 @@ fn set_aside(lost: &Seal, dir: &Path) -> Result<(), Error> {
     }
     // Also if an earlier start has come no further than that.
     if Tree::exists(aside)? {
-        sink::take_along(aside, dir)?;
+        follow::take_along(aside, dir)?;
         tracing::error!("what it had signed is in `{}`; another tree begins", aside.display());
     }
     Ok(())

@@ -2,10 +2,14 @@
 //! (<https://prometheus.io/docs/instrumenting/exposition_formats/>). Numbers alone: no name of a
 //! secret, a key or a caller is in it.
 
+use crate::clock::Time;
 use crate::ops::call::Services;
-use crate::ops::health::{self, TokenHealth};
+use crate::ops::health::{self, Delivery, TokenHealth};
+use crate::ops::secrets::expiry::{self, Expiring};
 use crate::ops::secrets::reseal;
+use crate::ops::secrets::rotate::tally;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// The media type of the text.
@@ -30,9 +34,9 @@ impl Page {
     }
 }
 
-/// The page as it is now. Asks no hardware and no disk.
+/// The page as it is now. Asks no hardware, and of the database a handful of rows of an index.
 pub(super) fn page(services: &Services) -> String {
-    let mut page = Page(String::with_capacity(2048));
+    let mut page = Page(String::with_capacity(4096));
     let audit = services.recorder.status();
     let ready = services.recorder.ready().is_ok();
     page.one("audit_ready", "gauge", "1 if records are taken.", u64::from(ready));
@@ -42,7 +46,77 @@ pub(super) fn page(services: &Services) -> String {
     sinks(&mut page, &audit.sinks);
     tokens(&mut page, &health::tokens(services));
     resealing(&mut page, &services.resealing, &reseal::waiting(services));
+    rotations(&mut page, services);
+    expiring(&mut page, services.expiring.read());
+    let now = services.world.clock.now();
+    deliveries(&mut page, &services.deliveries, (audit.records, now));
     page.0
+}
+
+fn rotations(page: &mut Page, services: &Services) {
+    let tally = &services.rotations.tally;
+    page.family("rotations_total", "counter", "Rotations that have ended.");
+    for (outcome, count) in [("succeeded", &tally.succeeded), ("failed", &tally.failed)] {
+        page.sample("rotations_total", &format!("{{outcome=\"{outcome}\"}}"), count.load(Relaxed));
+    }
+    let name = "rotation_step_failures_total";
+    page.family(name, "counter", "Attempts at a step that failed.");
+    for (step, count) in tally.failures() {
+        page.sample(name, &format!("{{step=\"{step}\"}}"), count);
+    }
+    // Without them the page says that nothing is known, not that nothing is due.
+    let Ok(state) = tally::state(services) else { return };
+    let help = "Rotations that have begun and not ended.";
+    page.one("rotations_in_progress", "gauge", help, state.under_way);
+    let help = "Those of them whose time is over: they are rolled forward.";
+    page.one("rotations_overdue", "gauge", help, state.overdue);
+    let help = "How long the rotation waits that has waited longest for its turn.";
+    page.one("rotation_oldest_due_seconds", "gauge", help, state.oldest_due);
+}
+
+/// As of the last round of housekeeping.
+fn expiring(page: &mut Page, count: Expiring) {
+    let help = "Secrets whose deadline is past.";
+    page.one("secrets_expired", "gauge", help, count.expired);
+    page.family("secrets_expiring", "gauge", "Secrets whose deadline comes within so many days.");
+    for (days, count) in expiry::COUNTED.iter().zip(count.before) {
+        page.sample("secrets_expiring", &format!("{{days=\"{days}\"}}"), count);
+    }
+}
+
+fn deliveries(page: &mut Page, deliveries: &[Arc<Delivery>], (records, now): (u64, Time)) {
+    if deliveries.is_empty() {
+        return;
+    }
+    let counted = |count: i64| u64::try_from(count).unwrap_or(0);
+    let waits = |d: &Delivery| match d.waiting.load(Relaxed) {
+        0 => 0,
+        since => counted(now.0.saturating_sub(since) / 1000),
+    };
+    type Value<'a> = &'a dyn Fn(&Delivery) -> u64;
+    let families: [(&str, &str, &str, Value<'_>); 6] = [
+        ("events_failing", "gauge", "1 if the last attempt failed.", &|d| {
+            d.failing.load(Relaxed).into()
+        }),
+        ("events_total", "counter", "Events taken by the receiver.", &|d| d.taken.load(Relaxed)),
+        ("events_failures_total", "counter", "Attempts that failed.", &|d| {
+            d.failures.load(Relaxed)
+        }),
+        ("events_last_success_timestamp_seconds", "gauge", "When it last took one.", &|d| {
+            counted(d.last.load(Relaxed))
+        }),
+        ("events_lag_records", "gauge", "Audit records not yet read for it.", &|d| {
+            records.saturating_sub(d.read.load(Relaxed))
+        }),
+        ("events_lag_seconds", "gauge", "Age of the event that it is to take next.", &waits),
+    ];
+    for (name, kind, help, value) in families {
+        page.family(name, kind, help);
+        for delivery in deliveries {
+            let label = format!("{{receiver=\"{}\"}}", escaped(&delivery.name));
+            page.sample(name, &label, value(delivery));
+        }
+    }
 }
 
 fn tokens(page: &mut Page, tokens: &[TokenHealth]) {

@@ -4,6 +4,7 @@
 
 use super::authority::standing;
 use super::error::{Condition, Error, Result};
+use super::event::put_record;
 use super::scene::Scene;
 use super::shape::{self, Body, Checks, decode};
 use super::sts::decode::encoded;
@@ -50,6 +51,10 @@ pub struct Services {
     pub resealing: super::secrets::reseal::Progress,
     /// Rotations of secrets.
     pub rotations: super::secrets::rotate::Rotations,
+    /// How many secrets are about to expire.
+    pub expiring: super::secrets::expiry::Gauge,
+    /// How receivers of events get on.
+    pub deliveries: Vec<Arc<super::health::Delivery>>,
     /// Page tokens.
     pub pages: super::page::Pages,
     /// Makes temporary credentials.
@@ -430,11 +435,12 @@ impl Call {
     ) -> Result<T> {
         self.recorder.ready()?;
         let record = self.record(&self.progress.lock(), None)?.encode();
+        let region = self.region.clone();
         let done = self
             .records
             .write(move |rows| {
                 let value = change(rows)?;
-                rows.put_record(&record)?;
+                put_record(rows, &region, &record)?;
                 Ok::<_, Error>(value)
             })
             .await?;

@@ -4,7 +4,7 @@ use super::call::Services;
 use super::error::{Error, Result};
 use crate::audit::{self, Record, Source};
 use crate::clock::quick_uuid;
-use crate::name::Service;
+use crate::name::{Service, secret_arn};
 use crate::policy::Caller;
 use crate::store::records::Rows;
 
@@ -47,10 +47,11 @@ impl Services {
     ) -> Result<T> {
         self.recorder.ready()?;
         let record = self.event_record(event, particulars)?;
+        let region = self.region.clone();
         self.records
             .write(move |rows| {
                 let value = change(rows)?;
-                rows.put_record(&record)?;
+                put_record(rows, &region, &record)?;
                 Ok::<_, Error>(value)
             })
             .await
@@ -100,4 +101,24 @@ impl Services {
         };
         Ok(record.encode())
     }
+}
+
+/// Puts the record of a change beside the change, with what it did to a secret.
+pub(super) fn put_record(rows: &mut Rows<'_>, region: &str, record: &[u8]) -> Result<()> {
+    let Some(change) = rows.secret_change() else { return Ok(rows.put_record(record)?) };
+    let arn = secret_arn(region, &change.account, &change.name, &change.suffix);
+    let flag = |set: bool| if set { "true" } else { "false" };
+    let told = audit::with_details(record, |details| {
+        details.object("secret", |secret| {
+            secret
+                .text("arn", &arn)
+                .text("name", &change.name)
+                .raw("revision", &change.revision.to_string());
+            if let Some(version) = &change.current {
+                secret.text("currentVersionId", version);
+            }
+            secret.raw("valueChanged", flag(change.moved)).raw("deleted", flag(change.gone));
+        });
+    });
+    Ok(rows.put_record(&told)?)
 }

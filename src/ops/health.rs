@@ -3,6 +3,7 @@
 use super::call::Services;
 use super::error::Result;
 use crate::custody::tokens::Member;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 
 /// How one token is, without asking it.
 pub struct TokenHealth {
@@ -50,4 +51,23 @@ pub async fn ready(services: &Services) -> Result<()> {
     services.records.read(|rows| rows.intents())?;
     services.envelopes.probe().await?;
     Ok(())
+}
+
+/// How a receiver of events gets on. Its own task writes it.
+#[derive(Debug, Default)]
+pub struct Delivery {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Whether the last attempt failed.
+    pub failing: AtomicBool,
+    /// Events that it has taken.
+    pub taken: AtomicU64,
+    /// Attempts that failed.
+    pub failures: AtomicU64,
+    /// When it last took one, in seconds since 1970; 0 if it took none.
+    pub last: AtomicI64,
+    /// Records of the audit log that were read for it.
+    pub read: AtomicU64,
+    /// When the event happened that it is to take next, in milliseconds since 1970; 0 if none waits.
+    pub waiting: AtomicI64,
 }

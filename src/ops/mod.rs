@@ -363,6 +363,7 @@ pub async fn keep_house(services: &Arc<Services>) {
         ("keys whose deletion is due", keys::purge::purge_due(services).await),
         ("keys whose rotation is due", keys::rotate::rotate_due(services).await),
         ("secrets whose deletion is due", secrets::purge::purge_due(services).await),
+        ("secrets whose expiry is to be told", secrets::expiry::notify_due(services).await),
         ("sessions that were ended", sts::session::forget_ended(services).await),
     ];
     for (what, done) in chores {

@@ -5,6 +5,7 @@ use crate::name::Service;
 use crate::ops::call::{Call, Services};
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::shape::{SecretBlob, SecretText, decode, encode};
+use crate::store::keys::Tag;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -115,10 +116,9 @@ impl Inside<'_> {
     }
 
     /// How the secret is tagged.
-    pub(super) fn tags(&self, name: &str) -> Result<Vec<(String, String)>> {
+    pub(super) fn tags(&self, name: &str) -> Result<Vec<Tag>> {
         let secret = self.services.records.secret(self.account, name)?;
         let secret = secret.ok_or_else(|| Error::new(Condition::NotFound, "the secret is gone"))?;
-        let tags = secret.tags.iter().flatten();
-        Ok(tags.map(|tag| (tag.key.clone(), tag.value.clone())).collect())
+        Ok(secret.tags.clone().unwrap_or_default())
     }
 }

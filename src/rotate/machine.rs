@@ -1,8 +1,10 @@
 //! One rotation from step to step: createSecret, setSecret, testSecret, finishSecret. Each step is
 //! written before it is done, and what was done before the next one.
 
-use super::function::{Event, Failure, lambda, password, program};
+use super::function::database::{Database, Users};
+use super::function::{Event, Failure, lambda, password, program, ssh_key};
 use super::inside::Inside;
+use super::login::{Entry, Opens};
 use crate::clock::random_uuid;
 use crate::json::Object;
 use crate::name::{Service, secret_arn};
@@ -16,6 +18,7 @@ use crate::store::records::Rows;
 use crate::store::rotations::Step;
 use serde_json::Value;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// How long a rotation is left alone that the database could not be told of.
@@ -33,6 +36,8 @@ const PLAIN: [&str; 8] = [
     "dbInstanceIdentifier",
     "dbClusterIdentifier",
 ];
+/// Why a rotation that went well does not end.
+const MOVED: &str = "AWSCURRENT was moved while the rotation ended";
 /// Shorter texts are found anywhere.
 const SHORTEST: usize = 4;
 
@@ -51,11 +56,14 @@ pub(super) async fn work(services: &Arc<Services>, owner: &str, uid: i64) {
 
 async fn drive(services: &Arc<Services>, owner: &str, uid: i64) -> Result<()> {
     let Some(held) = take(services, owner, uid).await? else { return Ok(()) };
-    let (rotation, suffix) = (&held.rotation, &held.suffix);
-    let arn = secret_arn(&services.region, &rotation.account, &rotation.name, suffix);
-    let mut work = Work { services, arn, held };
+    let mut work = Work::on(services, held);
     loop {
-        let went_on = match work.step().await {
+        if work.may_end(false) && work.current_lets_in().await {
+            let last = work.held.rotation.failure.as_ref().map_or("", |last| last.why.as_str());
+            let text = format!("its time is over, and AWSCURRENT still logs in; {last}");
+            return work.note(Failure::lasting(text), Fate::Ended).await;
+        }
+        let went_on = match work.step_held().await? {
             Ok(()) => work.done().await?,
             Err(failure) => Err(failure),
         };
@@ -65,6 +73,18 @@ async fn drive(services: &Arc<Services>, owner: &str, uid: i64) -> Result<()> {
             Err(failure) => return work.failed(failure).await,
         }
     }
+}
+
+/// Notes that a rotation in this process's hands broke off by a fault of ours.
+pub(super) async fn broke_off(services: &Arc<Services>, owner: &str, uid: i64) -> Result<()> {
+    let Some(rotation) = services.records.rotation(uid)? else { return Ok(()) };
+    let ours = rotation.lease.as_ref().is_some_and(|lease| lease.owner == owner);
+    let progress = rotation.progress.clone().filter(|_| ours);
+    let secret = services.records.secret(&rotation.account, &rotation.name)?;
+    let (Some(progress), Some(secret)) = (progress, secret) else { return Ok(()) };
+    let held = Held { rotation: (*rotation).clone(), progress, suffix: secret.suffix.clone() };
+    let why = "a fault of Strongroom's own, of which its log has more";
+    Work::on(services, held).failed(Failure::passing(why)).await
 }
 
 /// Takes the rotation; a rotation's start stands in the audit log.
@@ -94,7 +114,10 @@ async fn take(services: &Arc<Services>, owner: &str, uid: i64) -> Result<Option<
             &secret.suffix,
         )],
     };
-    services.commit_event(&event, change).await
+    // What does not begin after all has no record.
+    let over = || Error::new(Condition::Conflict, "the rotation is not due any more");
+    let begin = move |rows: &mut Rows<'_>| change(rows)?.ok_or_else(over);
+    services.commit_event(&event, begin).await.map(Some)
 }
 
 /// A rotation in hand.
@@ -104,17 +127,40 @@ struct Work<'a> {
     held: Held,
 }
 
+impl<'a> Work<'a> {
+    fn on(services: &'a Arc<Services>, held: Held) -> Self {
+        let (rotation, suffix) = (&held.rotation, &held.suffix);
+        let arn = secret_arn(&services.region, &rotation.account, &rotation.name, suffix);
+        Self { services, arn, held }
+    }
+}
+
 impl Work<'_> {
     fn inside(&self) -> Inside<'_> {
         Inside { services: self.services, account: &self.held.rotation.account, arn: &self.arn }
     }
 
+    /// Has the step done that is next, and says meanwhile that somebody is at it. If the rotation
+    /// goes into other hands the step is broken off.
+    async fn step_held(&self) -> Result<std::result::Result<(), Failure>> {
+        let mut step = Box::pin(self.step());
+        loop {
+            if let Ok(done) = tokio::time::timeout(state::RENEWAL, &mut step).await {
+                return Ok(done);
+            }
+            let (held, now) = (self.held.clone(), self.services.world.clock.now());
+            let renew = move |rows: &mut Rows<'_>| state::renew(rows, &held, now);
+            match self.services.records.write(renew).await {
+                Err(error) if error.condition == Condition::Conflict => return Err(error),
+                Err(error) => tracing::warn!(%error, "a rotation's lease could not be renewed"),
+                Ok(()) => {}
+            }
+        }
+    }
+
     /// Has the step done that is next.
     async fn step(&self) -> std::result::Result<(), Failure> {
         let progress = &self.held.progress;
-        if progress.step == Step::Finish && self.is_current()? {
-            return Ok(());
-        }
         if progress.trial {
             self.borrow_current().await?;
         }
@@ -142,7 +188,20 @@ impl Work<'_> {
             Some(Function::BuiltIn(BuiltIn::Password)) => {
                 password::invoke(&self.inside(), &rotation.name, event).await
             }
+            Some(Function::BuiltIn(BuiltIn::SingleUser)) => {
+                self.database(Users::Single).invoke(event).await
+            }
+            Some(Function::BuiltIn(BuiltIn::AlternatingUsers)) => {
+                self.database(Users::Alternating).invoke(event).await
+            }
+            Some(Function::BuiltIn(BuiltIn::SshKey)) => {
+                ssh_key::invoke(&self.inside(), event).await
+            }
             Some(Function::Lambda(lambda, name, qualifier)) => {
+                // It may have done its last step and not been heard.
+                if event.step == Step::Finish && self.is_current()? {
+                    return Ok(());
+                }
                 let granted = lambda.credentials.then(|| self.credentials(lambda.deadline));
                 let context = granted.flatten().and_then(|all| lambda::client_context(&all));
                 let place = lambda::Place { lambda: &lambda, name, qualifier };
@@ -163,7 +222,26 @@ impl Work<'_> {
     /// What lets a function touch this secret for as long as a step may take.
     fn credentials(&self, deadline: Duration) -> Option<lambda::Variables> {
         let with = (&self.services.world, &self.services.sessions);
-        lambda::credentials(with, deadline, (&self.held.rotation.account, &self.arn))
+        let rotation = &self.held.rotation;
+        let of = (rotation.account.as_str(), self.arn.as_str(), rotation.master.as_deref());
+        lambda::credentials(with, deadline, of)
+    }
+
+    fn may_end(&self, hopeless: bool) -> bool {
+        state::may_end(&self.held, hopeless, self.services.world.clock.now())
+    }
+
+    fn database(&self, users: Users) -> Database<'_> {
+        let rotation = &self.held.rotation;
+        let master = rotation.master.as_deref();
+        Database { inside: self.inside(), name: &rotation.name, master, users }
+    }
+
+    /// Whether a login with AWSCURRENT has just succeeded: then nothing is lost without AWSPENDING.
+    async fn current_lets_in(&self) -> bool {
+        let Ok(Some(value)) = self.inside().value("AWSCURRENT", None).await else { return false };
+        let Ok(opens) = Opens::of(&value) else { return false };
+        opens.enter().await == Entry::Open
     }
 
     /// For a trial the pending version is what is current.
@@ -204,18 +282,40 @@ impl Work<'_> {
             return Ok(Err(Failure::passing(text)));
         }
         let name = if progress.trial { "TestRotationSucceeded" } else { "RotationSucceeded" };
-        let change = move |rows: &mut Rows<'_>| state::conclude(rows, &held, now);
-        let well = self.services.commit_event(&self.event(name), change).await?;
-        let moved = || Failure::passing("AWSCURRENT was moved while the rotation ended");
-        Ok(if well { Ok(false) } else { Err(moved()) })
+        let change = move |rows: &mut Rows<'_>| match state::conclude(rows, &held, now)? {
+            true => Ok(()),
+            false => Err(Error::new(Condition::InvalidState, MOVED)),
+        };
+        match self.services.commit_event(&self.event(name), change).await {
+            Err(error) if error.message == MOVED => {
+                return Ok(Err(Failure::passing(MOVED)));
+            }
+            other => other?,
+        }
+        if !progress.trial {
+            self.services.rotations.tally.succeeded.fetch_add(1, Relaxed);
+        }
+        Ok(Ok(false))
     }
 
     /// Notes a failure, and what follows from it.
     async fn failed(&self, failure: Failure) -> Result<()> {
         let now = self.services.world.clock.now();
-        let fate = state::fate(&self.held.progress, failure.again, now);
+        let fate = match !failure.again && self.may_end(true) && self.current_lets_in().await {
+            true => Fate::Ended,
+            false => state::fate(&self.held.progress, failure.again, now),
+        };
+        self.note(failure, fate).await
+    }
+
+    async fn note(&self, failure: Failure, fate: Fate) -> Result<()> {
+        let now = self.services.world.clock.now();
         let why = self.reason(failure).await;
         tracing::warn!(secret = self.arn, step = self.held.progress.step.name(), why, "rotation");
+        if !self.held.progress.trial {
+            let tally = &self.services.rotations.tally;
+            tally.failed_at(self.held.progress.step, fate == Fate::Ended);
+        }
         let (held, told) = (self.held.clone(), why.clone());
         let change = move |rows: &mut Rows<'_>| state::fail(rows, &held, fate, &told, now);
         if fate == Fate::Again {
@@ -252,18 +352,19 @@ impl Work<'_> {
         }
     }
 
-    /// Whether a text has nothing of the secret's values in it, as far as they can be read.
+    /// Whether a text has nothing in it of the values of the secret and its master, as far as they can
+    /// be read.
     async fn quotes_nothing(&self, says: &str) -> bool {
-        for stage in ["AWSCURRENT", "AWSPENDING", "AWSPREVIOUS"] {
-            match self.inside().value(stage, None).await {
-                Ok(None) => {}
-                Ok(Some(value)) => {
-                    let text = value.secret_string.as_ref().and_then(|text| text.0.expose_str());
-                    if text.is_some_and(|text| quotes(says, text)) {
-                        return false;
-                    }
+        let master = self.held.rotation.master.as_deref();
+        for arn in [Some(self.arn.as_str()), master].into_iter().flatten() {
+            let secret = Inside { arn, ..self.inside() };
+            for stage in ["AWSCURRENT", "AWSPENDING", "AWSPREVIOUS"] {
+                let Ok(value) = secret.value(stage, None).await else { return false };
+                let text = value.as_ref().and_then(|value| value.secret_string.as_ref());
+                let text = text.and_then(|text| text.0.expose_str());
+                if text.is_some_and(|text| quotes(says, text)) {
+                    return false;
                 }
-                Err(_) => return false,
             }
         }
         true

@@ -12,7 +12,9 @@
 pub mod confined;
 mod function;
 mod inside;
+mod login;
 mod machine;
+mod rules;
 mod scheduler;
 pub mod secret_json;
 pub mod target;

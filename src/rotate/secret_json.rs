@@ -2,20 +2,24 @@
 //! <https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_secret_json_structure.html>.
 //!
 //! Members: `engine`, `host`, `port`, `username`, `password`, `dbname`, `masterarn`, `ssl`. Ours
-//! besides: `sslrootcert`, the roots (PEM) that the server's certificate must lead to, and for SSH
-//! keys `private_key`, `public_key` and `host_key`. Whatever else stands in a secret is its owner's
+//! besides: `sslrootcert`, the roots (PEM) that the server's certificate must lead to. A secret with a
+//! `private_key` opens an account over SSH instead: `host`, `port`, `username`, `host_key`, and the
+//! `public_key` for whoever wants to know it. Whatever else stands in a secret is its owner's
 //! and is written again as it was, in its place.
 //!
 //! AWS's functions try TLS first and go on without it where `ssl` is missing. Here a missing `ssl`
 //! means TLS: whoever sits between must not be able to choose.
 
 use crate::json::string;
+use crate::rotate::target::ssh::Account;
 use crate::rotate::target::{Login, System, Tls};
 use crate::secret::Secret;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;
 
+/// The port of SSH if the secret names none (RFC 4253 section 4.1).
+const SSH_PORT: u16 = 22;
 /// The longest secret value, in bytes (Secrets Manager's quota).
 pub const MAX_SECRET: usize = 65_536;
 
@@ -96,6 +100,26 @@ impl SecretJson {
             dbname: self.plain("dbname")?,
             tls,
         })
+    }
+
+    /// How one logs in over SSH to the account that the secret opens.
+    ///
+    /// # Errors
+    /// A member is missing or not what it should be.
+    pub fn account(&self) -> Result<Account, Fault> {
+        let plain = |member| self.plain(member)?.ok_or(Fault::Missing(member));
+        Ok(Account {
+            host: plain("host")?,
+            port: self.port()?.unwrap_or(SSH_PORT),
+            username: plain("username")?,
+            private_key: self.needed("private_key")?,
+            host_key: plain("host_key")?,
+        })
+    }
+
+    /// Whether there is such a member.
+    pub fn has(&self, member: &str) -> bool {
+        self.raw(member).is_some()
     }
 
     /// The secret with the credentials of the administrator who changes this one.

@@ -6,8 +6,7 @@ use crate::custody;
 use crate::custody::child::{self, Isolation, Program};
 use crate::custody::profile::Profile;
 use crate::custody::sealed::{Opener, Sealed};
-use crate::secret::Secret;
-use std::os::unix::fs::MetadataExt;
+use crate::secret::{FileError, Secret};
 use std::path::{Path, PathBuf};
 
 /// The longest PIN that is read, in bytes.
@@ -180,19 +179,11 @@ pub(super) fn from_file(path: &Path) -> Result<Secret, Error> {
 
 /// What is in a file that nobody but its owner may read; nothing if that is more than `most` bytes.
 fn private(path: &Path, most: usize) -> Result<Option<Secret>, Error> {
-    let shown = path.display().to_string();
-    let fail = |why| Error::Unreadable { path: shown.clone(), why };
-    let file = std::fs::File::open(path).map_err(fail)?;
-    // systemd hands credentials over with mode 0440, in a folder that no one else may enter.
-    let open_to = if is_credential(path) { 0o007 } else { 0o077 };
-    if file.metadata().map_err(fail)?.mode() & open_to != 0 {
-        return Err(Error::Exposed(shown));
-    }
-    Secret::read(file, most).map_err(fail)
-}
-
-fn is_credential(path: &Path) -> bool {
-    std::env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|dir| path.starts_with(dir))
+    let shown = || path.display().to_string();
+    Secret::read_private(path, most).map_err(|error| match error {
+        FileError::Unreadable(why) => Error::Unreadable { path: shown(), why },
+        FileError::Exposed => Error::Exposed(shown()),
+    })
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub const MIGRATIONS: &[Migration] = &[
     (3, include_str!("schema/003.sql")),
     (4, include_str!("schema/004.sql")),
     (5, include_str!("schema/005.sql")),
+    (6, include_str!("schema/006.sql")),
 ];
 
 /// The version that this program reads and writes.

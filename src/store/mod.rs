@@ -151,6 +151,9 @@ pub trait Engine: Send + Sync + 'static {
     fn commits(&self) -> u64;
     /// How many long reads may run at once, so that short ones always find a connection free.
     fn scans(&self) -> usize;
+    /// Whether no other process can have the database open: what one that is gone was at is then
+    /// nobody's.
+    fn exclusive(&self) -> bool;
 }
 
 /// The store: an engine with typed reads and writes over it.
@@ -215,6 +218,11 @@ impl Store {
         let (tell, told) = tokio::sync::oneshot::channel();
         self.engine.submit(Box::new(Pending { f, result: None, tell }));
         told.await.map_err(|_| E::from(Error::Internal("a writer that went away")))?
+    }
+
+    /// See [`Engine::exclusive`].
+    pub fn exclusive(&self) -> bool {
+        self.engine.exclusive()
     }
 
     /// See [`Engine::commits`].

@@ -4,7 +4,7 @@
 //! HMAC-SHA-256(row key, table || 0x00 || document); the document says which row it belongs to and
 //! the reader checks that, so a row can't be moved, edited or loosened in the database unseen.
 
-use super::secrets::Version;
+use super::secrets::{Trace, Version};
 use super::{Error, Result, Store, Tx, Value};
 use crate::store::{AsStoreError, one};
 use aws_lc_rs::hmac;
@@ -160,7 +160,7 @@ impl Records {
         &self,
         mut f: impl FnMut(&mut Rows<'_>) -> std::result::Result<T, E>,
     ) -> std::result::Result<T, E> {
-        self.0.store.read(|tx| f(&mut Rows { tx, inner: &self.0, touched: None }))
+        self.0.store.read(|tx| f(&mut Rows::new(tx, &self.0, None)))
     }
 
     /// Long reads, on a thread that may block.
@@ -173,7 +173,7 @@ impl Records {
         E: From<Error> + Send + 'static,
     {
         let inner = self.0.clone();
-        self.0.store.scan(move |tx| f(&mut Rows { tx, inner: &inner, touched: None })).await
+        self.0.store.scan(move |tx| f(&mut Rows::new(tx, &inner, None))).await
     }
 
     /// Changes, all or none; answers once they are on disk.
@@ -190,9 +190,14 @@ impl Records {
             .store
             .write(move |tx| {
                 let inner = touched.inner.clone();
-                f(&mut Rows { tx, inner: &inner, touched: Some(&mut touched.buckets) })
+                f(&mut Rows::new(tx, &inner, Some(&mut touched.buckets)))
             })
             .await
+    }
+
+    /// See [`Engine::exclusive`](super::Engine::exclusive).
+    pub fn exclusive(&self) -> bool {
+        self.0.store.exclusive()
     }
 
     /// The document under `key`, from memory if it has not changed since it was read.
@@ -303,6 +308,14 @@ pub struct Rows<'a> {
     tx: &'a mut dyn Tx,
     inner: &'a Inner,
     touched: Option<&'a mut Vec<usize>>,
+    /// What becomes of the secret that the transaction is about.
+    pub(super) secret: Trace,
+}
+
+impl<'a> Rows<'a> {
+    fn new(tx: &'a mut dyn Tx, inner: &'a Inner, touched: Option<&'a mut Vec<usize>>) -> Self {
+        Self { tx, inner, touched, secret: Trace::default() }
+    }
 }
 
 impl Rows<'_> {

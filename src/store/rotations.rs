@@ -5,7 +5,7 @@
 
 use super::keys::due;
 use super::records::{Document, Records, Rows, belongs};
-use super::{Result, one};
+use super::{Result, Row, one};
 use crate::clock::Time;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -23,6 +23,9 @@ pub struct Rotation {
     pub enabled: bool,
     /// The ARN of the function that rotates it.
     pub function: String,
+    /// The secret with an administrator's login that whoever set this up may read: its ARN.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub master: Option<String>,
     /// When it rotates, as it was asked for; none: only when somebody asks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rules: Option<Rules>,
@@ -175,13 +178,26 @@ impl Rows<'_> {
     /// Writes how a secret rotates.
     pub fn put_rotation(&mut self, rotation: &mut Rotation) -> Result<()> {
         rotation.revision = rotation.revision.saturating_add(1);
+        let until = rotation.progress.as_ref().map(|progress| progress.until);
         self.save(
             rotation,
-            "INSERT INTO rotation (doc, mac, secret, due, function) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT (secret) DO UPDATE SET doc = ?1, mac = ?2, due = ?4, function = ?5",
-            &[rotation.secret.into(), due(rotation.due), (&rotation.function).into()],
+            "INSERT INTO rotation (doc, mac, secret, due, until, function)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (secret) DO UPDATE
+             SET doc = ?1, mac = ?2, due = ?4, until = ?5, function = ?6",
+            &[rotation.secret.into(), due(rotation.due), due(until), (&rotation.function).into()],
         )?;
         Ok(())
+    }
+
+    /// How many rotations are under way, and how many of these after their time.
+    pub fn rotations_under_way(&mut self, now: Time) -> Result<(u64, u64)> {
+        let sql = "SELECT count(*), coalesce(sum(until <= ?1), 0) FROM rotation
+             WHERE until IS NOT NULL";
+        let count = |row: &dyn Row, at| Ok(u64::try_from(row.int(at)?).unwrap_or(0));
+        let found =
+            one(self.tx(), sql, &[now.0.into()], |row| Ok((count(row, 0)?, count(row, 1)?)));
+        Ok(found?.unwrap_or_default())
     }
 
     /// The secrets whose rotation is to be looked at, the longest overdue first.
@@ -200,18 +216,5 @@ impl Rows<'_> {
     pub fn next_rotation(&mut self) -> Result<Option<Time>> {
         let sql = "SELECT due FROM rotation WHERE due IS NOT NULL ORDER BY due LIMIT 1";
         one(self.tx(), sql, &[], |row| row.int(0).map(Time))
-    }
-
-    /// Every rotation that a process holds, or held when it died.
-    pub fn leased_rotations(&mut self) -> Result<Vec<Rotation>> {
-        let mut found = Vec::new();
-        let sql = "SELECT doc, mac FROM rotation WHERE due IS NOT NULL";
-        self.each(sql, &[], |rotation: Rotation, _| {
-            if rotation.lease.is_some() {
-                found.push(rotation);
-            }
-            Ok(true)
-        })?;
-        Ok(found)
     }
 }

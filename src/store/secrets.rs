@@ -47,10 +47,36 @@ pub struct Secret {
     pub prune_after: Time,
     /// Rises with every change.
     pub revision: u64,
+    /// The deadline that its tags name, and how far notice was given of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expiry: Option<Expiry>,
     /// The compiled resource policy.
     #[serde(skip)]
     pub made: Made,
 }
+
+/// A secret's deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expiry {
+    /// The deadline.
+    pub deadline: Time,
+    /// The last moment of which notice was given: those before it are past.
+    pub told: Option<Time>,
+    /// The moment of which notice is to be given next; none after the deadline's own.
+    pub notice: Option<Time>,
+}
+
+/// How many secrets have deadlines, but for those that wait for their deletion.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expiring {
+    /// Whose deadline is past.
+    pub expired: u64,
+    /// Whose deadline is before one moment, and before another, and not past.
+    pub before: [u64; 2],
+}
+
+/// The label of the version in force.
+const CURRENT: &str = "AWSCURRENT";
 
 /// A staging label on a version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,6 +140,51 @@ pub struct VersionInfo {
     pub row: i64,
 }
 
+/// What a transaction has done to a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The account that owns it.
+    pub account: String,
+    /// The name.
+    pub name: String,
+    /// The six random characters at the end of its ARN.
+    pub suffix: String,
+    /// Higher than that of every earlier change of this secret.
+    pub revision: u64,
+    /// The version that carries AWSCURRENT now.
+    pub current: Option<String>,
+    /// Whether that was another one before.
+    pub moved: bool,
+    /// Whether the secret is gone.
+    pub gone: bool,
+}
+
+/// What a transaction has read and written of the secret that it is about: no transaction changes two.
+#[derive(Default)]
+pub(super) struct Trace {
+    /// The version that carried AWSCURRENT when it was read last.
+    before: Option<String>,
+    change: Option<Change>,
+}
+
+impl Trace {
+    fn note(&mut self, secret: &Secret, gone: bool) {
+        let current = secret.version_with(CURRENT).filter(|_| !gone).map(str::to_owned);
+        let moved = !gone && current != self.before;
+        let moved = moved || self.change.as_ref().is_some_and(|change| change.moved);
+        self.change = Some(Change {
+            account: secret.account.clone(),
+            name: secret.name.clone(),
+            suffix: secret.suffix.clone(),
+            // A deletion is the last change.
+            revision: secret.revision.saturating_add(u64::from(gone)),
+            current,
+            moved,
+            gone,
+        });
+    }
+}
+
 impl Records {
     /// The secret with this name.
     pub fn secret(&self, account: &str, name: &str) -> Result<Option<Arc<Secret>>> {
@@ -133,16 +204,26 @@ impl Rows<'_> {
             "SELECT doc, mac FROM secret WHERE account = ?1 AND name = ?2",
             &[account.into(), name.into()],
         )?;
-        belongs(found, |s: &Secret| s.account == account && s.name == name)
+        let found = belongs(found, |s: &Secret| s.account == account && s.name == name)?;
+        self.secret.before =
+            found.as_ref().and_then(|s| s.version_with(CURRENT)).map(str::to_owned);
+        Ok(found)
+    }
+
+    /// What the transaction has done to a secret so far; none if it has written none.
+    pub fn secret_change(&self) -> Option<&Change> {
+        self.secret.change.as_ref()
     }
 
     /// Writes a secret.
     pub fn put_secret(&mut self, secret: &Secret) -> Result<()> {
+        self.secret.note(secret, false);
         self.save(
             secret,
-            "INSERT INTO secret (doc, mac, uid, account, name, created, changed, due)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-             ON CONFLICT (uid) DO UPDATE SET doc = ?1, mac = ?2, changed = ?7, due = ?8",
+            "INSERT INTO secret (doc, mac, uid, account, name, created, changed, due, expires, notice)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+             ON CONFLICT (uid) DO UPDATE SET doc = ?1, mac = ?2, changed = ?7, due = ?8, expires = ?9,
+             notice = ?10",
             &[
                 secret.uid.into(),
                 (&secret.account).into(),
@@ -150,6 +231,8 @@ impl Rows<'_> {
                 secret.created.0.into(),
                 secret.changed.0.into(),
                 due(secret.due),
+                due(secret.expiry.map(|expiry| expiry.deadline)),
+                due(secret.expiry.and_then(|expiry| expiry.notice)),
             ],
         )?;
         Ok(())
@@ -157,6 +240,7 @@ impl Rows<'_> {
 
     /// Takes a secret away with all its versions.
     pub fn delete_secret(&mut self, secret: &Secret) -> Result<()> {
+        self.secret.note(secret, true);
         self.touch::<Secret>(&secret.key());
         self.touch::<Rotation>(&secret.uid.to_string());
         self.touch_versions(secret.uid);
@@ -178,6 +262,36 @@ impl Rows<'_> {
             },
         )?;
         Ok(found)
+    }
+
+    /// Secrets of whose deadlines notice is to be given; not of those that wait for their deletion.
+    pub fn notices_due(&mut self, now: Time, limit: i64) -> Result<Vec<Secret>> {
+        let mut found = Vec::new();
+        self.each(
+            "SELECT doc, mac FROM secret WHERE notice IS NOT NULL AND notice <= ?1 AND due IS NULL
+             ORDER BY notice LIMIT ?2",
+            &[now.0.into(), limit.into()],
+            |secret, _| {
+                found.push(secret);
+                Ok(true)
+            },
+        )?;
+        Ok(found)
+    }
+
+    /// How many secrets have deadlines, of those not past which are before either moment.
+    pub fn expiring(&mut self, now: Time, before: [Time; 2]) -> Result<Expiring> {
+        let mut count = |from: i64, to: i64| {
+            let sql = "SELECT count(*) FROM secret
+                 WHERE expires IS NOT NULL AND expires > ?1 AND expires <= ?2 AND due IS NULL";
+            let found = one(self.tx(), sql, &[from.into(), to.into()], |row| row.int(0))?;
+            Ok::<_, Error>(found.and_then(|found| u64::try_from(found).ok()).unwrap_or(0))
+        };
+        let [first, second] = before;
+        Ok(Expiring {
+            expired: count(i64::MIN, now.0)?,
+            before: [count(now.0, first.0)?, count(now.0, second.0)?],
+        })
     }
 
     /// The day of a secret's last read, days since 1970.

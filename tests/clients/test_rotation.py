@@ -150,16 +150,7 @@ class Site:
 
     def shown(self):
         """How `strongroom secret rotation` tells of it."""
-        given = self.appliance.credentials.get_frozen_credentials()
-        environment = {
-            "AWS_ENDPOINT_URL": self.appliance.endpoint,
-            "AWS_REGION": self.appliance.region,
-            "AWS_ACCESS_KEY_ID": given.access_key,
-            "AWS_SECRET_ACCESS_KEY": given.secret_key,
-        }
-        command = [*self.appliance.process.args[:1], "secret", "rotation", self.name]
-        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        return json.loads(ran.stdout)
+        return shown(self.appliance, self.name)
 
     def events(self):
         """What the audit log has of rotations that the appliance does by itself."""
@@ -181,6 +172,20 @@ class Site:
         wait(lambda: self.stages() == {token: ["AWSCURRENT"], first: ["AWSPREVIOUS"]})
         assert self.logs_in()
         assert self.password() != "first password" == self.password("AWSPREVIOUS")
+
+
+def shown(appliance, name):
+    """What `strongroom secret rotation` says."""
+    given = appliance.credentials.get_frozen_credentials()
+    environment = {
+        "AWS_ENDPOINT_URL": appliance.endpoint,
+        "AWS_REGION": appliance.region,
+        "AWS_ACCESS_KEY_ID": given.access_key,
+        "AWS_SECRET_ACCESS_KEY": given.secret_key,
+    }
+    command = [*appliance.process.args[:1], "secret", "rotation", name]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return json.loads(ran.stdout)
 
 
 def wait(true):
@@ -402,6 +407,52 @@ def test_what_never_got_to_the_target_is_cancelled_without_a_trace(site):
     site.rotated(site.rotate())
 
 
+def test_a_function_that_does_every_step_twice_does_it_once(site):
+    nested = []
+
+    def hook(when, step):
+        if (when, step) == ("after", "createSecret"):
+            put = {"SecretId": site.name, "ClientRequestToken": token, "VersionStages": ["AWSPENDING"]}
+            pending = site.client.get_secret_value(SecretId=site.name, VersionStage="AWSPENDING")
+            site.client.put_secret_value(SecretString=pending["SecretString"], **put)
+            call = site.client.put_secret_value
+            refused("ResourceExistsException", call, SecretString="another one", **put)
+        if when == "after" and not nested:
+            nested.append(step)
+            again = site.functions.run(site.functions.events[-1], site.functions.contexts[-1])
+            assert again == (200, False, b"null")
+            nested.pop()
+
+    token = str(uuid.uuid4())
+    site.functions.hook = hook
+    site.rotate(ClientRequestToken=token)
+    site.rotated(token)
+    assert site.functions.steps() == [step for step in STEPS for _ in range(2)]
+
+
+def test_of_rotations_that_are_asked_for_at_once_there_is_one(site):
+    answers = []
+
+    def ask():
+        try:
+            answers.append(site.rotate())
+        except ClientError as error:
+            answers.append(error.response["Error"]["Code"])
+
+    released = threading.Event()
+    site.functions.hook = lambda when, step: released.wait(PATIENCE) and None
+    threads = [threading.Thread(target=ask) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (token,) = [answer for answer in answers if answer != "InvalidRequestException"]
+    assert site.rotate(ClientRequestToken=token) == token, "the same one, asked for again"
+    released.set()
+    site.rotated(token)
+    assert site.functions.steps() == STEPS
+
+
 def test_a_label_that_is_taken_off_by_hand_ends_a_rotation_as_on_aws(site):
     site.functions.hook = lambda when, step: failure("no")
     token = site.rotate()
@@ -436,9 +487,16 @@ def test_what_cancelling_leaves_with_the_target_is_finished_by_one_call(site):
     site.client.cancel_rotate_secret(SecretId=site.name)
     assert site.stages()[token] == ["AWSPENDING"], "it may be the only password that logs in"
     site.functions.hook = lambda when, step: None
+    enabled = lambda: site.client.describe_secret(SecretId=site.name)["RotationEnabled"]  # noqa: E731
+    assert enabled() is False
     text = refused("InvalidRequestException", site.rotate)
     assert text == "A previous rotation isn't complete. That rotation will be reattempted."
     site.rotated(token)
+    wait(lambda: "InProgress" not in site.shown())
+    assert enabled() is False, "the call was refused"
+    second = site.rotate()
+    wait(lambda: site.stages().get(second) == ["AWSCURRENT"])
+    assert enabled() is True
 
 
 def test_rotating_later_tests_the_function_alone(site):
@@ -539,8 +597,25 @@ def test_the_built_in_function_makes_passwords_by_the_secret_s_rules(appliance, 
     token = str(uuid.uuid4())
     given = {"SecretId": name, "RotationLambdaARN": arn, "ClientRequestToken": token}
     assert secretsmanager.rotate_secret(**given)["VersionId"] == token
+    described = lambda: secretsmanager.describe_secret(SecretId=name)  # noqa: E731
+    wait(lambda: described()["VersionIdsToStages"].get(token) == ["AWSCURRENT"])
+    other = name + "-read"
+    secretsmanager.create_secret(Name=other, SecretString="x")
+    secretsmanager.get_secret_value(SecretId=other)
+    wait(lambda: "LastAccessedDate" in secretsmanager.describe_secret(SecretId=other))
+    assert "LastAccessedDate" not in described(), "what the appliance reads for itself is no use"
     current = lambda: secretsmanager.get_secret_value(SecretId=name)  # noqa: E731
-    wait(lambda: current()["VersionId"] == token)
     made = json.loads(current()["SecretString"])
     assert made["username"] == "app"
     assert re.fullmatch(r"[A-Za-z0-9]{50}", made["password"])
+
+
+def test_rules_that_no_password_can_keep_are_told_and_nothing_rotates(appliance, secretsmanager, name):
+    tags = [{"Key": "strongroom:password:PasswordLength", "Value": "3"}]
+    secretsmanager.create_secret(Name=name, SecretString="old", Tags=tags)
+    arn = f"arn:aws:lambda:{appliance.region}:{appliance.account_id}:function:strongroom-password"
+    secretsmanager.rotate_secret(SecretId=name, RotationLambdaARN=arn)
+    wait(lambda: "LastFailure" in shown(appliance, name))
+    reason = shown(appliance, name)["LastFailure"]["Reason"]
+    assert reason.endswith("Password length is too short based on the required types.")
+    assert secretsmanager.get_secret_value(SecretId=name)["SecretString"] == "old"

@@ -11,9 +11,9 @@ mod http;
 mod syslog;
 
 use super::Error;
+use super::follow::{self as place, Follower};
 use super::log::Log;
 use super::tree::Cursor;
-pub(super) use follow::take_along;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -91,6 +91,7 @@ struct Sink {
     name: String,
     mandatory: bool,
     deadline: Duration,
+    lag: u64,
     /// Records that it has.
     taken: watch::Sender<u64>,
     /// The last attempt has failed.
@@ -130,11 +131,13 @@ impl Sinks {
             let wrong = |why| Error::Sink { name: options.name.clone(), why };
             options.check().map_err(wrong)?;
             let remote = connection::Remote::new(options, host).map_err(wrong)?;
-            let follower = follow::Follower::open(options, log, dir, journal)?;
+            let whose = (place::Kind::Sink, options.name.as_str());
+            let follower = Follower::open(whose, log, dir, journal)?;
             let sink = Arc::new(Sink {
                 name: options.name.clone(),
                 mandatory: options.mandatory,
                 deadline: Duration::from_millis(options.deadline_ms),
+                lag: options.lag,
                 taken: watch::Sender::new(follower.index()),
                 failing: AtomicBool::new(false),
                 dropped: AtomicU64::new(0),

@@ -130,7 +130,7 @@ pub(super) async fn on_thread<T: Send + 'static>(
 }
 
 async fn get(url: &Uri, ca: Option<&Path>) -> Result<Vec<u8>, FetchError> {
-    exchange(connect(url, ca.into()).await?, url).await
+    exchange(connect(url, ca).await?, url).await
 }
 
 /// Bytes both ways.
@@ -138,12 +138,15 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// A connection to the server of a URL: TLS for `https`, and for `http` none, to loopback alone.
-pub(crate) async fn connect(url: &Uri, ca: Roots) -> Result<Box<dyn Stream>, FetchError> {
+pub(crate) async fn connect(
+    url: &Uri,
+    ca: impl Into<Roots>,
+) -> Result<Box<dyn Stream>, FetchError> {
     let host = url.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
     if url.scheme_str() == Some("https") {
         let port = url.port_u16().unwrap_or(443);
         let name = ServerName::try_from(host.clone()).map_err(|_| FetchError::Name)?;
-        let connector = connector(ca).await?;
+        let connector = connector(ca.into()).await?;
         let stream = TcpStream::connect((host, port)).await?;
         return Ok(Box::new(connector.connect(name, stream).await?));
     }

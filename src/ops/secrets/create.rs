@@ -3,7 +3,7 @@
 use super::edit::{ATTEMPTS, never_settled, outdated, starts_over};
 use super::seal::{self, Given, check_token, check_value, token};
 use super::tags::{self, TagInput, TagResource};
-use super::{bad_name, facts, labels};
+use super::{bad_name, expiry, facts, labels};
 use crate::clock::{NoRandomness, Random, Time, random_bytes};
 use crate::name::{SUFFIX_LEN, Service, is_secret_name, secret_arn};
 use crate::ops::call::{Allowed, Call, Target};
@@ -212,7 +212,7 @@ fn document(
     if let Some(version) = version {
         labels::put(&mut stages, labels::CURRENT, &version.id);
     }
-    Ok(Secret {
+    let mut secret = Secret {
         uid: random_uid(&*call.world.random)?,
         account: target.account.clone(),
         name: target.name.clone(),
@@ -230,8 +230,11 @@ fn document(
         versions: u32::from(version.is_some()),
         prune_after: Time(0),
         revision: 1,
+        expiry: None,
         made: Made::default(),
-    })
+    };
+    expiry::follow_tags(&mut secret, call.now);
+    Ok(secret)
 }
 
 /// Answers a request for a name that is taken: as before if it is the same request again.

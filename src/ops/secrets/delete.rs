@@ -1,5 +1,7 @@
 //! DeleteSecret and RestoreSecret.
 
+use super::edit::save;
+use super::rotate::state::note_restored;
 use super::{Named, SecretTarget, change, check_secret_id, facts, locate, not_found};
 use crate::clock::{Random, Time};
 use crate::name::{Arn, SUFFIX_LEN, Service, secret_arn};
@@ -8,6 +10,8 @@ use crate::ops::error::{Condition, Error, Result};
 use crate::ops::shape::{Checks, Epoch, given};
 use crate::ops::{Access, Input, Operation, Route};
 use crate::policy::Values;
+use crate::store::records::Rows;
+use crate::store::secrets::Secret;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -191,14 +195,22 @@ impl Operation for RestoreSecret {
     ) -> Result<Named> {
         let output = Named::of(&target)?;
         call.answering(&output)?;
-        change(call, &target, |secret| {
-            let pending = secret.deleted.is_some();
-            (secret.deleted, secret.due) = (None, None);
-            Ok(pending)
-        })
-        .await?;
+        let (found, now) = (target.secret()?.clone(), call.now);
+        call.commit(move |rows| restore(rows, &found, now)).await?;
+        call.rotations.wake.notify_one();
         Ok(output)
     }
+}
+
+fn restore(rows: &mut Rows<'_>, found: &Secret, now: Time) -> Result<()> {
+    let secret = rows.secret(&found.account, &found.name)?;
+    let mut secret = secret.filter(|s| s.uid == found.uid).ok_or_else(not_found)?;
+    if secret.deleted.is_none() {
+        return Ok(());
+    }
+    (secret.deleted, secret.due) = (None, None);
+    save(rows, &mut secret, now)?;
+    note_restored(rows, secret.uid, now)
 }
 
 #[cfg(test)]

@@ -114,7 +114,9 @@ impl Description {
     /// Adds how it rotates. What was turned off still shows, without dates.
     pub(super) fn add_rotation(&mut self, rotation: Option<&Rotation>) {
         let Some(rotation) = rotation else { return };
-        self.rotation_enabled = Some(rotation.enabled);
+        // Functions in AWS's style do nothing where rotation is off, and what an earlier rotation left
+        // behind may be rolled forward after it was turned off.
+        self.rotation_enabled = Some(rotation.enabled || rotation.progress.is_some());
         self.rotation_lambda_arn = Some(rotation.function.clone());
         self.rotation_rules = schedule(rotation).map(|schedule| RotationRules {
             automatically_after_days: schedule.days_between(rotation.last),

@@ -248,6 +248,7 @@ mod tests {
             versions: 0,
             prune_after: Time(0),
             revision: 1,
+            expiry: None,
             made: Default::default(),
         }
     }

@@ -6,6 +6,7 @@ pub mod create;
 pub mod delete;
 pub mod describe;
 mod edit;
+pub mod expiry;
 mod facts;
 pub mod filter;
 pub mod labels;

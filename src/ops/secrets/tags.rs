@@ -1,6 +1,6 @@
 //! TagResource and UntagResource.
 
-use super::{SecretTarget, change, check_secret_id, facts, locate, not_pending};
+use super::{SecretTarget, change, check_secret_id, expiry, facts, locate, not_pending};
 use crate::name::Service;
 use crate::ops::call::{Allowed, Call};
 use crate::ops::error::{Condition, Error, Result};
@@ -62,6 +62,7 @@ pub(super) fn accepted(tags: &[TagInput]) -> Result<Vec<Tag>> {
     for tag in tags {
         let key = tag.key.as_deref().ok_or_else(|| refused("You must provide a tag key."))?;
         not_reserved(key)?;
+        expiry::readable(key, tag.value.as_deref().unwrap_or_default())?;
         if all.iter().any(|known| known.key == key) {
             return Err(refused(format!("Duplicate tag key: '{key}'.")));
         }
@@ -148,12 +149,14 @@ impl Operation for TagResource {
         input: TagResourceInput,
     ) -> Result<Empty> {
         let put = accepted(given(&input.tags, "tags")?)?;
+        let now = call.now;
         change(call, &target, move |secret| {
             not_pending(secret)?;
             let tags = merged(secret.tags.as_deref().unwrap_or_default(), &put)?;
             let changed = secret.tags.as_ref() != Some(&tags) && !put.is_empty();
             if changed {
                 secret.tags = Some(tags);
+                expiry::follow_tags(secret, now);
             }
             Ok(changed)
         })
@@ -209,12 +212,15 @@ impl Operation for UntagResource {
     ) -> Result<Empty> {
         let keys = given(&input.tag_keys, "tagKeys")?.clone();
         keys.iter().try_for_each(|key| not_reserved(key))?;
+        let now = call.now;
         change(call, &target, move |secret| {
             not_pending(secret)?;
             let Some(tags) = &mut secret.tags else { return Ok(false) };
             let before = tags.len();
             tags.retain(|tag| !keys.contains(&tag.key));
-            Ok(tags.len() != before)
+            let changed = tags.len() != before;
+            expiry::follow_tags(secret, now);
+            Ok(changed)
         })
         .await?;
         Ok(Empty {})

@@ -8,7 +8,7 @@ use crate::ops::call::{Allowed, Call};
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::shape::{Body, Checks, Epoch, SecretBlob, SecretText, given};
 use crate::ops::{Access, Input, Operation, Route};
-use crate::policy::Values;
+use crate::policy::{PrincipalKind, Values};
 use crate::secret;
 use crate::store::secrets::{Secret, Version};
 use base64::Engine as _;
@@ -66,6 +66,11 @@ pub struct SecretValue {
 }
 
 impl SecretValue {
+    /// The secret's ARN; the value is wiped.
+    pub(super) fn into_arn(self) -> String {
+        self.arn
+    }
+
     /// The same JSON that `Serialize` makes, without its cost; a test holds the two together.
     fn encode(&self) -> Result<Body> {
         let values =
@@ -182,8 +187,11 @@ fn find(
 }
 
 /// Notes the day of a read, once a day, beside the answer and without a record of its own: the read
-/// itself is recorded.
+/// itself is recorded. What the appliance reads for itself is no use of the secret.
 fn note_access(call: &Call, secret: &Secret, version: &Version) {
+    if call.caller.kind == PrincipalKind::System {
+        return;
+    }
     let day = call.now.day();
     if version.accessed.is_none_or(|noted| noted < day) {
         call.accesses.note(secret.uid, &version.id, day);

@@ -162,7 +162,7 @@ pub(in crate::rotate) fn client_context(credentials: &Variables) -> Option<Heade
 pub(in crate::rotate) fn credentials(
     (world, sessions): (&World, &Sessions),
     deadline: Duration,
-    (account, arn): (&str, &str),
+    (account, arn, master): (&str, &str, Option<&str>),
 ) -> Option<Variables> {
     let now = world.clock.now();
     let lasts = i64::try_from(deadline.as_millis()).unwrap_or(i64::MAX);
@@ -172,7 +172,7 @@ pub(in crate::rotate) fn credentials(
         issuer_arn: ["arn:aws:iam::", account, ":root"].concat(),
         issuer_id: account.to_owned(),
         name: String::new(),
-        policies: vec![("rotation".to_owned(), policy(arn))],
+        policies: vec![("rotation".to_owned(), policy(arn, master))],
         tags: Vec::new(),
         transitive: Vec::new(),
         issued: now,
@@ -189,22 +189,29 @@ pub(in crate::rotate) fn credentials(
     ])
 }
 
-/// What AWS's example policies give to a rotation function, for this secret alone:
+/// What AWS's example policies give to a rotation function, for this secret and its master alone:
 /// <https://docs.aws.amazon.com/secretsmanager/latest/userguide/rotating-secrets-required-permissions-function.html>.
-fn policy(arn: &str) -> String {
+fn policy(arn: &str, master: Option<&str>) -> String {
     let on_secret = [
         "secretsmanager:DescribeSecret",
         "secretsmanager:GetSecretValue",
         "secretsmanager:PutSecretValue",
         "secretsmanager:UpdateSecretVersionStage",
     ];
-    let policy = json!({"Version": "2012-10-17", "Statement": [
-        {"Effect": "Allow", "Action": on_secret, "Resource": arn},
-        {"Effect": "Allow", "Action": "secretsmanager:GetRandomPassword", "Resource": "*"},
-        {"Effect": "Allow", "Action": ["kms:Decrypt", "kms:GenerateDataKey"], "Resource": "*",
-         "Condition": {"StringEquals": {"kms:EncryptionContext:SecretARN": arn}}},
-    ]});
-    policy.to_string()
+    let mut statements = vec![
+        json!({"Effect": "Allow", "Action": on_secret, "Resource": arn}),
+        json!({"Effect": "Allow", "Action": "secretsmanager:GetRandomPassword", "Resource": "*"}),
+        json!({"Effect": "Allow", "Action": ["kms:Decrypt", "kms:GenerateDataKey"], "Resource": "*",
+               "Condition": {"StringEquals": {"kms:EncryptionContext:SecretARN": arn}}}),
+    ];
+    if let Some(master) = master {
+        statements.extend([
+            json!({"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": master}),
+            json!({"Effect": "Allow", "Action": "kms:Decrypt", "Resource": "*",
+                   "Condition": {"StringEquals": {"kms:EncryptionContext:SecretARN": master}}}),
+        ]);
+    }
+    json!({"Version": "2012-10-17", "Statement": statements}).to_string()
 }
 
 #[cfg(test)]

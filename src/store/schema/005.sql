@@ -1,11 +1,9 @@
--- Rotation functions that accounts have registered.
-CREATE TABLE function (
-    account TEXT NOT NULL, name TEXT NOT NULL,
-    doc BLOB NOT NULL, mac BLOB NOT NULL,
-    PRIMARY KEY (account, name)
-) STRICT, WITHOUT ROWID;
+-- expires: when a secret's deadline is, ms. notice: when its next expiry notice is due, ms.
+ALTER TABLE secret ADD COLUMN expires INTEGER;
+ALTER TABLE secret ADD COLUMN notice INTEGER;
+CREATE INDEX secret_expires ON secret (expires) WHERE expires IS NOT NULL;
+CREATE INDEX secret_notice ON secret (notice) WHERE notice IS NOT NULL;
 
--- The function that rotates a secret, as its document says: one that is in use is not taken away.
-ALTER TABLE rotation ADD COLUMN function TEXT;
-UPDATE rotation SET function = json_extract(CAST(doc AS TEXT), '$.function');
-CREATE INDEX rotation_function ON rotation (function);
+-- until: when the time of the rotation that is under way ends, ms; NULL where none is.
+ALTER TABLE rotation ADD COLUMN until INTEGER;
+CREATE INDEX rotation_until ON rotation (until) WHERE until IS NOT NULL;

@@ -175,6 +175,11 @@ impl Engine for Sqlite {
     fn scans(&self) -> usize {
         self.scans
     }
+
+    fn exclusive(&self) -> bool {
+        // The folder's lock sees to it.
+        true
+    }
 }
 
 #[cfg(test)]

@@ -65,6 +65,24 @@ pub struct Program {
 pub enum BuiltIn {
     /// A new password in the secret, told to no target.
     Password,
+    /// A user of a database gets a new password.
+    SingleUser,
+    /// Two users of a database take turns: the one that is not in use gets a new password.
+    AlternatingUsers,
+    /// An account gets a new SSH key pair.
+    SshKey,
+}
+
+impl BuiltIn {
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "strongroom-password" => Some(Self::Password),
+            "strongroom-single-user" => Some(Self::SingleUser),
+            "strongroom-alternating-users" => Some(Self::AlternatingUsers),
+            "strongroom-ssh-key" => Some(Self::SshKey),
+            _ => None,
+        }
+    }
 }
 
 /// Who does the steps of a rotation.
@@ -134,8 +152,8 @@ impl Functions {
     ) -> store::Result<Option<Function<'a>>> {
         let Some((account, name, qualifier)) = self.parse(arn) else { return Ok(None) };
         if name.starts_with(OWN) {
-            let own = (name == "strongroom-password").then_some(BuiltIn::Password);
-            return Ok(own.filter(|_| qualifier.is_none()).map(Function::BuiltIn));
+            let own = BuiltIn::named(name).filter(|_| qualifier.is_none());
+            return Ok(own.map(Function::BuiltIn));
         }
         if let Some(named) = self.named(name) {
             return Ok(named.function(name, qualifier));

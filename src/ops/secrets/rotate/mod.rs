@@ -3,9 +3,12 @@
 
 pub mod cancel;
 pub mod functions;
+mod master;
 pub mod register;
+pub mod settle;
 pub mod show;
 pub mod state;
+pub mod tally;
 
 use super::labels::CURRENT;
 use super::schedule::{RotationRules, Schedule};
@@ -37,12 +40,19 @@ pub struct Rotations {
     pub wake: Notify,
     /// The URL of the first plain address that is served, where programs find the appliance.
     pub here: OnceLock<String>,
+    /// What became of them.
+    pub tally: tally::Tally,
 }
 
 impl Rotations {
     /// None is under way.
     pub fn new(functions: Functions) -> Self {
-        Self { functions, wake: Notify::new(), here: OnceLock::new() }
+        Self {
+            functions,
+            wake: Notify::new(),
+            here: OnceLock::new(),
+            tally: tally::Tally::default(),
+        }
     }
 }
 
@@ -171,7 +181,7 @@ impl Operation for RotateSecret {
             Schedule::of(rules)?;
         }
         let known = call.records.rotation(secret.uid)?;
-        let asked = Asked::of(call, secret, known.as_deref(), &input)?;
+        let asked = Asked::of(call, (target.arn(), secret), known.as_deref(), &input).await?;
         let Named { arn, name } = Named::of(&target)?;
         let output = RotateSecretOutput { arn, name, version_id: asked.token.clone() };
         if known.is_some_and(|known| known.progress.is_none()) && left_behind(secret).is_some() {
@@ -202,15 +212,16 @@ struct Asked {
     uid: i64,
     token: String,
     function: String,
+    master: Option<String>,
     rules: Option<RotationRules>,
     trial: bool,
     now: Time,
 }
 
 impl Asked {
-    fn of(
+    async fn of(
         call: &Call,
-        secret: &Secret,
+        (arn, secret): (&str, &Secret),
         known: Option<&Rotation>,
         input: &RotateSecretInput,
     ) -> Result<Self> {
@@ -220,15 +231,16 @@ impl Asked {
         if named.is_some() {
             call.allow("InvokeFunction", FunctionTarget::of(&function))?;
         }
-        if function_for(call, &secret.account, &function)?.is_none() {
-            return Err(not_invocable(&function));
-        }
+        let found = function_for(call, &secret.account, &function)?;
+        let found = found.ok_or_else(|| not_invocable(&function))?;
+        let master = master::approved(call, (arn, secret), &found).await?;
         Ok(Self {
             account: secret.account.clone(),
             name: secret.name.clone(),
             uid: secret.uid,
             token: token(input)?.clone(),
             function,
+            master,
             rules: input.rotation_rules.clone(),
             trial: input.rotate_immediately == Some(false),
             now: call.now,
@@ -269,6 +281,7 @@ impl Asked {
             name: self.name.clone(),
             enabled: true,
             function: self.function.clone(),
+            master: self.master.clone(),
             rules: None,
             scheduled: self.now,
             last: None,
@@ -283,6 +296,7 @@ impl Asked {
 
     fn configure(&self, rotation: &mut Rotation) {
         rotation.function.clone_from(&self.function);
+        rotation.master.clone_from(&self.master);
         let again = !rotation.enabled;
         rotation.enabled = true;
         if let Some(rules) = &self.rules {
@@ -309,13 +323,13 @@ async fn reattempt(call: &Call, arn: &str, found: &Secret) -> Result<()> {
     call.commit_event(&event, move |rows| {
         let secret = rows.secret(&account, &name)?.filter(|s| s.uid == uid && s.deleted.is_none());
         let rotation = rows.rotation(uid)?.filter(|rotation| rotation.progress.is_none());
-        let (Some(mut secret), Some(mut rotation)) = (secret, rotation) else { return Ok(()) };
-        let Some(pending) = left_behind(&secret).map(str::to_owned) else { return Ok(()) };
+        // Where somebody else was quicker nothing is changed, and nothing recorded.
+        let (Some(mut secret), Some(mut rotation)) = (secret, rotation) else {
+            return Err(not_complete());
+        };
+        let pending = left_behind(&secret).map(str::to_owned).ok_or_else(not_complete)?;
         let mut progress = resumed(&pending, now);
         progress.noted = true;
-        // Functions in AWS's style do nothing for a secret whose rotation is off.
-        rotation.enabled = true;
-        reschedule(&mut rotation, now);
         begin(rows, &mut secret, &mut rotation, progress, now)
     })
     .await?;

@@ -4,22 +4,28 @@
 use super::super::edit::save;
 use super::super::labels::{self, CURRENT, PENDING};
 use super::super::schedule::{RotationRules, Schedule, Window};
-use crate::clock::Time;
+use crate::clock::{DAY, Time};
 use crate::ops::error::{Condition, Error, Result};
 use crate::store::records::Rows;
 use crate::store::rotations::{self, Failure, Lease, Progress, Rotation, Rules, Step};
 use crate::store::secrets::Secret;
+use std::time::Duration;
 
 /// How long a failure is followed by another attempt, where no window says so: one hour, in
 /// milliseconds.
 const PATIENCE: i64 = 3_600_000;
-/// How long a process may be silent about a rotation that it has taken: longer than a step can take
-/// (15 minutes), in milliseconds.
-const LEASE: i64 = 20 * 60_000;
+/// How long a process may be silent about a rotation that it has taken, in milliseconds. While it is
+/// at a step it says four times as often that it is there ([`RENEWAL`]).
+pub(super) const LEASE: i64 = 60_000;
+/// After how long a lease is renewed.
+pub const RENEWAL: Duration = Duration::from_secs(15);
 /// The pause after a first failure, and the longest one, in milliseconds.
-const PAUSES: (i64, i64) = (1000, 15 * 60_000);
-/// How long a secret that waits for its deletion is left alone, in milliseconds.
-const DELETED: i64 = 3_600_000;
+pub(super) const PAUSES: (i64, i64) = (1000, 15 * 60_000);
+/// How long after an attempt nothing of it can be on its way to the target any more, in milliseconds:
+/// drivers wait 30 s for an answer.
+const QUIET: i64 = 60_000;
+/// A moment that is further ahead than this, in milliseconds, was noted by a clock that was wrong.
+const AHEAD: i64 = DAY;
 
 impl From<&Rules> for RotationRules {
     fn from(rules: &Rules) -> Self {
@@ -48,12 +54,25 @@ pub(in crate::ops::secrets) fn schedule(rotation: &Rotation) -> Option<Schedule>
 
 /// Finds the next window, and the moment in it.
 pub(super) fn reschedule(rotation: &mut Rotation, now: Time) {
-    let schedule = schedule(rotation).filter(|_| rotation.enabled);
-    let window = schedule.and_then(|s| s.next_window(now, rotation.last, rotation.scheduled));
-    rotation.next = window.map(|w| rotations::Window { opens: w.opens, closes: w.closes });
+    rotation.next = next_window(rotation, now);
     if rotation.progress.is_none() {
-        rotation.due = window.map(|w| w.point_for(rotation.secret.unsigned_abs()));
+        rotation.due = planned(rotation);
     }
+}
+
+/// The next window that the rules allow.
+pub(super) fn next_window(rotation: &Rotation, now: Time) -> Option<rotations::Window> {
+    let schedule = schedule(rotation).filter(|_| rotation.enabled)?;
+    let believed = |noted: Time| if noted.0.saturating_sub(now.0) > AHEAD { now } else { noted };
+    let last = rotation.last.map(believed);
+    let Window { opens, closes } = schedule.next_window(now, last, believed(rotation.scheduled))?;
+    Some(rotations::Window { opens, closes })
+}
+
+/// The secret's own moment in the window that comes.
+pub(super) fn planned(rotation: &Rotation) -> Option<Time> {
+    let rotations::Window { opens, closes } = rotation.next?;
+    Some(Window { opens, closes }.point_for(rotation.secret.unsigned_abs()))
 }
 
 /// What [`Window::next_rotation_date`] says of the window that comes.
@@ -143,6 +162,22 @@ pub(super) fn clear(
     save(rows, secret, now)
 }
 
+/// Notes that a secret was taken back from its deletion: what came to nothing meanwhile is due.
+pub(in crate::ops::secrets) fn note_restored(
+    rows: &mut Rows<'_>,
+    uid: i64,
+    now: Time,
+) -> Result<()> {
+    let Some(mut rotation) = rows.rotation(uid)?.filter(|r| r.due.is_none()) else {
+        return Ok(());
+    };
+    rotation.due = match &rotation.progress {
+        Some(_) => Some(now),
+        None => planned(&rotation),
+    };
+    Ok(rows.put_rotation(&mut rotation)?)
+}
+
 /// A rotation in the hands of one process.
 #[derive(Clone, Debug)]
 pub struct Held {
@@ -172,7 +207,8 @@ pub fn take(
     let secret = rows.secret(&rotation.account, &rotation.name)?.filter(|s| s.uid == uid);
     let Some(mut secret) = secret else { return Ok(None) };
     if secret.deleted.is_some() {
-        rotation.due = Some(Time(now.0.saturating_add(DELETED)));
+        // Until it is restored.
+        (rotation.due, rotation.lease) = (None, None);
         rows.put_rotation(&mut rotation)?;
         return Ok(None);
     }
@@ -232,22 +268,34 @@ fn again(rows: &mut Rows<'_>, held: &Held) -> Result<(Rotation, Secret)> {
     Ok((rotation, secret))
 }
 
-/// Goes on to the next step, which is written before it is done.
+/// Says that the process is still at it.
 ///
 /// # Errors
 /// [`Condition::Conflict`] if the rotation is not in these hands any more; those of the database.
+pub fn renew(rows: &mut Rows<'_>, held: &Held, now: Time) -> Result<()> {
+    let (mut rotation, _) = again(rows, held)?;
+    let until = Time(now.0.saturating_add(LEASE));
+    rotation.lease = rotation.lease.map(|lease| Lease { until, ..lease });
+    rotation.due = Some(until);
+    Ok(rows.put_rotation(&mut rotation)?)
+}
+
+/// Goes on to the next step, which is written before it is done.
+///
+/// # Errors
+/// As for [`renew`].
 pub fn advance(rows: &mut Rows<'_>, held: &Held, next: Step, now: Time) -> Result<Held> {
     let (rotation, secret) = again(rows, held)?;
     let owner = rotation.lease.as_ref().map(|lease| lease.owner.clone()).unwrap_or_default();
     let set = held.progress.set || next == Step::Set;
-    let progress = Progress { step: next, set, failures: 0, ..held.progress.clone() };
+    let progress = Progress { step: next, set, ..held.progress.clone() };
     keep(rows, Held { rotation, progress, suffix: secret.suffix }, &owner, now)
 }
 
 /// Ends a rotation that went well; answers whether it did: AWSCURRENT must be on its version.
 ///
 /// # Errors
-/// As for [`advance`].
+/// As for [`renew`].
 pub fn conclude(rows: &mut Rows<'_>, held: &Held, now: Time) -> Result<bool> {
     let (mut rotation, mut secret) = again(rows, held)?;
     let token = &held.progress.token;
@@ -285,6 +333,17 @@ pub enum Fate {
     Ended,
 }
 
+/// Whether a rotation whose value the target may have is over if AWSCURRENT logs in: its time is up,
+/// or (`hopeless`) another attempt can't go better. Not while an attempt may still be on its way to
+/// the target, nor once the new value was tested.
+pub fn may_end(held: &Held, hopeless: bool, now: Time) -> bool {
+    let (progress, failure) = (&held.progress, &held.rotation.failure);
+    let last = failure.as_ref().filter(|_| progress.failures > 0);
+    let quiet = last.is_none_or(|last| now.0 >= last.at.0.saturating_add(QUIET));
+    let asked = progress.set && !progress.trial && progress.step != Step::Finish;
+    asked && quiet && (hopeless || now >= progress.until)
+}
+
 /// What a failure leads to; `worth` says whether another attempt may go better.
 pub fn fate(progress: &Progress, worth: bool, now: Time) -> Fate {
     let late = now >= progress.until;
@@ -300,7 +359,7 @@ pub fn fate(progress: &Progress, worth: bool, now: Time) -> Fate {
 /// Notes a failure and what it leads to.
 ///
 /// # Errors
-/// As for [`advance`].
+/// As for [`renew`].
 pub fn fail(rows: &mut Rows<'_>, held: &Held, fate: Fate, why: &str, now: Time) -> Result<()> {
     let (mut rotation, mut secret) = again(rows, held)?;
     let step = held.progress.step;
@@ -328,24 +387,9 @@ fn pause(failures: u32) -> i64 {
     doubled.min(PAUSES.1)
 }
 
-/// Lets go of what a process held that is gone: the embedded database is used by one at a time.
-///
-/// # Errors
-/// Those of the database.
-pub fn reclaim(rows: &mut Rows<'_>, now: Time) -> Result<usize> {
-    let mut held = rows.leased_rotations()?;
-    for rotation in &mut held {
-        rotation.lease = None;
-        rotation.due = Some(now);
-        rows.put_rotation(rotation)?;
-    }
-    Ok(held.len())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::DAY;
     use crate::store::Store;
     use crate::store::records::{Records, RowMac};
     use crate::store::secrets::Version;
@@ -458,8 +502,15 @@ mod tests {
         assert!(taken(&records, "b", Time(due.0 + LEASE - 1)).await.is_none());
         let held = taken(&records, "b", Time(due.0 + LEASE)).await.expect("left");
         assert_eq!(held.progress, lost.progress);
+        let gone = lost.clone();
         let late = write(&records, move |rows| advance(rows, &lost, Step::Set, due)).await;
         assert!(late.is_err_and(|error| error.condition == Condition::Conflict));
+        let late = write(&records, move |rows| renew(rows, &gone, due)).await;
+        assert!(late.is_err_and(|error| error.condition == Condition::Conflict));
+        let later = Time(due.0 + LEASE + LEASE / 2);
+        write(&records, move |rows| renew(rows, &held, later)).await.expect("held");
+        assert!(taken(&records, "c", Time(later.0 + LEASE - 1)).await.is_none(), "it was renewed");
+        assert!(taken(&records, "c", Time(later.0 + LEASE)).await.is_some());
     }
 
     #[tokio::test]
@@ -504,6 +555,27 @@ mod tests {
         let again = taken(&records, "b", Time(until.0 + 1000)).await.expect("due again");
         assert_eq!(again.progress.token, held.progress.token);
         assert_eq!(fate(&again.progress, false, Time(until.0 + DAY)), Fate::Again);
+    }
+
+    #[tokio::test]
+    async fn what_may_have_got_to_the_target_is_judged_by_a_login_when_nothing_is_on_its_way_there()
+    {
+        let dir = tempfile::tempdir().expect("a directory");
+        let records = records(dir.path()).await;
+        let due = set_up(&records).await.due.expect("a window");
+        let mut held = taken(&records, "a", due).await.expect("due");
+        let until = held.progress.until;
+        assert!(!may_end(&held, true, until), "the target has not heard of it");
+        held.progress.set = true;
+        held.progress.step = Step::Set;
+        assert!(!may_end(&held, false, due) && may_end(&held, false, until));
+        assert!(may_end(&held, true, due));
+        held.progress.failures = 1;
+        held.rotation.failure = Some(Failure { step: Step::Set, at: due, why: String::new() });
+        assert!(!may_end(&held, true, Time(due.0 + QUIET - 1)), "an attempt may be on its way");
+        assert!(may_end(&held, true, Time(due.0 + QUIET)));
+        held.progress.step = Step::Finish;
+        assert!(!may_end(&held, true, Time(until.0 + DAY)), "the new value was let in");
     }
 
     #[test]

@@ -192,7 +192,7 @@ pub(in crate::ops::secrets::rotate) fn registered(
 }
 
 /// Credentials go there: in the open they may go nowhere but to this machine.
-fn is_endpoint(url: &Uri) -> bool {
+pub(crate) fn is_endpoint(url: &Uri) -> bool {
     let Some(host) = url.host().map(|host| host.trim_matches(['[', ']'])) else { return false };
     match url.scheme_str() {
         Some("https") => true,
