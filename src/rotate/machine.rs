@@ -2,7 +2,7 @@
 //! written before it is done, and what was done before the next one.
 
 use super::function::database::{Database, Users};
-use super::function::{Event, Failure, lambda, password, ssh_key};
+use super::function::{Event, Failure, lambda, password, program, ssh_key};
 use super::inside::Inside;
 use super::login::{Entry, Opens};
 use crate::clock::random_uuid;
@@ -11,6 +11,7 @@ use crate::name::{Service, secret_arn};
 use crate::ops::call::Services;
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::event::Event as Noted;
+use crate::ops::secrets::rotate::function_for;
 use crate::ops::secrets::rotate::functions::{BuiltIn, Function};
 use crate::ops::secrets::rotate::state::{self, Fate, Held};
 use crate::store::records::Rows;
@@ -22,7 +23,7 @@ use std::time::Duration;
 
 /// How long a rotation is left alone that the database could not be told of.
 const FAULT: Duration = Duration::from_secs(5);
-/// The most characters of what a function says.
+/// The most characters of what a function says that are passed on.
 const SAYING: usize = 500;
 /// Members of a database secret that are no secret, in AWS's documented structure.
 const PLAIN: [&str; 8] = [
@@ -179,7 +180,7 @@ impl Work<'_> {
 
     async fn invoke(&self, event: &Event<'_>) -> std::result::Result<(), Failure> {
         let rotation = &self.held.rotation;
-        match self.services.rotations.functions.find(&rotation.function) {
+        match function_for(self.services, &rotation.account, &rotation.function)? {
             None => {
                 let text = format!("no function is registered for `{}`", rotation.function);
                 Err(Failure::passing(text))
@@ -201,14 +202,29 @@ impl Work<'_> {
                 if event.step == Step::Finish && self.is_current()? {
                     return Ok(());
                 }
-                let master = rotation.master.as_deref();
-                let of = (rotation.account.as_str(), self.arn.as_str(), master);
-                let with = (&self.services.world, &self.services.sessions);
-                let context = lambda::credentials(with, lambda, of);
-                let place = lambda::Place { lambda, name, qualifier };
+                let granted = lambda.credentials.then(|| self.credentials(lambda.deadline));
+                let context = granted.flatten().and_then(|all| lambda::client_context(&all));
+                let place = lambda::Place { lambda: &lambda, name, qualifier };
                 lambda::invoke(&place, event, context).await
             }
+            Some(Function::Program(program)) => {
+                let granted = program.credentials.then(|| self.credentials(program.deadline));
+                let place = program::Place {
+                    program: &program,
+                    region: &self.services.region,
+                    here: self.services.rotations.here.get().map(String::as_str),
+                };
+                program::invoke(&place, event, granted.flatten()).await
+            }
         }
+    }
+
+    /// What lets a function touch this secret for as long as a step may take.
+    fn credentials(&self, deadline: Duration) -> Option<lambda::Variables> {
+        let with = (&self.services.world, &self.services.sessions);
+        let rotation = &self.held.rotation;
+        let of = (rotation.account.as_str(), self.arn.as_str(), rotation.master.as_deref());
+        lambda::credentials(with, deadline, of)
     }
 
     fn may_end(&self, hopeless: bool) -> bool {
@@ -328,30 +344,37 @@ impl Work<'_> {
     /// A failure in words. What a function says is left out where it quotes the secret.
     async fn reason(&self, failure: Failure) -> String {
         let Some(says) = failure.says else { return failure.why };
-        let says: String = says.chars().take(SAYING).collect();
+        // All of it is looked at: a part could have half a secret at its edge.
         if self.quotes_nothing(&says).await {
-            format!("{}: {says}", failure.why)
+            format!("{}: {}", failure.why, last(&says))
         } else {
             format!("{}; what it says may quote the secret and is left out", failure.why)
         }
     }
 
-    /// Whether a text has nothing of the secret's values in it, as far as they can be read.
+    /// Whether a text has nothing in it of the values of the secret and its master, as far as they can
+    /// be read.
     async fn quotes_nothing(&self, says: &str) -> bool {
-        for stage in ["AWSCURRENT", "AWSPENDING", "AWSPREVIOUS"] {
-            match self.inside().value(stage, None).await {
-                Ok(None) => {}
-                Ok(Some(value)) => {
-                    let text = value.secret_string.as_ref().and_then(|text| text.0.expose_str());
-                    if text.is_some_and(|text| quotes(says, text)) {
-                        return false;
-                    }
+        let master = self.held.rotation.master.as_deref();
+        for arn in [Some(self.arn.as_str()), master].into_iter().flatten() {
+            let secret = Inside { arn, ..self.inside() };
+            for stage in ["AWSCURRENT", "AWSPENDING", "AWSPREVIOUS"] {
+                let Ok(value) = secret.value(stage, None).await else { return false };
+                let text = value.as_ref().and_then(|value| value.secret_string.as_ref());
+                let text = text.and_then(|text| text.0.expose_str());
+                if text.is_some_and(|text| quotes(says, text)) {
+                    return false;
                 }
-                Err(_) => return false,
             }
         }
         true
     }
+}
+
+/// The end of what a function says: there stands what went wrong.
+fn last(says: &str) -> &str {
+    let begin = says.char_indices().rev().nth(SAYING - 1).map_or(0, |(at, _)| at);
+    says.get(begin..).unwrap_or_default()
 }
 
 /// Whether a text has a secret's value in it: all of it or, of a JSON object, a member that is not
@@ -366,6 +389,13 @@ fn quotes(says: &str, value: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_long_saying_the_end_is_passed_on() {
+        assert_eq!(last("\u{e9}short"), "\u{e9}short");
+        let long = format!("{}\u{e9}{}", "a".repeat(SAYING), "b".repeat(SAYING - 1));
+        assert_eq!(last(&long), format!("\u{e9}{}", "b".repeat(SAYING - 1)));
+    }
 
     #[test]
     fn what_a_function_says_is_passed_on_unless_it_quotes_the_secret() {

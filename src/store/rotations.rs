@@ -181,9 +181,11 @@ impl Rows<'_> {
         let until = rotation.progress.as_ref().map(|progress| progress.until);
         self.save(
             rotation,
-            "INSERT INTO rotation (doc, mac, secret, due, until) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT (secret) DO UPDATE SET doc = ?1, mac = ?2, due = ?4, until = ?5",
-            &[rotation.secret.into(), due(rotation.due), due(until)],
+            "INSERT INTO rotation (doc, mac, secret, due, until, function)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (secret) DO UPDATE
+             SET doc = ?1, mac = ?2, due = ?4, until = ?5, function = ?6",
+            &[rotation.secret.into(), due(rotation.due), due(until), (&rotation.function).into()],
         )?;
         Ok(())
     }

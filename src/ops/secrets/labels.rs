@@ -249,6 +249,7 @@ mod tests {
             prune_after: Time(0),
             revision: 1,
             expiry: None,
+            probe: None,
             made: Default::default(),
         }
     }

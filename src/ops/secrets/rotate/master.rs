@@ -43,6 +43,7 @@ pub(super) async fn approved(
         Function::BuiltIn(BuiltIn::SingleUser | BuiltIn::AlternatingUsers) => true,
         Function::BuiltIn(BuiltIn::Password | BuiltIn::SshKey) => false,
         Function::Lambda(lambda, ..) => lambda.credentials,
+        Function::Program(program) => program.credentials,
     };
     if !uses {
         return Ok(None);
