@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -18,9 +19,10 @@ import pytest
 from botocore.credentials import Credentials
 
 from conftest import ROOT
+from issuer import Authority, pem
 from test_authorization import Person, statement, with_tenant
 from test_iam_commands import done, run
-from test_rotation import FUNCTION, PATIENCE, refused, wait
+from test_rotation import FUNCTION, PATIENCE, Functions, refused, wait
 
 HANDLERS = Path(__file__).with_name("handlers.py")
 FIRST = "first password"
@@ -216,6 +218,46 @@ def test_by_force_a_function_goes_and_its_rotations_wait_for_it(site, runner):
     wait(lambda: site.reason() == f"no function is registered for `{site.arn('mine')}`")
     done(site.appliance, *add)
     site.rotated(token)
+
+
+def test_the_authorities_that_are_registered_are_trusted_and_no_others(site, tmp_path):
+    authority = Authority()
+    certificate, key = authority.issue("lambda", server=True)
+    chain, ca = tmp_path / "chain.pem", tmp_path / "ca.pem"
+    chain.write_text(pem(certificate) + pem(key))
+    ca.write_text(pem(authority.certificate))
+    functions = Functions(site.target)
+    functions.endpoint = site.appliance.endpoint
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain)
+    functions.socket = context.wrap_socket(functions.socket, server_side=True)
+    url = functions.url.replace("http:", "https:")
+    done(site.appliance, "function", "add", "mine", "--endpoint", url)
+    token = site.rotate("mine")
+    assert "can't be reached" in site.reason() and "certificate" in site.reason()
+    assert functions.events == []
+    done(site.appliance, "function", "add", "mine", "--endpoint", url, "--replace", "--ca", ca)
+    (shown,) = site.appliance.rest("GET", "/functions").json["Functions"]
+    assert shown["CertificateAuthorities"] == ca.read_text()
+    site.rotated(token)
+    functions.shutdown()
+
+
+def test_what_a_program_says_may_not_quote_the_administrator_s_secret_either(site, tmp_path):
+    master = site.client.create_secret(
+        Name=f"{site.name}-admin", SecretString=json.dumps({"password": "of the administrator"})
+    )["ARN"]
+    value = {"username": "app", "password": FIRST, "masterarn": master}
+    site.client.put_secret_value(SecretId=site.name, SecretString=json.dumps(value))
+    text = f"""
+import boto3
+client = boto3.client("secretsmanager")
+sys.exit(client.get_secret_value(SecretId={master!r})["SecretString"])
+"""
+    site.program("bad", *script(tmp_path, text))
+    site.rotate("bad")
+    left_out = "the program ended with status 1; what it says may quote the secret and is left out"
+    assert site.reason() == left_out
 
 
 def test_one_account_does_not_see_the_other_s(own_appliance, tmp_path, name, runner):
