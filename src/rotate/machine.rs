@@ -230,8 +230,9 @@ impl Work<'_> {
     /// nothing is lost without AWSPENDING, if no attempt is on its way to the target.
     async fn current_alone_lets_in(&self) -> bool {
         let token = Some(self.held.progress.token.as_str());
-        let (current, pending) =
-            tokio::join!(self.lets_in("AWSCURRENT", None), self.lets_in("AWSPENDING", token));
+        let current = Box::pin(self.lets_in("AWSCURRENT", None));
+        let pending = Box::pin(self.lets_in("AWSPENDING", token));
+        let (current, pending) = tokio::join!(current, pending);
         current && !pending
     }
 
