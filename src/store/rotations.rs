@@ -96,6 +96,12 @@ pub struct Progress {
     pub noted: bool,
     /// Whether it was told already that its time is over.
     pub overdue: bool,
+    /// Whether the last attempt failed so that another one can't go better, though AWSCURRENT is let in.
+    #[serde(default)]
+    pub hopeless: bool,
+    /// Whether AWSCURRENT was let in, and AWSPENDING was not, since the last attempt.
+    #[serde(default)]
+    pub settling: bool,
 }
 
 /// The steps of AWS's contract.
