@@ -46,7 +46,7 @@ pub struct Config {
     pub data_key_cache: cache::Options,
     /// Rotation functions of secrets.
     #[serde(default)]
-    pub function: Vec<functions::Options>,
+    pub function: Vec<functions::options::Options>,
     /// Webhooks that are told of events.
     #[serde(default)]
     pub webhook: Vec<events::WebhookOptions>,
@@ -184,7 +184,7 @@ pub enum Error {
     Front(#[from] options::OptionsError),
     /// Rotation functions.
     #[error(transparent)]
-    Function(#[from] functions::OptionsError),
+    Function(#[from] functions::options::OptionsError),
     /// Receivers of events.
     #[error(transparent)]
     Events(#[from] events::OptionsError),
@@ -217,7 +217,8 @@ impl Config {
     /// # Errors
     /// What is wrong with `[[function]]`.
     pub fn functions(&self) -> Result<Functions, Error> {
-        Ok(Functions::new(&self.region, self.function.clone())?)
+        let plain = !self.front.listen_plain.is_empty();
+        Ok(Functions::new(&self.region, self.function.clone(), plain)?)
     }
 
     /// Who is told of events. Reads the webhooks' secrets.

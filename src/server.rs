@@ -25,9 +25,9 @@ use crate::ops::call::Services;
 use crate::ops::iam::uses::Uses;
 use crate::ops::page::Pages;
 use crate::ops::secrets::accesses::Accesses;
+use crate::ops::secrets::expiry;
 use crate::ops::secrets::reseal::Progress;
-use crate::ops::secrets::rotate::{Rotations, tally::Tally};
-use crate::ops::secrets::{expiry, probe};
+use crate::ops::secrets::rotate::Rotations;
 use crate::store::records::{Records, RowMac};
 use crate::store::sqlite::Sqlite;
 use crate::store::{self, Store, meta};
@@ -37,7 +37,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Notify;
 
 /// The labels of the keys that are derived from the store key.
 const ROW_MACS: &str = "strongroom row macs v1";
@@ -310,12 +309,7 @@ impl Appliance {
             recorder,
             accesses: Accesses::default(),
             resealing: Progress::default(),
-            rotations: Rotations {
-                functions: config.functions()?,
-                wake: Notify::new(),
-                tally: Tally::default(),
-                probes: probe::Tally::default(),
-            },
+            rotations: Rotations::new(config.functions()?),
             expiring: expiry::Gauge::default(),
             deliveries: receivers.iter().map(|receiver| receiver.delivery.clone()).collect(),
             pages: Pages::new(&store_key.derive(PAGE_TOKENS)?),
@@ -356,6 +350,9 @@ impl Appliance {
     ) -> Result<(), Error> {
         let hangup = hangup()?;
         self.begin().await?;
+        if let Some((address, _)) = front.addresses.iter().find(|(_, tls)| !tls) {
+            self.services.rotations.here.get_or_init(|| format!("http://{address}"));
+        }
         // They end with this function.
         let _telling =
             events::follow(self.receivers, &self.services.recorder, &self.services.world)?;

@@ -6,7 +6,7 @@ use super::{runtime, shutdown, with_module_configurations};
 use crate::config::Config;
 use crate::custody::child::Isolation;
 use crate::custody::profile::{Kind, Profile};
-use crate::ops::secrets::rotate::functions;
+use crate::ops::secrets::rotate::functions::{ANY, options::Options};
 use crate::secret::Secret;
 use crate::server::found::{Plan, TokenPlan, configuration, write_private};
 use crate::server::{Appliance, Error};
@@ -130,7 +130,7 @@ impl Dev {
         config.front.listen_plain = vec![self.listen];
         config.front.validate().map_err(crate::config::Error::Front)?;
         if let Some(endpoint) = &self.lambda_endpoint {
-            config.function.push(functions::Options::any(endpoint));
+            config.function.push(Options::at(ANY, endpoint));
             config.functions()?;
         }
         let (id, secret) = read_credentials(&self.dir)?;

@@ -3,6 +3,7 @@
 pub mod account;
 pub mod audit;
 pub mod dev;
+mod function;
 mod hsm;
 mod hsm_bench;
 mod hsm_enrol;
@@ -22,6 +23,7 @@ mod role;
 mod secret;
 mod seed;
 pub mod serve;
+mod serve_python;
 mod session;
 pub mod stand_in;
 mod user;
@@ -29,10 +31,12 @@ mod user;
 use crate::config::Config;
 use crate::custody::child::{Isolation, host};
 use crate::custody::profile::Profile;
+use crate::rotate::confined;
 use crate::server::{Error, harden};
 use clap::{Parser, Subcommand};
 use serde::Serialize;
 use serde_json::Value;
+use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use tracing_subscriber::EnvFilter;
@@ -65,6 +69,8 @@ enum Command {
     Role(role::Role),
     /// Look at secrets.
     Secret(secret::Secret),
+    /// Keep rotation functions; run one that is written for AWS Lambda.
+    Function(function::Function),
     /// End sessions.
     Session(session::Session),
     /// Add and list accounts, on a data directory that nobody serves.
@@ -72,14 +78,34 @@ enum Command {
     /// Hold a token for the server that starts this.
     #[command(hide = true)]
     TokenHost,
+    /// Run a program for the server that starts this.
+    #[command(hide = true)]
+    FunctionHost(FunctionHost),
+}
+
+/// What [`Command::FunctionHost`] is to run.
+#[derive(clap::Args)]
+struct FunctionHost {
+    #[arg(last = true, required = true)]
+    program: Vec<OsString>,
+}
+
+impl FunctionHost {
+    fn run(self) -> Result<(), Error> {
+        harden::forbid_dumps().map_err(Error::Refused)?;
+        confined::host::run(self.program).map_err(|e| Error::io(Path::new("the program's host"), e))
+    }
 }
 
 /// Runs a command.
 pub fn run(arguments: Arguments) -> Result<(), Error> {
-    let filter = EnvFilter::try_from_env("STRONGROOM_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("warn,strongroom=info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    harden::harden().map_err(Error::Refused)?;
+    // What the host of a program writes to its standard error counts as the program's own.
+    if !matches!(arguments.command, Command::FunctionHost(_)) {
+        let filter = EnvFilter::try_from_env("STRONGROOM_LOG")
+            .unwrap_or_else(|_| EnvFilter::new("warn,strongroom=info"));
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+        harden::harden().map_err(Error::Refused)?;
+    }
     match arguments.command {
         Command::Init(init) => init.run(),
         Command::Serve(serve) => serve.run(),
@@ -90,8 +116,10 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
         Command::User(user) => user.run(),
         Command::Role(role) => role.run(),
         Command::Secret(secret) => secret.run(),
+        Command::Function(function) => function.run(),
         Command::Session(session) => session.run(),
         Command::Account(account) => account.run(),
+        Command::FunctionHost(host) => host.run(),
         Command::TokenHost => {
             host::run().map_err(|e| Error::io(Path::new("the server's socket"), e))
         }

@@ -5,7 +5,7 @@ use super::signature::Source;
 use super::subscription::Way;
 use super::webhook::Webhook;
 use crate::ops::health::Delivery;
-use crate::ops::secrets::rotate::functions::is_endpoint;
+use crate::ops::secrets::rotate::functions::options::is_endpoint;
 use crate::policy::glob::Glob;
 use http::Uri;
 use serde::Deserialize;

@@ -2,7 +2,7 @@
 //! written before it is done, and what was done before the next one.
 
 use super::function::database::{Database, Users};
-use super::function::{Event, Failure, lambda, password, ssh_key};
+use super::function::{Event, Failure, lambda, password, program, ssh_key};
 use super::inside::Inside;
 use super::login::{Entry, Opens};
 use crate::clock::random_uuid;
@@ -11,6 +11,7 @@ use crate::name::{Service, secret_arn};
 use crate::ops::call::Services;
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::event::Event as Noted;
+use crate::ops::secrets::rotate::function_for;
 use crate::ops::secrets::rotate::functions::{BuiltIn, Function};
 use crate::ops::secrets::rotate::state::{self, Fate, Held};
 use crate::store::records::Rows;
@@ -22,7 +23,11 @@ use std::time::Duration;
 
 /// How long a rotation is left alone that the database could not be told of.
 const FAULT: Duration = Duration::from_secs(5);
-/// The most characters of what a function says.
+/// How long AWSCURRENT alone has to be let in, without an attempt, until AWSPENDING goes, in
+/// milliseconds. Built-in functions wait 30 s for an answer; any other may go on by itself for as long
+/// as Lambda lets one run.
+const QUIET: (i64, i64) = (60_000, 15 * 60_000);
+/// The most characters of what a function says that are passed on.
 const SAYING: usize = 500;
 /// Members of a database secret that are no secret, in AWS's documented structure.
 const PLAIN: [&str; 8] = [
@@ -56,12 +61,17 @@ pub(super) async fn work(services: &Arc<Services>, owner: &str, uid: i64) {
 async fn drive(services: &Arc<Services>, owner: &str, uid: i64) -> Result<()> {
     let Some(held) = take(services, owner, uid).await? else { return Ok(()) };
     let mut work = Work::on(services, held);
-    loop {
-        if work.may_end(false) && work.current_lets_in().await {
-            let last = work.held.rotation.failure.as_ref().map_or("", |last| last.why.as_str());
-            let text = format!("its time is over, and AWSCURRENT still logs in; {last}");
-            return work.note(Failure::lasting(text), Fate::Ended).await;
+    if state::may_end(&work.held.progress, services.world.clock.now()) {
+        if work.current_alone_lets_in().await {
+            return if work.held.progress.settling {
+                work.end().await
+            } else {
+                work.look_again().await
+            };
         }
+        work.held.progress.settling = false;
+    }
+    loop {
         let went_on = match work.step_held().await? {
             Ok(()) => work.done().await?,
             Err(failure) => Err(failure),
@@ -179,7 +189,7 @@ impl Work<'_> {
 
     async fn invoke(&self, event: &Event<'_>) -> std::result::Result<(), Failure> {
         let rotation = &self.held.rotation;
-        match self.services.rotations.functions.find(&rotation.function) {
+        match function_for(self.services, &rotation.account, &rotation.function)? {
             None => {
                 let text = format!("no function is registered for `{}`", rotation.function);
                 Err(Failure::passing(text))
@@ -201,18 +211,29 @@ impl Work<'_> {
                 if event.step == Step::Finish && self.is_current()? {
                     return Ok(());
                 }
-                let master = rotation.master.as_deref();
-                let of = (rotation.account.as_str(), self.arn.as_str(), master);
-                let with = (&self.services.world, &self.services.sessions);
-                let context = lambda::credentials(with, lambda, of);
-                let place = lambda::Place { lambda, name, qualifier };
+                let granted = lambda.credentials.then(|| self.credentials(lambda.deadline));
+                let context = granted.flatten().and_then(|all| lambda::client_context(&all));
+                let place = lambda::Place { lambda: &lambda, name, qualifier };
                 lambda::invoke(&place, event, context).await
+            }
+            Some(Function::Program(program)) => {
+                let granted = program.credentials.then(|| self.credentials(program.deadline));
+                let place = program::Place {
+                    program: &program,
+                    region: &self.services.region,
+                    here: self.services.rotations.here.get().map(String::as_str),
+                };
+                program::invoke(&place, event, granted.flatten()).await
             }
         }
     }
 
-    fn may_end(&self, hopeless: bool) -> bool {
-        state::may_end(&self.held, hopeless, self.services.world.clock.now())
+    /// What lets a function touch this secret for as long as a step may take.
+    fn credentials(&self, deadline: Duration) -> Option<lambda::Variables> {
+        let with = (&self.services.world, &self.services.sessions);
+        let rotation = &self.held.rotation;
+        let of = (rotation.account.as_str(), self.arn.as_str(), rotation.master.as_deref());
+        lambda::credentials(with, deadline, of)
     }
 
     fn database(&self, users: Users) -> Database<'_> {
@@ -221,11 +242,44 @@ impl Work<'_> {
         Database { inside: self.inside(), name: &rotation.name, master, users }
     }
 
-    /// Whether a login with AWSCURRENT has just succeeded: then nothing is lost without AWSPENDING.
-    async fn current_lets_in(&self) -> bool {
-        let Ok(Some(value)) = self.inside().value("AWSCURRENT", None).await else { return false };
+    /// Whether a login with AWSCURRENT has just succeeded, and one with AWSPENDING has not: then
+    /// nothing is lost without AWSPENDING, if no attempt is on its way to the target.
+    async fn current_alone_lets_in(&self) -> bool {
+        let token = Some(self.held.progress.token.as_str());
+        let current = Box::pin(self.lets_in("AWSCURRENT", None));
+        let pending = Box::pin(self.lets_in("AWSPENDING", token));
+        let (current, pending) = tokio::join!(current, pending);
+        current && !pending
+    }
+
+    async fn lets_in(&self, stage: &str, id: Option<&str>) -> bool {
+        let Ok(Some(value)) = self.inside().value(stage, id).await else { return false };
         let Ok(opens) = Opens::of(&value) else { return false };
         opens.enter().await == Entry::Open
+    }
+
+    /// Looks again when nothing of the last attempt can be on its way any more: an answer that was
+    /// given up, a statement that a server which stood still comes to, a replica that is behind.
+    async fn look_again(&self) -> Result<()> {
+        let rotation = &self.held.rotation;
+        let function = function_for(self.services, &rotation.account, &rotation.function)?;
+        let built_in = matches!(function, Some(Function::BuiltIn(_)));
+        let quiet = if built_in { QUIET.0 } else { QUIET.1 };
+        let (held, now) = (self.held.clone(), self.services.world.clock.now());
+        let change = move |rows: &mut Rows<'_>| state::look_again(rows, &held, quiet, now);
+        self.services.records.write(change).await
+    }
+
+    /// Ends with the last failure, AWSCURRENT untouched.
+    async fn end(&mut self) -> Result<()> {
+        let Some(last) = self.held.rotation.failure.clone() else { return Ok(()) };
+        self.held.progress.step = last.step;
+        let why = if self.held.progress.hopeless {
+            last.why
+        } else {
+            format!("its time is over, and AWSCURRENT still logs in; {}", last.why)
+        };
+        self.note(Failure::lasting(why), Fate::Ended).await
     }
 
     /// For a trial the pending version is what is current.
@@ -283,18 +337,18 @@ impl Work<'_> {
     }
 
     /// Notes a failure, and what follows from it.
-    async fn failed(&self, failure: Failure) -> Result<()> {
+    async fn failed(&mut self, failure: Failure) -> Result<()> {
+        let lasting = !failure.again && self.held.progress.set;
+        self.held.progress.hopeless = lasting && self.current_alone_lets_in().await;
         let now = self.services.world.clock.now();
-        let fate = match !failure.again && self.may_end(true) && self.current_lets_in().await {
-            true => Fate::Ended,
-            false => state::fate(&self.held.progress, failure.again, now),
-        };
+        let fate = state::fate(&self.held.progress, failure.again, now);
         self.note(failure, fate).await
     }
 
     async fn note(&self, failure: Failure, fate: Fate) -> Result<()> {
         let now = self.services.world.clock.now();
-        let why = self.reason(failure).await;
+        // Some of it may be a server's.
+        let why: String = self.reason(failure).await.chars().take(2 * SAYING).collect();
         tracing::warn!(secret = self.arn, step = self.held.progress.step.name(), why, "rotation");
         if !self.held.progress.trial {
             let tally = &self.services.rotations.tally;
@@ -328,30 +382,37 @@ impl Work<'_> {
     /// A failure in words. What a function says is left out where it quotes the secret.
     async fn reason(&self, failure: Failure) -> String {
         let Some(says) = failure.says else { return failure.why };
-        let says: String = says.chars().take(SAYING).collect();
+        // All of it is looked at: a part could have half a secret at its edge.
         if self.quotes_nothing(&says).await {
-            format!("{}: {says}", failure.why)
+            format!("{}: {}", failure.why, last(&says))
         } else {
             format!("{}; what it says may quote the secret and is left out", failure.why)
         }
     }
 
-    /// Whether a text has nothing of the secret's values in it, as far as they can be read.
+    /// Whether a text has nothing in it of the values of the secret and its master, as far as they can
+    /// be read.
     async fn quotes_nothing(&self, says: &str) -> bool {
-        for stage in ["AWSCURRENT", "AWSPENDING", "AWSPREVIOUS"] {
-            match self.inside().value(stage, None).await {
-                Ok(None) => {}
-                Ok(Some(value)) => {
-                    let text = value.secret_string.as_ref().and_then(|text| text.0.expose_str());
-                    if text.is_some_and(|text| quotes(says, text)) {
-                        return false;
-                    }
+        let master = self.held.rotation.master.as_deref();
+        for arn in [Some(self.arn.as_str()), master].into_iter().flatten() {
+            let secret = Inside { arn, ..self.inside() };
+            for stage in ["AWSCURRENT", "AWSPENDING", "AWSPREVIOUS"] {
+                let Ok(value) = secret.value(stage, None).await else { return false };
+                let text = value.as_ref().and_then(|value| value.secret_string.as_ref());
+                let text = text.and_then(|text| text.0.expose_str());
+                if text.is_some_and(|text| quotes(says, text)) {
+                    return false;
                 }
-                Err(_) => return false,
             }
         }
         true
     }
+}
+
+/// The end of what a function says: there stands what went wrong.
+fn last(says: &str) -> &str {
+    let begin = says.char_indices().rev().nth(SAYING - 1).map_or(0, |(at, _)| at);
+    says.get(begin..).unwrap_or_default()
 }
 
 /// Whether a text has a secret's value in it: all of it or, of a JSON object, a member that is not
@@ -359,8 +420,20 @@ impl Work<'_> {
 fn quotes(says: &str, value: &str) -> bool {
     let found = |part: &str| part.len() >= SHORTEST && says.contains(part);
     let Ok(Value::Object(members)) = serde_json::from_str(value) else { return found(value) };
-    let secret = members.iter().filter(|(name, _)| !PLAIN.contains(&name.as_str()));
-    found(value) || secret.filter_map(|(_, member)| member.as_str()).any(found)
+    let mut secret = members.iter().filter(|(name, _)| !PLAIN.contains(&name.as_str()));
+    found(value) || secret.any(|(_, member)| quotes_member(says, member))
+}
+
+/// The same of a member, however deep in it.
+fn quotes_member(says: &str, member: &Value) -> bool {
+    let found = |part: &str| part.len() >= SHORTEST && says.contains(part);
+    match member {
+        Value::String(text) => found(text),
+        Value::Number(number) => found(&number.to_string()),
+        Value::Array(list) => list.iter().any(|one| quotes_member(says, one)),
+        Value::Object(members) => members.values().any(|one| quotes_member(says, one)),
+        Value::Null | Value::Bool(_) => false,
+    }
 }
 
 #[cfg(test)]
@@ -368,11 +441,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn of_a_long_saying_the_end_is_passed_on() {
+        assert_eq!(last("\u{e9}short"), "\u{e9}short");
+        let long = format!("{}\u{e9}{}", "a".repeat(SAYING), "b".repeat(SAYING - 1));
+        assert_eq!(last(&long), format!("\u{e9}{}", "b".repeat(SAYING - 1)));
+    }
+
+    #[test]
     fn what_a_function_says_is_passed_on_unless_it_quotes_the_secret() {
         let secret = r#"{"host": "db.example.com", "username": "app", "password": "hunter22"}"#;
         assert!(!quotes("ValueError: no login at db.example.com as app", secret));
         assert!(quotes("password 'hunter22' was refused", secret));
         assert!(quotes("it was hunter2", "hunter2"));
+        let nested = r#"{"port": 5432, "pin": 90210, "all": [{"key": "hunter33"}]}"#;
+        assert!(quotes("bad key hunter33", nested) && quotes("bad pin 90210", nested));
+        assert!(!quotes("nobody at 5432", nested));
         assert!(!quotes("it was a", "a"));
     }
 }

@@ -5,9 +5,11 @@
 //! written before it is done, so that whoever comes after a crash knows which one may have been done.
 //! Secrets are read and changed by the operations of the API, in the appliance's own name.
 //!
+//! - [`confined`]: programs that do a function's work, in bounds.
 //! - [`secret_json`]: AWS's structure of a secret that opens a database, read and written again.
 //! - [`target`]: the systems that built-in functions speak to, one file a system.
 
+pub mod confined;
 mod function;
 mod inside;
 mod login;

@@ -17,6 +17,7 @@ pub const MIGRATIONS: &[Migration] = &[
     (4, include_str!("schema/004.sql")),
     (5, include_str!("schema/005.sql")),
     (6, include_str!("schema/006.sql")),
+    (7, include_str!("schema/007.sql")),
 ];
 
 /// The version that this program reads and writes.

@@ -7,6 +7,7 @@
 //! (group commit), so it never calls hardware and never blocks: wrap first, write after.
 
 pub mod audit;
+pub mod functions;
 pub mod grants;
 pub mod identity;
 pub mod key_stores;

@@ -96,6 +96,12 @@ pub struct Progress {
     pub noted: bool,
     /// Whether it was told already that its time is over.
     pub overdue: bool,
+    /// Whether the last attempt failed so that another one can't go better, though AWSCURRENT is let in.
+    #[serde(default)]
+    pub hopeless: bool,
+    /// Whether AWSCURRENT was let in, and AWSPENDING was not, since the last attempt.
+    #[serde(default)]
+    pub settling: bool,
 }
 
 /// The steps of AWS's contract.
@@ -181,9 +187,11 @@ impl Rows<'_> {
         let until = rotation.progress.as_ref().map(|progress| progress.until);
         self.save(
             rotation,
-            "INSERT INTO rotation (doc, mac, secret, due, until) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT (secret) DO UPDATE SET doc = ?1, mac = ?2, due = ?4, until = ?5",
-            &[rotation.secret.into(), due(rotation.due), due(until)],
+            "INSERT INTO rotation (doc, mac, secret, due, until, function)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (secret) DO UPDATE
+             SET doc = ?1, mac = ?2, due = ?4, until = ?5, function = ?6",
+            &[rotation.secret.into(), due(rotation.due), due(until), (&rotation.function).into()],
         )?;
         Ok(())
     }

@@ -202,8 +202,19 @@ class Postgres(System):
     def reject(self, user):
         """The server lets this user in no more, whatever its password."""
         path = self.folder / "data" / "pg_hba.conf"
-        path.write_text(f"host all {user} all reject\n" + path.read_text())
+        path.write_text(self.rejection(user) + path.read_text())
         self.sql("SELECT pg_reload_conf()")
+
+    def accept(self, user):
+        """It does again."""
+        path = self.folder / "data" / "pg_hba.conf"
+        path.write_text(path.read_text().replace(self.rejection(user), ""))
+        self.sql("SELECT pg_reload_conf()")
+
+    @staticmethod
+    def rejection(user):
+        """The line that says so."""
+        return f"host all {user} all reject\n"
 
 
 class MariaDb(System):

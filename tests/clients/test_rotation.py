@@ -188,9 +188,9 @@ def shown(appliance, name):
     return json.loads(ran.stdout)
 
 
-def wait(true):
+def wait(true, patience=PATIENCE):
     """Waits until something is so."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     while not true():
         assert time.monotonic() < deadline, "it never came"
         time.sleep(0.1)

@@ -185,3 +185,20 @@ async fn a_clone_that_was_left_half_made_lets_nobody_in() {
     SYSTEM.clone_user(&server.admin, "app", "app_clone", &secret(NEW)).await.expect("a clone");
     assert!(lets_in(SYSTEM, &clone(NEW)).await);
 }
+
+#[tokio::test]
+async fn what_is_given_up_has_no_effect_later() {
+    let server = MariaDb::start(&[]);
+    server.with_user("app").await;
+    let mut other = server.client(ADMIN, ADMIN_PASSWORD).await;
+    // As a backup does.
+    other.query_drop("FLUSH TABLES WITH READ LOCK").await.expect("a lock");
+    let late = SYSTEM.set_password(&server.admin, "app", &secret(NEW)).await;
+    // It is the server that gives up: a lock's time is over, or the statement's.
+    let given_up = ["error 1205", "error 1969"].map(|code| Err(Refusal::Unreachable(code.into())));
+    assert!(given_up.contains(&late), "{late:?}");
+    other.query_drop("UNLOCK TABLES").await.expect("no lock");
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    let own = |password| Login { username: "app".into(), ..again(&server.admin, password) };
+    assert!(lets_in(SYSTEM, &own(OLD)).await && !lets_in(SYSTEM, &own(NEW)).await);
+}

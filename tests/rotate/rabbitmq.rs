@@ -1,7 +1,7 @@
 //! RabbitMQ, through its management plugin.
 
 use crate::servers::{ADMIN, ADMIN_PASSWORD, Authority, Home, Server, free_port};
-use crate::{NEW, OLD, alternating, login, single_user, tls};
+use crate::{NEW, OLD, alternating, login, secret, single_user, tls};
 use serde_json::{Value, json};
 use std::process::Command;
 use strongroom::rotate::target::{Login, System};
@@ -89,6 +89,13 @@ impl RabbitMq {
         panic!("no definitions: {}", self.home.read("log"));
     }
 
+    /// What somebody does by hand.
+    fn delete(&self, what: &str) {
+        let url = format!("http://127.0.0.1:{}/api/{what}", self.admin.port);
+        let as_admin = format!("{ADMIN}:{ADMIN_PASSWORD}");
+        self.home.run(Command::new("curl").args(["-sSf", "-X", "DELETE", "-u", &as_admin, &url]));
+    }
+
     /// What the broker keeps, read by a program that is not ours.
     fn export(&self) -> Option<Value> {
         let url = format!("http://127.0.0.1:{}/api/definitions", self.admin.port);
@@ -121,6 +128,15 @@ async fn users_of_rabbitmq_rotate_and_alternate() {
         wanted.iter_mut().for_each(|one| one["user"] = clone.into());
         assert_eq!(wanted.len(), 1);
         assert_eq!(of(&all, kind, "user", clone), wanted);
+    }
+    // What is taken from the user does not live on with the clone.
+    for kind in ["permissions", "topic-permissions"] {
+        server.delete(&format!("{kind}/a%2Fb%20c/watch%2Fer"));
+    }
+    SYSTEM.clone_user(&server.admin, "watch/er", clone, &secret(NEW)).await.expect("the clone");
+    let all = server.export().expect("definitions");
+    for kind in ["permissions", "topic_permissions"] {
+        assert_eq!(of(&all, kind, "user", clone), [] as [Value; 0]);
     }
     let encrypted = Login { port: server.tls_port, ..login(0, ADMIN, ADMIN_PASSWORD) };
     tls(SYSTEM, &encrypted, &server.authority).await;

@@ -36,7 +36,7 @@ const ENDING: Duration = Duration::from_secs(1);
 /// # Errors
 /// The standard input is no socket of the server's, or the system refuses what it takes.
 pub fn run() -> io::Result<()> {
-    let control = inherited()?;
+    let control = inherited("token-host")?;
     set_parent_process_death_signal(Some(Signal::KILL))?;
     leave_signals_to_the_server()?;
     let mut channel = Channel::new(control.try_clone()?);
@@ -64,11 +64,16 @@ pub fn run() -> io::Result<()> {
     served
 }
 
-/// The socket that is this process's standard input, which is then empty for whoever reads it.
-fn inherited() -> io::Result<UnixStream> {
+/// The socket that is the standard input of a process that runs `command`; it is then empty for whoever
+/// reads it.
+///
+/// # Errors
+/// It is no socket: somebody else than the server has started the process.
+pub fn inherited(command: &str) -> io::Result<UnixStream> {
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     socket.peer_addr().map_err(|_| {
-        io::Error::new(ErrorKind::InvalidInput, "`token-host` is started by the server alone")
+        let text = format!("`{command}` is started by the server alone");
+        io::Error::new(ErrorKind::InvalidInput, text)
     })?;
     rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
     Ok(socket)

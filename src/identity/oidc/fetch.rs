@@ -10,7 +10,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use std::io;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -86,17 +86,36 @@ pub(super) fn loopback(host: &str) -> Option<IpAddr> {
     address.is_loopback().then_some(address)
 }
 
-/// The roots of a file, or the system's.
-pub(super) fn roots(ca: Option<&Path>) -> Result<RootCertStore, FetchError> {
+/// Whom to trust.
+#[derive(Clone, Debug)]
+pub(crate) enum Roots {
+    /// The system's authorities.
+    System,
+    /// Those of a file.
+    File(PathBuf),
+    /// These (PEM).
+    Pem(String),
+}
+
+impl From<Option<&Path>> for Roots {
+    fn from(ca: Option<&Path>) -> Self {
+        ca.map_or(Self::System, |path| Self::File(path.to_owned()))
+    }
+}
+
+/// The roots themselves.
+pub(super) fn roots(ca: &Roots) -> Result<RootCertStore, FetchError> {
     let mut store = RootCertStore::empty();
-    let shown = ca.map_or_else(|| "the system".to_owned(), |path| path.display().to_string());
-    let certificates = match ca {
-        Some(path) => {
+    let parsed = |pem: &[u8]| CertificateDer::pem_slice_iter(pem).filter_map(Result::ok).collect();
+    let (shown, certificates): (_, Vec<_>) = match ca {
+        Roots::File(path) => {
+            let shown = path.display().to_string();
             let pem = bounded(path, MAX_ROOTS)
                 .map_err(|why| io::Error::new(why.kind(), format!("`{shown}`: {why}")))?;
-            CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok).collect()
+            (shown, parsed(&pem))
         }
-        None => rustls_native_certs::load_native_certs().certs,
+        Roots::Pem(pem) => ("the PEM".to_owned(), parsed(pem.as_bytes())),
+        Roots::System => ("the system".to_owned(), rustls_native_certs::load_native_certs().certs),
     };
     store.add_parsable_certificates(certificates);
     if store.is_empty() { Err(FetchError::NoRoots(shown)) } else { Ok(store) }
@@ -119,12 +138,15 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// A connection to the server of a URL: TLS for `https`, and for `http` none, to loopback alone.
-pub(crate) async fn connect(url: &Uri, ca: Option<&Path>) -> Result<Box<dyn Stream>, FetchError> {
+pub(crate) async fn connect(
+    url: &Uri,
+    ca: impl Into<Roots>,
+) -> Result<Box<dyn Stream>, FetchError> {
     let host = url.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
     if url.scheme_str() == Some("https") {
         let port = url.port_u16().unwrap_or(443);
         let name = ServerName::try_from(host.clone()).map_err(|_| FetchError::Name)?;
-        let connector = connector(ca).await?;
+        let connector = connector(ca.into()).await?;
         let stream = TcpStream::connect((host, port)).await?;
         return Ok(Box::new(connector.connect(name, stream).await?));
     }
@@ -134,9 +156,8 @@ pub(crate) async fn connect(url: &Uri, ca: Option<&Path>) -> Result<Box<dyn Stre
 }
 
 /// The roots are read anew for each connection, so that new ones need no restart.
-async fn connector(ca: Option<&Path>) -> Result<TlsConnector, FetchError> {
-    let ca = ca.map(Path::to_owned);
-    let roots = on_thread(move || roots(ca.as_deref())).await?;
+async fn connector(ca: Roots) -> Result<TlsConnector, FetchError> {
+    let roots = on_thread(move || roots(&ca)).await?;
     let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)

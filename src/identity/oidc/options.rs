@@ -143,7 +143,7 @@ impl Options {
             return Err(OptionsError::Jwks { issuer: self.url, jwks: self.jwks });
         };
         if let Jwks::Url { ca: Some(ca), .. } = &jwks {
-            fetch::roots(Some(ca)).map_err(|error| OptionsError::Ca {
+            fetch::roots(&Some(ca.as_path()).into()).map_err(|error| OptionsError::Ca {
                 issuer: self.url.clone(),
                 why: error.to_string(),
             })?;

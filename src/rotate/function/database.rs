@@ -89,7 +89,7 @@ impl Database<'_> {
         }
         match self.users {
             Users::Single => self.set_own(&pending, current).await,
-            Users::Alternating => self.set_other(&pending, &current).await,
+            Users::Alternating => self.set_other(&pending, current).await,
         }
     }
 
@@ -99,47 +99,59 @@ impl Database<'_> {
         if *user != current.login.username {
             return Err(Failure::lasting("AWSPENDING and AWSCURRENT name different users"));
         }
-        let own = self.one_that_opens(current).await?;
-        let admin = match own.secret.master_arn()? {
-            None => own,
-            Some(_) => self.administrator(&own).await?,
+        let admin = match current.secret.master_arn()? {
+            Some(_) => Some(self.administrator(&current).await?),
+            None => None,
         };
+        let own = self.one_that_opens(current, admin.as_ref()).await?;
+        let admin = admin.unwrap_or(own);
         let set = admin.system.set_password(&admin.login, user, &pending.login.password).await;
         set.map_err(|refusal| refused("the change of the password", &refusal))
     }
 
     /// The user that is not in use is made or refreshed after the one that is.
-    async fn set_other(&self, pending: &Opened, current: &Opened) -> Result<(), Failure> {
-        let (system, user) = (current.system, &current.login.username);
-        let other = system.other_user(user).map_err(|e| refused("the other user", &e))?;
+    async fn set_other(&self, pending: &Opened, current: Opened) -> Result<(), Failure> {
+        let (system, user) = (current.system, current.login.username.clone());
+        let other = system.other_user(&user).map_err(|e| refused("the other user", &e))?;
         if pending.login.username != other {
             let text = "AWSPENDING does not name the other one of AWSCURRENT's two users";
             return Err(Failure::lasting(text));
         }
+        let admin = self.administrator(&current).await?;
         // A value that names somebody else must not lend out that one's rights.
-        let tested = current.test().await;
+        let tested = current.by_way_of(&admin).test().await;
         tested.map_err(|refusal| refused("the login with AWSCURRENT", &refusal))?;
-        let admin = self.administrator(current).await?;
         let password = &pending.login.password;
-        let made = system.clone_user(&admin.login, user, &other, password).await;
+        let made = system.clone_user(&admin.login, &user, &other, password).await;
         made.map_err(|refusal| refused("the change of the other user", &refusal))
     }
 
     /// AWSCURRENT or, if it does not open any more, AWSPREVIOUS: a rotation that somebody broke off
     /// may have left that one in force.
-    async fn one_that_opens(&self, current: Opened) -> Result<Opened, Failure> {
+    async fn one_that_opens(
+        &self,
+        current: Opened,
+        admin: Option<&Opened>,
+    ) -> Result<Opened, Failure> {
+        let on_its_way = |opened: Opened| match admin {
+            Some(admin) => opened.by_way_of(admin),
+            None => opened,
+        };
+        let current = on_its_way(current);
         let refusal = match current.test().await {
             Ok(()) => return Ok(current),
             Err(refusal) => refused("the login with AWSCURRENT", &refusal),
         };
         if let Some(value) =
             self.inside.value("AWSPREVIOUS", None).await?.filter(|_| !refusal.again)
-            && let Ok(previous) = Opened::of(login::read(&value)?)
+            && let Ok(previous) = login::read(&value).and_then(Opened::of)
             && previous.is_beside(&current)
             && previous.login.username == current.login.username
-            && previous.test().await.is_ok()
         {
-            return Ok(previous);
+            let previous = on_its_way(previous);
+            if previous.test().await.is_ok() {
+                return Ok(previous);
+            }
         }
         Err(refusal)
     }
@@ -184,6 +196,13 @@ impl Database<'_> {
 impl Opened {
     fn of(secret: SecretJson) -> Result<Self, crate::rotate::secret_json::Fault> {
         Ok(Self { system: secret.system()?, login: secret.login()?, secret })
+    }
+
+    /// The same login over a connection as the administrator's: whoever wrote this secret has no say in
+    /// what is believed of the server before the administrator's rights are lent out.
+    fn by_way_of(mut self, admin: &Self) -> Self {
+        self.login.tls.clone_from(&admin.login.tls);
+        self
     }
 
     async fn test(&self) -> Result<(), Refusal> {

@@ -7,8 +7,8 @@
 use super::{Event, Failure};
 use crate::clock::{Time, World};
 use crate::envelope::session::{Kind, Session, Sessions};
-use crate::identity::oidc::fetch::connect;
-use crate::ops::secrets::rotate::functions::Lambda;
+use crate::identity::oidc::fetch::{Roots, connect};
+use crate::ops::secrets::rotate::functions::{Lambda, Trust};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -20,6 +20,8 @@ use hyper_util::rt::TokioIo;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::json;
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// The most bytes of an answer: AWS Lambda's own.
 const MAX_ANSWER: usize = 6 << 20;
@@ -68,7 +70,7 @@ async fn exchange(
     let unreachable = |why: &dyn std::fmt::Display| {
         Failure::passing(format!("the function's endpoint can't be reached: {why}"))
     };
-    let stream = connect(&place.lambda.endpoint, place.lambda.ca.as_deref()).await;
+    let stream = connect(&place.lambda.endpoint, roots(&place.lambda.trust)).await;
     let stream = TokioIo::new(stream.map_err(|e| unreachable(&e))?);
     let mut client = http1::Builder::new();
     client.max_buf_size(MAX_HEAD);
@@ -88,6 +90,14 @@ async fn exchange(
             ended.map_err(|e| unreachable(&e))?;
             answer.await
         }
+    }
+}
+
+fn roots(trust: &Trust) -> Roots {
+    match trust {
+        Trust::System => Roots::System,
+        Trust::File(path) => Roots::File(path.clone()),
+        Trust::Pem(pem) => Roots::Pem(pem.clone()),
     }
 }
 
@@ -136,17 +146,26 @@ fn request(
     Ok(request)
 }
 
-/// The client context with credentials for one secret, as long as a step may take.
+/// Credentials, under the names that they have in a function's environment.
+pub(in crate::rotate) type Variables = [(&'static str, String); 3];
+
+/// The client context that brings credentials.
+pub(in crate::rotate) fn client_context(credentials: &Variables) -> Option<HeaderValue> {
+    let custom: BTreeMap<_, _> = credentials.iter().map(|(name, value)| (name, value)).collect();
+    let context = json!({"custom": custom});
+    let mut header = HeaderValue::try_from(STANDARD.encode(context.to_string())).ok()?;
+    header.set_sensitive(true);
+    Some(header)
+}
+
+/// Credentials for one secret, as long as a step may take.
 pub(in crate::rotate) fn credentials(
     (world, sessions): (&World, &Sessions),
-    lambda: &Lambda,
+    deadline: Duration,
     (account, arn, master): (&str, &str, Option<&str>),
-) -> Option<HeaderValue> {
-    if !lambda.credentials {
-        return None;
-    }
+) -> Option<Variables> {
     let now = world.clock.now();
-    let lasts = i64::try_from(lambda.deadline.as_millis()).unwrap_or(i64::MAX);
+    let lasts = i64::try_from(deadline.as_millis()).unwrap_or(i64::MAX);
     let session = Session {
         account: account.to_owned(),
         kind: Kind::Root,
@@ -163,14 +182,11 @@ pub(in crate::rotate) fn credentials(
         chained: false,
     };
     let made = sessions.make(&*world.random, &session).ok()?;
-    let context = json!({"custom": {
-        "AWS_ACCESS_KEY_ID": made.access_key_id,
-        "AWS_SECRET_ACCESS_KEY": made.secret_access_key.expose_str()?,
-        "AWS_SESSION_TOKEN": made.token.expose_str()?,
-    }});
-    let mut header = HeaderValue::try_from(STANDARD.encode(context.to_string())).ok()?;
-    header.set_sensitive(true);
-    Some(header)
+    Some([
+        ("AWS_ACCESS_KEY_ID", made.access_key_id),
+        ("AWS_SECRET_ACCESS_KEY", made.secret_access_key.expose_str()?.to_owned()),
+        ("AWS_SESSION_TOKEN", made.token.expose_str()?.to_owned()),
+    ])
 }
 
 /// What AWS's example policies give to a rotation function, for this secret and its master alone:

@@ -1,8 +1,10 @@
-//! Who does the steps of a rotation: something behind a Lambda endpoint, or this program.
+//! Who does the steps of a rotation: something behind a Lambda endpoint, a program of this machine, or
+//! this program.
 
 pub(super) mod database;
 pub(super) mod lambda;
 pub(super) mod password;
+pub(super) mod program;
 pub(super) mod ssh_key;
 
 use super::inside::Inside;
@@ -34,7 +36,7 @@ fn name<S: serde::Serializer>(step: &Step, s: S) -> Result<S::Ok, S::Error> {
 pub(super) struct Failure {
     /// In words, with nothing secret in them.
     pub(super) why: String,
-    /// What the function itself says: it may quote a secret.
+    /// All that the function itself says: it may quote a secret.
     pub(super) says: Option<String>,
     /// Whether another attempt may go better.
     pub(super) again: bool,

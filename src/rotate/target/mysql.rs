@@ -15,8 +15,15 @@ use std::time::Duration;
 /// Backslashes are then characters like others, double quotes quote nothing: a text in single
 /// quotes, which are doubled, is always that text.
 const QUOTING: &str = "SET SESSION sql_mode = 'NO_BACKSLASH_ESCAPES'";
+/// How long the server may wait for a lock: less than our own patience, so that it gives up before we
+/// do. Its own limit is a day (MariaDB) or a year, and then it does what nobody waits for any more.
+const PATIENCE: &str = "SET SESSION lock_wait_timeout = 10, innodb_lock_wait_timeout = 10";
+/// The same for the work on a statement, in seconds. MySQL has no such limit but for SELECT.
+const PATIENCE_OF_MARIADB: &str = "SET SESSION max_statement_time = 10";
 /// More hosts than one user's name is kept for, and more grants than one account has.
 const MOST_ROWS: usize = 1000;
+/// The longest row, and the longest statement, in bytes.
+const MAX_PACKET: usize = 1 << 20;
 /// "The server is running with the ... option so it cannot execute this statement"
 /// (ER_OPTION_PREVENTS_STATEMENT): `read_only`, `strict_password_validation`.
 const OPTION_PREVENTS: u16 = 1290;
@@ -144,15 +151,18 @@ impl Session {
             // A socket of this machine is not what the secret names.
             .prefer_socket(false)
             .stmt_cache_size(0)
+            .max_allowed_packet(Some(MAX_PACKET))
             .ssl_opts(tls(&login.tls).await?);
         let connection = Conn::new(options).await.map_err(|error| refusal(&error, Phase::Login))?;
         let mut session = Self { connection, mariadb: false, quiet: false };
         session.run(QUOTING).await?;
+        session.run(PATIENCE).await?;
         let version: Vec<String> = session.rows("SELECT VERSION()", Params::Empty).await?;
         session.mariadb = version.iter().any(|version| version.contains("MariaDB"));
         if session.mariadb {
             session.quiet = session.run("SET SESSION sql_log_off = 1").await.is_ok();
             session.run("SET SESSION slow_query_log = 0").await?;
+            session.run(PATIENCE_OF_MARIADB).await?;
         }
         Ok(session)
     }
@@ -238,20 +248,23 @@ impl Session {
     where
         T: mysql_async::prelude::FromRow + Send + 'static,
     {
-        let rows: Vec<T> = self
-            .connection
-            .exec(question, about)
-            .await
-            .map_err(|error| refusal(&error, Phase::Question))?;
-        let many = || Refusal::other(format!("it has more than {MOST_ROWS} rows of that"));
-        if rows.len() > MOST_ROWS { Err(many()) } else { Ok(rows) }
+        let failed = |error| refusal(&error, Phase::Question);
+        let mut shown = self.connection.exec_iter(question, about).await.map_err(failed)?;
+        let mut rows = Vec::new();
+        while let Some(row) = shown.next().await.map_err(failed)? {
+            if rows.len() == MOST_ROWS {
+                return Err(Refusal::other(format!("it has more than {MOST_ROWS} rows of that")));
+            }
+            let row = mysql_async::from_row_opt(row);
+            rows.push(row.map_err(|_| Refusal::other("it shows a row of unknown form"))?);
+        }
+        Ok(rows)
     }
 
     async fn accounts(&mut self, user: &str) -> Result<Vec<Account>, Refusal> {
-        let question =
-            format!("SELECT Host, plugin FROM mysql.user WHERE User = ? LIMIT {}", MOST_ROWS + 1);
+        let question = "SELECT Host, plugin FROM mysql.user WHERE User = ?";
         let about = Params::Positional(vec![user.into()]);
-        let rows: Vec<(String, String)> = self.rows(&question, about).await?;
+        let rows: Vec<(String, String)> = self.rows(question, about).await?;
         // No plugin: MariaDB before 10.4, whose only way to log in it was.
         let native = |plugin: &str| ["", "mysql_native_password"].contains(&plugin);
         let account = |(host, plugin): (String, String)| Account {
@@ -405,8 +418,8 @@ fn refusal(error: &Error, phase: Phase) -> Refusal {
 fn server_refusal(code: u16, phase: Phase) -> Refusal {
     let shown = format!("error {code}");
     match code {
-        // Too many connections, shut down, locks that others hold.
-        1040 | 1053 | 1077 | 1203 | 1205 | 1213 | 1226 | 1927 => Refusal::Unreachable(shown),
+        // Too many connections, shut down, locks that others hold, too late.
+        1040 | 1053 | 1077 | 1203 | 1205 | 1213 | 1226 | 1927 | 1969 => Refusal::Unreachable(shown),
         // Denied; password expired; account locked (MySQL, MariaDB).
         1045 | 1698 | 1820 | 1862 | 3118 | 4151 if phase == Phase::Login => {
             Refusal::Credentials(shown)

@@ -17,7 +17,9 @@ use tokio_postgres::{Client, Config, Error};
 
 /// How long the server may work on a statement or wait for a lock: less than our own patience, so
 /// that it gives up before we do.
-const PATIENCE: &str = "SET statement_timeout = '10s'; SET lock_timeout = '10s'";
+/// Names mean what is the server's own, whoever owns the database.
+const PATIENCE: &str =
+    "SET statement_timeout = '10s'; SET lock_timeout = '10s'; SET search_path = ''";
 /// How long a connection may take to say good-bye.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -172,7 +174,7 @@ enum Phase {
 /// <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
 fn refusal(error: &Error, phase: Phase) -> Refusal {
     let Some(code) = error.code() else { return without_code(error) };
-    let code = code.code();
+    let code = Some(code.code()).filter(|code| is_code(code)).unwrap_or("unknown");
     let shown = format!("SQLSTATE {code}");
     match code.get(..2).unwrap_or_default() {
         // Connections, resources, an operator at work, a transaction that may be run again.
@@ -183,6 +185,11 @@ fn refusal(error: &Error, phase: Phase) -> Refusal {
         "22" | "28" if phase == Phase::Change => Refusal::NewPassword(shown),
         _ => Refusal::Other(format!("it answers {shown}")),
     }
+}
+
+/// Whether this is a code at all. It is shown: a server must not put anything else there.
+fn is_code(code: &str) -> bool {
+    code.len() == 5 && code.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
 }
 
 fn without_code(error: &Error) -> Refusal {
@@ -224,6 +231,12 @@ impl TlsStream for Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_code_is_five_digits_and_capitals() {
+        assert!(is_code("28P01"));
+        assert!(["", "28P0", "28P011", "hunte", "A\u{e9}AA"].iter().all(|bad| !is_code(bad)));
+    }
 
     #[test]
     fn names_and_texts_are_quoted() {

@@ -104,16 +104,34 @@ pub(super) async fn clone_user(
         let made = ask(admin, Method::PUT, &user_path(clone), Some(body)).await?;
         succeeded(&made, Phase::Question)?;
     }
-    let of_user = user_path(user);
+    copy_permissions(admin, user, clone).await?;
+    write_user(admin, clone, &tags, new).await
+}
+
+/// What the user has lost the clone loses, too: in its turn it would give it back.
+async fn copy_permissions(admin: &Login, user: &str, clone: &str) -> Result<(), Refusal> {
+    let (of_user, of_clone) = (user_path(user), user_path(clone));
     let topics: Vec<TopicPermission> = list(admin, &format!("{of_user}/topic-permissions")).await?;
-    for topic in topics {
-        copy(admin, "topic-permissions", &topic.vhost, clone, &topic).await?;
+    let surplus: Vec<TopicPermission> =
+        list(admin, &format!("{of_clone}/topic-permissions")).await?;
+    let has = |old: &TopicPermission| {
+        topics.iter().any(|topic| topic.vhost == old.vhost && topic.exchange == old.exchange)
+    };
+    for old in surplus.iter().filter(|old| !has(old)) {
+        take(admin, "topic-permissions", &old.vhost, clone).await?;
+    }
+    for topic in &topics {
+        copy(admin, "topic-permissions", &topic.vhost, clone, topic).await?;
     }
     let permissions: Vec<Permission> = list(admin, &format!("{of_user}/permissions")).await?;
-    for permission in permissions {
-        copy(admin, "permissions", &permission.vhost, clone, &permission).await?;
+    let surplus: Vec<Permission> = list(admin, &format!("{of_clone}/permissions")).await?;
+    for old in surplus.iter().filter(|old| !permissions.iter().any(|one| one.vhost == old.vhost)) {
+        take(admin, "permissions", &old.vhost, clone).await?;
     }
-    write_user(admin, clone, &tags, new).await
+    for permission in &permissions {
+        copy(admin, "permissions", &permission.vhost, clone, permission).await?;
+    }
+    Ok(())
 }
 
 async fn tags(admin: &Login, user: &str) -> Result<Option<String>, Refusal> {
@@ -154,9 +172,22 @@ async fn copy(
     clone: &str,
     permission: &impl Serialize,
 ) -> Result<(), Refusal> {
-    let path = format!("/api/{kind}/{}/{}", escaped(vhost), escaped(clone));
+    let path = permission_path(kind, vhost, clone);
     let answer = ask(admin, Method::PUT, &path, Some(json(permission)?)).await?;
     succeeded(&answer, Phase::Question)
+}
+
+/// Takes all permissions of a kind in a virtual host; that there are none is as well.
+async fn take(admin: &Login, kind: &str, vhost: &str, clone: &str) -> Result<(), Refusal> {
+    let answer = ask(admin, Method::DELETE, &permission_path(kind, vhost, clone), None).await?;
+    match answer.status {
+        StatusCode::NOT_FOUND => Ok(()),
+        _ => succeeded(&answer, Phase::Question),
+    }
+}
+
+fn permission_path(kind: &str, vhost: &str, user: &str) -> String {
+    format!("/api/{kind}/{}/{}", escaped(vhost), escaped(user))
 }
 
 fn json(body: &impl Serialize) -> Result<Secret, Refusal> {

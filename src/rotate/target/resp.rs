@@ -8,6 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// The longest answer, in bytes: what ACL LIST says of a few thousand users.
 const MAX_ANSWER: usize = 1 << 20;
+/// The longest code of an error, in bytes.
+const MAX_CODE: usize = 20;
 /// How many bytes are read at a time.
 const PIECE: usize = 4096;
 /// Answers within answers.
@@ -97,13 +99,18 @@ fn parse(bytes: &[u8], depth: u8) -> Result<Option<(Answer, &[u8])>, Refusal> {
             Ok(Some((Answer::Error("MAXCLIENTS".to_owned()), rest)))
         }
         b'-' => {
-            let word = line.split(' ').next().unwrap_or_default();
-            Ok(Some((Answer::Error(word.to_owned()), rest)))
+            let word = line.split(' ').next().filter(|word| is_code(word));
+            Ok(Some((Answer::Error(word.unwrap_or("an error of unknown form").to_owned()), rest)))
         }
         b'$' => bulk(line, rest),
         b'*' if depth < MAX_DEPTH => list(line, rest, depth),
         _ => Err(garbled()),
     }
+}
+
+/// Whether a word is an error's code. It is shown: a server must not put anything else there.
+fn is_code(word: &str) -> bool {
+    (1..=MAX_CODE).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_uppercase())
 }
 
 fn line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -168,6 +175,11 @@ mod tests {
     fn of_an_error_its_first_word_remains() {
         let answer = parse(b"-WRONGPASS invalid hunter2\r\n", 0);
         assert_eq!(answer, Ok(Some((Answer::Error("WRONGPASS".into()), &b""[..]))));
+        for odd in [&b"-hunter2 it was\r\n"[..], b"-\r\n", b"-AAAAAAAAAAAAAAAAAAAAA\r\n"] {
+            let answer = parse(odd, 0);
+            let unknown = Answer::Error("an error of unknown form".into());
+            assert_eq!(answer, Ok(Some((unknown, &b""[..]))));
+        }
     }
 
     #[test]

@@ -1,72 +1,35 @@
 //! Rotation functions: which ARN is whose.
 //!
 //! A function has an ARN like one of AWS Lambda's, `arn:aws:lambda:REGION:ACCOUNT:function:NAME`, of
-//! this region. Its name says who it is: one of ours (`strongroom-...`), or one that the configuration
-//! names, behind the Invoke API of something that runs Lambda functions.
+//! this region. Its name says who it is: one of ours (`strongroom-...`), one that the configuration
+//! names, for all accounts, or one that the account has registered. It is behind the Invoke API of
+//! something that runs Lambda functions, or a program of this machine; a program is named in the
+//! configuration alone, since who names one runs code here.
+
+pub mod options;
 
 use crate::name::Arn;
 use crate::ops::call::Target;
+use crate::store::{self, functions::Registered};
 use http::Uri;
-use serde::Deserialize;
-use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use options::{Options, OptionsError};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The name that stands for every function which has no entry of its own.
 pub const ANY: &str = "*";
 /// What the names of our own functions begin with.
 const OWN: &str = "strongroom-";
-/// How long an invocation may take, in seconds: AWS Lambda's own bound, and ours if nothing is said.
-const DEADLINE: (u64, u64) = (900, 60);
-
-/// `[[function]]` as it is written.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Options {
-    /// The function's name; `*` for every other name.
-    pub name: String,
-    /// The URL whose `/2015-03-31/functions/NAME/invocations` runs it: `https://`, or `http://` on
-    /// loopback.
-    pub endpoint: String,
-    /// A file of the certificates of authorities to trust; without it the system's.
-    #[serde(default)]
-    pub ca: Option<PathBuf>,
-    /// How long one step may take, 1 to 900 seconds.
-    #[serde(default = "deadline")]
-    pub deadline_seconds: u64,
-    /// Whether it is given temporary credentials for the secret, in its client context.
-    #[serde(default = "yes")]
-    pub credentials: bool,
-}
-
-fn deadline() -> u64 {
-    DEADLINE.1
-}
-
-fn yes() -> bool {
-    true
-}
-
-/// What is wrong with it.
-#[derive(Debug, thiserror::Error)]
-pub enum OptionsError {
-    /// The name.
-    #[error(
-        "function `{0}`: a name has 1 to 64 letters, digits, hyphens and underscores, or is `*`"
-    )]
-    Name(String),
-    /// A name of ours.
-    #[error("function `{0}`: names that begin with `{OWN}` are of the functions that are built in")]
-    Own(String),
-    /// Two of one name.
-    #[error("function `{0}` is there twice")]
-    Twice(String),
-    /// The endpoint.
-    #[error("function `{0}`: its endpoint is an `https://` URL, or an `http://` one on loopback")]
-    Endpoint(String),
-    /// The deadline.
-    #[error("function `{0}`: deadline_seconds is 1 to {bound}", bound = DEADLINE.0)]
-    Deadline(String),
+/// Whom to trust for an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// The system's authorities.
+    System,
+    /// Those of a file, as it is when they are needed.
+    File(PathBuf),
+    /// These (PEM).
+    Pem(String),
 }
 
 /// A function behind a Lambda Invoke endpoint.
@@ -74,8 +37,23 @@ pub enum OptionsError {
 pub struct Lambda {
     /// The endpoint.
     pub endpoint: Uri,
-    /// Roots other than the system's.
-    pub ca: Option<PathBuf>,
+    /// Whose certificate it has.
+    pub trust: Trust,
+    /// How long a step may take.
+    pub deadline: Duration,
+    /// Whether it is given credentials.
+    pub credentials: bool,
+}
+
+/// A function that is a program of this machine.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// Its path and its arguments.
+    pub command: Vec<String>,
+    /// Where it finds the appliance, if not at the first plain address.
+    pub appliance: Option<String>,
+    /// Whom it is to trust there.
+    pub appliance_ca: Option<PathBuf>,
     /// How long a step may take.
     pub deadline: Duration,
     /// Whether it is given credentials.
@@ -110,91 +88,86 @@ impl BuiltIn {
 /// Who does the steps of a rotation.
 pub enum Function<'a> {
     /// Something outside, with its name and qualifier.
-    Lambda(&'a Lambda, &'a str, Option<&'a str>),
+    Lambda(Arc<Lambda>, &'a str, Option<&'a str>),
+    /// A program.
+    Program(Arc<Program>),
     /// This program.
     BuiltIn(BuiltIn),
 }
 
-/// Every function that is known.
+/// One that the configuration names.
+#[derive(Clone)]
+enum Named {
+    Lambda(Arc<Lambda>),
+    Program(Arc<Program>),
+}
+
+/// The functions of all accounts.
 pub struct Functions {
     region: String,
-    known: Vec<(String, Lambda)>,
+    named: Vec<(String, Named)>,
 }
 
-impl Options {
-    /// Every function that has no entry of its own, at this endpoint.
-    pub fn any(endpoint: &str) -> Self {
-        Self {
-            name: ANY.to_owned(),
-            endpoint: endpoint.to_owned(),
-            ca: None,
-            deadline_seconds: DEADLINE.1,
-            credentials: true,
-        }
-    }
-
-    /// Makes a relative path count from `base`.
-    pub fn resolve(&mut self, base: &Path) {
-        if let Some(ca) = &mut self.ca {
-            *ca = base.join(&*ca);
-        }
-    }
-
-    fn check(self) -> Result<(String, Lambda), OptionsError> {
-        if self.name != ANY && !is_name(&self.name) {
-            return Err(OptionsError::Name(self.name));
-        }
-        if self.name.starts_with(OWN) {
-            return Err(OptionsError::Own(self.name));
-        }
-        if !(1..=DEADLINE.0).contains(&self.deadline_seconds) {
-            return Err(OptionsError::Deadline(self.name));
-        }
-        let endpoint = self.endpoint.parse().ok().filter(is_endpoint);
-        let Some(endpoint) = endpoint else { return Err(OptionsError::Endpoint(self.name)) };
-        let deadline = Duration::from_secs(self.deadline_seconds);
-        let lambda = Lambda { endpoint, ca: self.ca, deadline, credentials: self.credentials };
-        Ok((self.name, lambda))
-    }
-}
-
-/// Credentials go there: in the open they may go nowhere but to this machine.
-pub(crate) fn is_endpoint(url: &Uri) -> bool {
-    let Some(host) = url.host().map(|host| host.trim_matches(['[', ']'])) else { return false };
-    match url.scheme_str() {
-        Some("https") => true,
-        Some("http") => {
-            host.eq_ignore_ascii_case("localhost")
-                || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
-        }
-        _ => false,
-    }
-}
-
-fn is_name(text: &str) -> bool {
+pub(super) fn is_name(text: &str) -> bool {
     (1..=64).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
 impl Functions {
-    /// Those of a configuration, and ours.
+    /// Those of a configuration, and ours. `plain` says whether the appliance listens on loopback in the
+    /// clear, where programs find it.
     ///
     /// # Errors
     /// What is wrong, in one sentence.
-    pub fn new(region: &str, options: Vec<Options>) -> Result<Self, OptionsError> {
-        let mut known: Vec<(String, Lambda)> = Vec::with_capacity(options.len());
+    pub fn new(region: &str, options: Vec<Options>, plain: bool) -> Result<Self, OptionsError> {
+        let mut named: Vec<(String, Named)> = Vec::with_capacity(options.len());
         for option in options {
-            let (name, lambda) = option.check()?;
-            if known.iter().any(|(other, _)| *other == name) {
+            let (name, function) = option.check(plain)?;
+            if named.iter().any(|(other, _)| *other == name) {
                 return Err(OptionsError::Twice(name));
             }
-            known.push((name, lambda));
+            named.push((name, function));
         }
-        Ok(Self { region: region.to_owned(), known })
+        Ok(Self { region: region.to_owned(), named })
     }
 
-    /// The function of an ARN; none if there is no such function here.
-    pub fn find<'a>(&'a self, arn: &'a str) -> Option<Function<'a>> {
+    /// Whether the configuration has an entry for this name alone.
+    pub(super) fn names(&self, name: &str) -> bool {
+        self.named(name).is_some()
+    }
+
+    fn named(&self, name: &str) -> Option<&Named> {
+        Some(&self.named.iter().find(|(known, _)| known == name)?.1)
+    }
+
+    /// The function of an ARN; none if there is no such function here. `registered` finds what an
+    /// account has registered under a name.
+    ///
+    /// # Errors
+    /// Those of `registered`.
+    pub fn find<'a>(
+        &self,
+        arn: &'a str,
+        registered: impl FnOnce(&str, &str) -> store::Result<Option<Arc<Registered>>>,
+    ) -> store::Result<Option<Function<'a>>> {
+        let Some((account, name, qualifier)) = self.parse(arn) else { return Ok(None) };
+        if name.starts_with(OWN) {
+            let own = BuiltIn::named(name).filter(|_| qualifier.is_none());
+            return Ok(own.map(Function::BuiltIn));
+        }
+        if let Some(named) = self.named(name) {
+            return Ok(named.function(name, qualifier));
+        }
+        if let Some(found) = registered(account, name)? {
+            // What was registered was checked.
+            let lambda = options::registered(&found).ok().map(Arc::new);
+            return Ok(lambda.map(|lambda| Function::Lambda(lambda, name, qualifier)));
+        }
+        Ok(self.named(ANY).and_then(|named| named.function(name, qualifier)))
+    }
+
+    /// The account, the name and the qualifier in a function's ARN.
+    fn parse<'a>(&self, arn: &'a str) -> Option<(&'a str, &'a str, Option<&'a str>)> {
         let arn = Arn::parse(arn)?;
         let ours = arn.partition == "aws" && arn.service == "lambda" && arn.region == self.region;
         let rest = arn.resource.strip_prefix("function:").filter(|_| ours)?;
@@ -202,16 +175,20 @@ impl Functions {
             Some((name, qualifier)) => (name, Some(qualifier)),
             None => (rest, None),
         };
-        if !is_name(name) || !qualifier.is_none_or(is_qualifier) {
-            return None;
+        let whole = is_name(name) && qualifier.is_none_or(is_qualifier);
+        whole.then_some((arn.account, name, qualifier))
+    }
+}
+
+impl Named {
+    /// A program has no versions.
+    fn function<'a>(&self, name: &'a str, qualifier: Option<&'a str>) -> Option<Function<'a>> {
+        match self {
+            Self::Lambda(lambda) => Some(Function::Lambda(lambda.clone(), name, qualifier)),
+            Self::Program(program) => {
+                qualifier.is_none().then(|| Function::Program(program.clone()))
+            }
         }
-        if name.starts_with(OWN) {
-            let own = BuiltIn::named(name).filter(|_| qualifier.is_none());
-            return own.map(Function::BuiltIn);
-        }
-        let named = |wanted: &str| self.known.iter().find(|(known, _)| known == wanted);
-        let (_, lambda) = named(name).or_else(|| named(ANY))?;
-        Some(Function::Lambda(lambda, name, qualifier))
     }
 }
 
@@ -220,8 +197,9 @@ fn is_qualifier(text: &str) -> bool {
     text == "$LATEST" || (text.len() <= 128 && is_name(text))
 }
 
-/// A function as what a caller may or may not have invoked (`lambda:InvokeFunction`).
-pub(super) struct FunctionTarget {
+/// A function as what a caller may or may not have invoked (`lambda:InvokeFunction`), registered or taken
+/// away.
+pub struct FunctionTarget {
     arn: String,
     owner: String,
 }
@@ -230,6 +208,12 @@ impl FunctionTarget {
     pub(super) fn of(arn: &str) -> Self {
         let owner = Arn::parse(arn).map_or("", |arn| arn.account).to_owned();
         Self { arn: arn.to_owned(), owner }
+    }
+
+    /// The function of this name of an account's; `*`: all of them.
+    pub(super) fn named(region: &str, account: &str, name: &str) -> Self {
+        let arn = format!("arn:aws:lambda:{region}:{account}:function:{name}");
+        Self { arn, owner: account.to_owned() }
     }
 }
 
@@ -245,54 +229,64 @@ impl Target for FunctionTarget {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Time;
 
-    fn option(name: &str, endpoint: &str) -> Options {
-        let text = format!("name = '{name}'\nendpoint = '{endpoint}'");
-        toml::from_str(&text).expect("TOML")
-    }
+    const ACCOUNT: &str = "111122223333";
 
     fn found(functions: &Functions, arn: &str) -> Option<String> {
-        functions.find(arn).map(|function| match function {
+        let registered = |account: &str, name: &str| {
+            let known = account == ACCOUNT && ["registered", "mine"].contains(&name);
+            Ok(known.then(|| {
+                Arc::new(Registered {
+                    account: account.to_owned(),
+                    name: name.to_owned(),
+                    endpoint: "https://registered".to_owned(),
+                    ca: None,
+                    deadline: 60,
+                    credentials: true,
+                    created: Time(0),
+                })
+            }))
+        };
+        functions.find(arn, registered).expect("found").map(|function| match function {
             Function::Lambda(lambda, name, qualifier) => {
                 format!("{} {name} {}", lambda.endpoint, qualifier.unwrap_or("-"))
             }
+            Function::Program(program) => program.command.join(" "),
             Function::BuiltIn(built_in) => format!("{built_in:?}"),
         })
     }
 
     #[test]
     fn an_arn_finds_the_function_of_its_name_in_this_region() {
-        let all = |options| Functions::new("eu-central-1", options).expect("functions");
-        let one = all(vec![option("mine", "http://127.0.0.1:1")]);
-        let arn = |rest: &str| format!("arn:aws:lambda:eu-central-1:111122223333:function:{rest}");
-        let mine = Some("http://127.0.0.1:1/ mine -".to_owned());
-        assert_eq!(found(&one, &arn("mine")), mine);
-        let version = found(&one, &arn("mine:$LATEST"));
+        let all = |options| Functions::new("eu-central-1", options, true).expect("functions");
+        let mine = || Options::at("mine", "http://127.0.0.1:1");
+        let program = Options {
+            program: Some(vec!["/bin/a".to_owned(), "b".to_owned()]),
+            endpoint: None,
+            ..Options::at("program", "")
+        };
+        let some = all(vec![mine(), program]);
+        let arn = |rest: &str| format!("arn:aws:lambda:eu-central-1:{ACCOUNT}:function:{rest}");
+        let at_mine = Some("http://127.0.0.1:1/ mine -".to_owned());
+        assert_eq!(found(&some, &arn("mine")), at_mine, "and not what was registered");
+        let version = found(&some, &arn("mine:$LATEST"));
         assert_eq!(version.as_deref(), Some("http://127.0.0.1:1/ mine $LATEST"));
-        assert_eq!(found(&one, &arn("other")), None);
-        assert_eq!(found(&one, &arn("mine").replace("eu-", "us-")), None);
-        assert_eq!(found(&one, "mine"), None);
-        assert_eq!(found(&one, &arn("../mine")), None);
-        let others = all(vec![option("mine", "http://127.0.0.1:1"), option("*", "https://b")]);
-        assert_eq!(found(&others, &arn("mine")), mine);
+        assert_eq!(found(&some, &arn("program")).as_deref(), Some("/bin/a b"));
+        assert_eq!(found(&some, &arn("program:1")), None);
+        assert_eq!(found(&some, &arn("other")), None);
+        assert_eq!(found(&some, &arn("mine").replace("eu-", "us-")), None);
+        assert_eq!(found(&some, "mine"), None);
+        assert_eq!(found(&some, &arn("../mine")), None);
+        let registered = found(&some, &arn("registered:blue"));
+        assert_eq!(registered.as_deref(), Some("https://registered/ registered blue"));
+        assert_eq!(found(&some, &arn("registered").replace(ACCOUNT, "999999999999")), None);
+        let others = all(vec![mine(), Options::at(ANY, "https://b")]);
+        assert_eq!(found(&others, &arn("mine")), at_mine);
         assert_eq!(found(&others, &arn("x")).as_deref(), Some("https://b/ x -"));
+        let registered = found(&others, &arn("registered"));
+        assert_eq!(registered.as_deref(), Some("https://registered/ registered -"));
         assert_eq!(found(&others, &arn("strongroom-password")).as_deref(), Some("Password"));
         assert_eq!(found(&others, &arn("strongroom-else")), None);
-    }
-
-    #[test]
-    fn what_a_configuration_may_not_say_is_told() {
-        let refused = |options: Vec<Options>| {
-            Functions::new("eu-central-1", options).map(drop).expect_err("refused").to_string()
-        };
-        assert!(refused(vec![option("a b", "http://127.0.0.1")]).contains("`a b`: a name"));
-        assert!(refused(vec![option("strongroom-x", "http://[::1]")]).contains("built in"));
-        for url in ["http://example.com", "ftp://127.0.0.1", "/path", ""] {
-            assert!(refused(vec![option("a", url)]).contains("on loopback"), "{url}");
-        }
-        let twice = || option("a", "http://localhost:1");
-        assert!(refused(vec![twice(), twice()]).contains("twice"));
-        let late = Options { deadline_seconds: 901, ..twice() };
-        assert!(refused(vec![late]).contains("1 to 900"));
     }
 }

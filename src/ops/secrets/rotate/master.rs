@@ -33,7 +33,7 @@ struct Value {
 ///
 /// # Errors
 /// [`Condition::AccessDenied`] if the caller may not read it, [`Condition::NotFound`] if it is not
-/// there, [`Condition::InvalidParameter`] if it is of another account; those of reading a secret.
+/// there, [`Condition::InvalidParameter`] if it is of another account or not named by its ARN; those of reading a secret.
 pub(super) async fn approved(
     call: &Call,
     (arn, secret): (&str, &Secret),
@@ -43,6 +43,7 @@ pub(super) async fn approved(
         Function::BuiltIn(BuiltIn::SingleUser | BuiltIn::AlternatingUsers) => true,
         Function::BuiltIn(BuiltIn::Password | BuiltIn::SshKey) => false,
         Function::Lambda(lambda, ..) => lambda.credentials,
+        Function::Program(program) => program.credentials,
     };
     if !uses {
         return Ok(None);
@@ -56,7 +57,13 @@ pub(super) async fn approved(
     let target = call.allow("GetSecretValue", target)?;
     // To be allowed to read is to be allowed to decrypt, too.
     let read = value::read(call, target, None, None).await?;
-    Ok(Some(read.into_arn()))
+    let arn = read.into_arn();
+    // Built-in functions compare what stands in the value with what was approved.
+    if arn != master && matches!(function, Function::BuiltIn(_)) {
+        let text = "masterarn must be the complete ARN of a secret.";
+        return Err(Error::new(Condition::InvalidParameter, text));
+    }
+    Ok(Some(arn))
 }
 
 /// What `masterarn` of a secret's current value is.

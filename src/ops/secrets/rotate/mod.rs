@@ -4,6 +4,7 @@
 pub mod cancel;
 pub mod functions;
 mod master;
+pub mod register;
 pub mod settle;
 pub mod show;
 pub mod state;
@@ -15,7 +16,7 @@ use super::seal::{check_token, token_in_use};
 use super::{Named, SecretTarget, facts, locate, marked_for_deletion, not_found};
 use crate::clock::Time;
 use crate::name::Service;
-use crate::ops::call::{Allowed, Call, Target};
+use crate::ops::call::{Allowed, Call, Services, Target};
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::event::Event;
 use crate::ops::shape::{Checks, given};
@@ -24,10 +25,11 @@ use crate::policy::Values;
 use crate::store::records::Rows;
 use crate::store::rotations::Rotation;
 use crate::store::secrets::Secret;
-use functions::{FunctionTarget, Functions};
+use functions::{Function, FunctionTarget, Functions};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use state::{begin, fresh, left_behind, reschedule, resumed};
+use std::sync::OnceLock;
 use tokio::sync::Notify;
 
 /// What operations know of the rotations that are under way.
@@ -36,10 +38,41 @@ pub struct Rotations {
     pub functions: Functions,
     /// Told when there is one more.
     pub wake: Notify,
+    /// The URL of the first plain address that is served, where programs find the appliance.
+    pub here: OnceLock<String>,
     /// What became of them.
     pub tally: tally::Tally,
     /// What probes have found.
     pub probes: super::probe::Tally,
+}
+
+impl Rotations {
+    /// None is under way.
+    pub fn new(functions: Functions) -> Self {
+        Self {
+            functions,
+            wake: Notify::new(),
+            here: OnceLock::new(),
+            tally: tally::Tally::default(),
+            probes: super::probe::Tally::default(),
+        }
+    }
+}
+
+/// The function of an ARN, as secrets of an account may have it: what another account has registered is
+/// not theirs.
+///
+/// # Errors
+/// Those of the database.
+pub fn function_for<'a>(
+    services: &Services,
+    account: &str,
+    arn: &'a str,
+) -> Result<Option<Function<'a>>> {
+    let found = services.rotations.functions.find(arn, |owner, name| {
+        if owner == account { services.records.function(owner, name) } else { Ok(None) }
+    });
+    Ok(found?)
 }
 
 /// RotateSecret:
@@ -201,7 +234,7 @@ impl Asked {
         if named.is_some() {
             call.allow("InvokeFunction", FunctionTarget::of(&function))?;
         }
-        let found = call.rotations.functions.find(&function);
+        let found = function_for(call, &secret.account, &function)?;
         let found = found.ok_or_else(|| not_invocable(&function))?;
         let master = master::approved(call, (arn, secret), &found).await?;
         Ok(Self {

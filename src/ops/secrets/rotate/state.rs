@@ -21,9 +21,6 @@ pub(super) const LEASE: i64 = 60_000;
 pub const RENEWAL: Duration = Duration::from_secs(15);
 /// The pause after a first failure, and the longest one, in milliseconds.
 pub(super) const PAUSES: (i64, i64) = (1000, 15 * 60_000);
-/// How long after an attempt nothing of it can be on its way to the target any more, in milliseconds:
-/// drivers wait 30 s for an answer.
-const QUIET: i64 = 60_000;
 /// A moment that is further ahead than this, in milliseconds, was noted by a clock that was wrong.
 const AHEAD: i64 = DAY;
 
@@ -123,6 +120,8 @@ pub(super) fn fresh(token: &str, trial: bool, now: Time) -> Progress {
         until: Time(now.0.saturating_add(PATIENCE)),
         noted: false,
         overdue: false,
+        hopeless: false,
+        settling: false,
     }
 }
 
@@ -334,15 +333,26 @@ pub enum Fate {
     Ended,
 }
 
-/// Whether a rotation whose value the target may have is over if AWSCURRENT logs in: its time is up,
-/// or (`hopeless`) another attempt can't go better. Not while an attempt may still be on its way to
-/// the target, nor once the new value was tested.
-pub fn may_end(held: &Held, hopeless: bool, now: Time) -> bool {
-    let (progress, failure) = (&held.progress, &held.rotation.failure);
-    let last = failure.as_ref().filter(|_| progress.failures > 0);
-    let quiet = last.is_none_or(|last| now.0 >= last.at.0.saturating_add(QUIET));
-    let asked = progress.set && !progress.trial && progress.step != Step::Finish;
-    asked && quiet && (hopeless || now >= progress.until)
+/// Whether a rotation whose value the target may have is to end if AWSCURRENT logs in: an attempt has
+/// failed, and its time is up or another one can't go better. Not while the target has taken the
+/// new value and it was not tested yet, nor once it was let in.
+pub fn may_end(progress: &Progress, now: Time) -> bool {
+    let asked = progress.set && matches!(progress.step, Step::Create | Step::Set);
+    let in_vain = progress.failures > 0 && (progress.hopeless || now >= progress.until);
+    asked && in_vain && !progress.trial
+}
+
+/// Notes that AWSCURRENT was let in and AWSPENDING was not: if it is so once more after `quiet`
+/// milliseconds without an attempt, the rotation is over.
+///
+/// # Errors
+/// As for [`advance`].
+pub fn look_again(rows: &mut Rows<'_>, held: &Held, quiet: i64, now: Time) -> Result<()> {
+    let (mut rotation, _) = again(rows, held)?;
+    rotation.progress = Some(Progress { settling: true, ..held.progress.clone() });
+    rotation.due = Some(Time(now.0.saturating_add(quiet)));
+    rotation.lease = None;
+    Ok(rows.put_rotation(&mut rotation)?)
 }
 
 /// What a failure leads to; `worth` says whether another attempt may go better.
@@ -372,6 +382,7 @@ pub fn fail(rows: &mut Rows<'_>, held: &Held, fate: Fate, why: &str, now: Time) 
     let mut progress = held.progress.clone();
     progress.failures = progress.failures.saturating_add(1);
     progress.overdue |= fate == Fate::Overdue;
+    progress.settling = false;
     if step == Step::Test {
         // What does not log in is set once more.
         progress.step = Step::Set;
@@ -559,24 +570,37 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_may_have_got_to_the_target_is_judged_by_a_login_when_nothing_is_on_its_way_there()
-    {
+    async fn what_may_have_got_to_the_target_ends_after_two_looks_with_no_attempt_between() {
         let dir = tempfile::tempdir().expect("a directory");
         let records = records(dir.path()).await;
         let due = set_up(&records).await.due.expect("a window");
         let mut held = taken(&records, "a", due).await.expect("due");
         let until = held.progress.until;
-        assert!(!may_end(&held, true, until), "the target has not heard of it");
+        held.progress.failures = 1;
+        held.progress.hopeless = true;
+        assert!(!may_end(&held.progress, until), "the target has not heard of it");
         held.progress.set = true;
         held.progress.step = Step::Set;
-        assert!(!may_end(&held, false, due) && may_end(&held, false, until));
-        assert!(may_end(&held, true, due));
-        held.progress.failures = 1;
-        held.rotation.failure = Some(Failure { step: Step::Set, at: due, why: String::new() });
-        assert!(!may_end(&held, true, Time(due.0 + QUIET - 1)), "an attempt may be on its way");
-        assert!(may_end(&held, true, Time(due.0 + QUIET)));
-        held.progress.step = Step::Finish;
-        assert!(!may_end(&held, true, Time(until.0 + DAY)), "the new value was let in");
+        assert!(may_end(&held.progress, due), "no attempt can go better");
+        held.progress.hopeless = false;
+        assert!(!may_end(&held.progress, Time(until.0 - 1)) && may_end(&held.progress, until));
+        for step in [Step::Test, Step::Finish] {
+            let progress = Progress { step, hopeless: true, ..held.progress.clone() };
+            assert!(!may_end(&progress, until), "the target has taken the new value");
+        }
+        let first = Progress { failures: 0, ..held.progress.clone() };
+        assert!(!may_end(&first, until), "after a crash, say: it is tried first");
+        let looked_at = held.clone();
+        let waits = write(&records, move |rows| look_again(rows, &looked_at, 60_000, until));
+        waits.await.expect("held");
+        assert!(taken(&records, "b", Time(until.0 + 59_999)).await.is_none());
+        let again = taken(&records, "b", Time(until.0 + 60_000)).await.expect("due");
+        assert!(again.progress.settling && may_end(&again.progress, until));
+        let failed = again.clone();
+        let noted = write(&records, move |rows| fail(rows, &failed, Fate::Again, "no", until));
+        noted.await.expect("noted");
+        let rotation = records.rotation(UID).expect("read").expect("there");
+        assert!(rotation.progress.as_ref().is_some_and(|progress| !progress.settling));
     }
 
     #[test]
