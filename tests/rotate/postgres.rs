@@ -3,6 +3,8 @@
 use crate::servers::{ADMIN, ADMIN_PASSWORD, Authority, Home, Server, free_port, newest};
 use crate::{NEW, ODD, OLD, again, alternating, lets_in, login, secret, single_user, tls};
 use strongroom::rotate::target::{Login, Refusal, System};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
 use tokio_postgres::{Client, Config, NoTls};
 
 const SYSTEM: System = System::Postgres;
@@ -131,4 +133,25 @@ async fn a_name_that_postgresql_would_cut_off_is_refused() {
     let longer = SYSTEM.set_password(&server.admin, &format!("{cut}b"), &secret(NEW)).await;
     assert!(matches!(longer, Err(Refusal::Other(_))));
     assert!(lets_in(SYSTEM, &Login { username: cut, ..again(&server.admin, OLD) }).await);
+}
+
+/// What it says would have to be kept until it ends.
+#[tokio::test]
+async fn a_server_that_does_not_stop_talking_is_left() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let talking = tokio::spawn(async move {
+        let (mut client, _) = listener.accept().await.expect("a client");
+        // An error of a gigabyte (PostgreSQL's protocol: a letter, the length, the fields).
+        client.write_all(b"E\x3f\xff\xff\xff").await.expect("written");
+        let (mut said, words) = (0, vec![b'x'; 1 << 16]);
+        while client.write_all(&words).await.is_ok() {
+            said += words.len();
+        }
+        said
+    });
+    let left = SYSTEM.test(&login(port, ADMIN, ADMIN_PASSWORD)).await;
+    assert!(matches!(left, Err(Refusal::Unreachable(_))), "{left:?}");
+    let said = talking.await.expect("no panic");
+    assert!(said < 64 << 20, "it was listened to for {said} bytes");
 }

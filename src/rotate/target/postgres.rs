@@ -4,20 +4,18 @@
 //! log (`log_statement`, `log_min_error_statement`) opens nothing. So do libpq's
 //! `PQencryptPasswordConn` and psql's `\password`.
 
-use super::stream::{self, Stream};
+use super::stream::{self, Stream, Tcp};
 use super::{Login, Refusal};
 use std::io;
 use std::pin::Pin;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::tls::{ChannelBinding, NoTls, TlsConnect, TlsStream};
 use tokio_postgres::{Client, Config, Error};
 
 /// How long the server may work on a statement or wait for a lock: less than our own patience, so
-/// that it gives up before we do.
-/// Names mean what is the server's own, whoever owns the database.
+/// that it gives up before we do. And names mean what is the server's own, whoever owns the database.
 const PATIENCE: &str =
     "SET statement_timeout = '10s'; SET lock_timeout = '10s'; SET search_path = ''";
 /// How long a connection may take to say good-bye.
@@ -114,7 +112,7 @@ impl Session {
     }
 
     fn start<S>(
-        made: Result<(Client, tokio_postgres::Connection<TcpStream, S>), Error>,
+        made: Result<(Client, tokio_postgres::Connection<Tcp, S>), Error>,
     ) -> Result<Self, Error>
     where
         S: TlsStream + Unpin + Send + 'static,
@@ -208,12 +206,12 @@ struct Encrypt {
     name: tokio_rustls::rustls::pki_types::ServerName<'static>,
 }
 
-impl TlsConnect<TcpStream> for Encrypt {
+impl TlsConnect<Tcp> for Encrypt {
     type Stream = Stream;
     type Error = io::Error;
     type Future = Pin<Box<dyn Future<Output = io::Result<Stream>> + Send>>;
 
-    fn connect(self, tcp: TcpStream) -> Self::Future {
+    fn connect(self, tcp: Tcp) -> Self::Future {
         Box::pin(async move {
             let encrypted = self.connector.connect(self.name, tcp).await?;
             Ok(Stream::Encrypted(Box::new(encrypted)))

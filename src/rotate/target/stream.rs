@@ -5,8 +5,9 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Join, ReadBuf, Take, join};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
@@ -14,10 +15,17 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
+/// The most that is read of one connection, in bytes: several of the longest answers. Drivers keep what
+/// they read, and the server is whatever a secret names.
+const MOST: u64 = 8 << 20;
+
+/// A TCP connection that ends after [`MOST`] bytes of the server's.
+pub(super) type Tcp = Join<Take<OwnedReadHalf>, OwnedWriteHalf>;
+
 /// Bytes both ways, in the clear or not.
 pub(super) enum Stream {
-    Plain(TcpStream),
-    Encrypted(Box<TlsStream<TcpStream>>),
+    Plain(Tcp),
+    Encrypted(Box<TlsStream<Tcp>>),
 }
 
 /// Connects and, if the login says so, does the handshake of TLS at once.
@@ -33,12 +41,13 @@ pub(super) async fn open(login: &Login) -> Result<Stream, Refusal> {
 }
 
 /// The TCP connection alone.
-pub(super) async fn tcp(login: &Login) -> Result<TcpStream, Refusal> {
+pub(super) async fn tcp(login: &Login) -> Result<Tcp, Refusal> {
     within(CONNECT, async {
         let tcp = TcpStream::connect((login.host.as_str(), login.port)).await;
         let tcp = tcp.map_err(Refusal::unreachable)?;
         tcp.set_nodelay(true).map_err(Refusal::unreachable)?;
-        Ok(tcp)
+        let (read, write) = tcp.into_split();
+        Ok(join(read.take(MOST), write))
     })
     .await
 }
