@@ -90,6 +90,7 @@ def test_a_password_that_was_changed_by_hand_is_told_once_and_so_is_its_mending(
     assert "DriftedDate" not in secret.shown(), "it may be changing just now"
     assert secret.told() == [] and secret.drifted() == 0
     wait(lambda: "DriftedDate" in secret.shown())
+    wait(secret.told)
     ((name, reason),) = secret.told()
     assert (name, secret.drifted()) == ("SecretDrifted", 1)
     assert "it refuses the credentials" in reason and "another one" not in reason
@@ -106,7 +107,8 @@ def test_a_password_that_was_changed_by_hand_is_told_once_and_so_is_its_mending(
     secret.client.put_secret_value(SecretId=secret.name, SecretString=value)
     secret.finds("LET_IN")
     assert "DriftedDate" not in secret.shown() and secret.drifted() == 0
-    assert [name for name, _ in secret.told()] == ["SecretDrifted", "SecretProbeRecovered"]
+    both = ["SecretDrifted", "SecretProbeRecovered"]
+    wait(lambda: [name for name, _ in secret.told()] == both)
     described = secret.client.describe_secret(SecretId=secret.name)
     assert "LastAccessedDate" not in described, "a probe is no use of the secret"
 
