@@ -25,7 +25,7 @@ pub struct Options {
     /// Data keys kept of one KMS key, so that none takes the room of all others.
     pub entries_per_key: usize,
     /// Seconds for which one is kept; by default what the profile of its key's token proposes, else
-    /// [`SECONDS`].
+    /// 300.
     pub seconds: Option<u32>,
     /// Reads that one may serve.
     pub uses: u32,

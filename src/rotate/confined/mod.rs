@@ -2,7 +2,7 @@
 //! much they may say, and that nothing of them is left.
 //!
 //! The server starts this program again ([`host`]), which starts the other one. All that comes of it is
-//! one group of processes, which none of them can leave ([`filter`]). It is killed as a whole when the
+//! one group of processes, which none of them can leave (`filter.rs`). It is killed as a whole when the
 //! program has ended, when its time is over, when the server loses interest or dies; and before the
 //! process at its head is waited for, since the group's number is free from then on.
 
