@@ -12,6 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Child;
 
+/// How long an agent keeps its key, in seconds: longer than a login may take. One that outlives a crash of
+/// ours holds nothing then.
+const KEEPS: &str = "60";
 /// Tries at a name for a folder that nobody has yet.
 const TRIES: u32 = 100;
 
@@ -26,7 +29,7 @@ impl Agent {
     pub(super) async fn start(private_key: &Secret) -> Result<Self, Refusal> {
         let folder = Folder::new().map_err(cant_run)?;
         let mut program = command("ssh-agent");
-        program.arg("-D").arg("-a").arg(folder.0.join("agent")).stdout(Stdio::piped());
+        program.args(["-D", "-t", KEEPS, "-a"]).arg(folder.0.join("agent")).stdout(Stdio::piped());
         let mut child = program.spawn().map_err(cant_run)?;
         let said = child.stdout.take();
         let agent = Self { _child: child, folder };
