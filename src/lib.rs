@@ -14,6 +14,7 @@ pub mod json;
 pub mod name;
 pub mod ops;
 pub mod policy;
+pub mod roots;
 pub mod rotate;
 pub mod secret;
 pub mod server;

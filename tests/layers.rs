@@ -12,11 +12,12 @@ use std::fs;
 use std::path::Path;
 
 /// A file imports only from a lower rank or from its own folder.
-const RANKS: [(&str, u8); 20] = [
+const RANKS: [(&str, u8); 21] = [
     ("secret", 0),
     ("name", 0),
     ("clock", 0),
     ("json", 0),
+    ("roots", 0),
     ("policy", 1),
     ("custody", 1),
     ("store", 1),

@@ -20,7 +20,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
 /// When a record that is no change is on disk.
@@ -37,8 +37,12 @@ pub enum Sync {
 /// How long a record may wait for the disk under [`Sync::Interval`].
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Records that may wait for the tree; one more is refused.
+/// Records that may wait for the tree; one more waits itself.
 const MAX_WAITING: usize = 65_536;
+/// How long it does: then the tree is not behind, but out of order.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often it looks.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// The log.
 #[derive(Clone)]
@@ -107,9 +111,16 @@ impl Log {
     }
 
     /// Appends one line, together with what others append at the same time; on disk as [`Sync`]
-    /// says. Answers how many records there are with it.
+    /// says. Answers how many records there are with it. Where the tree is far behind, whoever appends is
+    /// slowed down to its pace.
     pub async fn append(&self, line: &[u8]) -> Result<u64, Error> {
-        let number = gather::append(self, line).await?;
+        let until = Instant::now() + PATIENCE;
+        let number = loop {
+            match gather::append(self, line).await {
+                Err(Error::Unsealed) if Instant::now() < until => tokio::time::sleep(LOOK).await,
+                appended => break appended?,
+            }
+        };
         if self.0.sync == Sync::Always {
             self.durable(number).await?;
         }
@@ -298,4 +309,26 @@ fn whole_lines(mut file: &File) -> std::io::Result<u64> {
     }
     file.sync_all()?;
     Ok(len + u64::from(torn))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// More load than the tree takes is slowed down, not refused.
+    #[tokio::test]
+    async fn who_appends_waits_for_a_tree_that_is_behind() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = Log::open(&folder.path().join("log"), Sync::Interval).expect("a log");
+        log.begin(0);
+        log.append_lines(&b"{}\n".repeat(MAX_WAITING)).expect("room");
+        assert!(matches!(log.append_lines(b"{}\n"), Err(Error::Unsealed)));
+        let waiting = log.clone();
+        let waiting = tokio::spawn(async move { waiting.append(b"{\"late\":1}\n").await });
+        tokio::time::sleep(10 * LOOK).await;
+        assert!(!waiting.is_finished());
+        log.sealed(1);
+        let number = waiting.await.expect("no panic").expect("room");
+        assert_eq!(number, MAX_WAITING as u64 + 1);
+    }
 }

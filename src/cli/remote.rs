@@ -3,6 +3,7 @@
 use crate::clock::World;
 use crate::identity::sigv4::{ALGORITHM, SigningKey};
 use crate::name::Service;
+use crate::roots::Roots;
 use crate::secret::Secret;
 use crate::server::Error;
 use aws_lc_rs::digest::{SHA256, digest};
@@ -15,15 +16,12 @@ use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::pki_types::ServerName;
 
 /// The longest that an answer may take.
 const DEADLINE: Duration = Duration::from_secs(70);
@@ -154,30 +152,24 @@ impl Remote {
         let secure = endpoint.scheme_str() == Some("https");
         let host = endpoint.host().unwrap_or_default().trim_matches(['[', ']']);
         let port = endpoint.port_u16().unwrap_or(if secure { 443 } else { 80 });
-        let trust = secure.then(|| self.trust()).transpose()?;
+        let trust = secure.then(|| self.trust(host)).transpose()?;
         let stream = TcpStream::connect((host, port)).await.map_err(|e| unreachable(&e))?;
-        let Some(trust) = trust else {
+        let Some((connector, name)) = trust else {
             return send(stream, request).await.map_err(|e| unreachable(&e));
         };
-        let name = ServerName::try_from(host.to_owned()).map_err(|e| unreachable(&e))?;
-        let connector = TlsConnector::from(Arc::new(trust));
         let stream = connector.connect(name, stream).await.map_err(|e| unreachable(&e))?;
         send(stream, request).await.map_err(|e| unreachable(&e))
     }
 
     /// Whom to trust: the certificates that were named, and nobody else.
-    fn trust(&self) -> Result<ClientConfig, Error> {
+    fn trust(&self, host: &str) -> Result<(TlsConnector, ServerName<'static>), Error> {
         let file = self.ca_bundle.clone().or_else(|| variable("AWS_CA_BUNDLE").map(Into::into));
         let file = file.ok_or_else(|| {
             remote(
                 "name the authority of the appliance's certificate: --ca-bundle or AWS_CA_BUNDLE",
             )
         })?;
-        let mut roots = RootCertStore::empty();
-        for certificate in certificates(&file)? {
-            roots.add(certificate).map_err(|e| remote(format!("`{}`: {e}", file.display())))?;
-        }
-        Ok(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+        Roots::File(file).client(host).map_err(|e| remote(e.to_string()))
     }
 }
 
@@ -192,12 +184,6 @@ impl Credentials {
             token: variable("AWS_SESSION_TOKEN").map(|token| Secret::new(token.into_bytes())),
         })
     }
-}
-
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let broken = |e: &dyn std::fmt::Display| remote(format!("`{}`: {e}", file.display()));
-    let found = CertificateDer::pem_file_iter(file).map_err(|e| broken(&e))?;
-    found.collect::<Result<_, _>>().map_err(|e| broken(&e))
 }
 
 async fn send<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(

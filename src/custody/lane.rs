@@ -5,6 +5,11 @@
 //! else, and after some requests without an answer those who come fail at once. A thread for which the
 //! token has no session steps back and tries again later: so the lane learns how many there are.
 
+mod options;
+
+pub use options::Options;
+pub(crate) use options::Settings;
+
 use super::breaker::Breaker;
 use super::profile::{MAX_RANDOM, Profile};
 use super::proof::Proof;
@@ -15,7 +20,6 @@ use super::{
 };
 use crate::secret::{Key, Secret};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use serde::Deserialize;
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -39,57 +43,6 @@ pub const MAX_MESSAGE: usize = 4096;
 
 /// How long a thread for which there was no session waits before it asks for one again.
 const STEPS_BACK: Duration = Duration::from_secs(10);
-
-const MAX_QUEUE: usize = 65_536;
-const DEADLINE_MS: std::ops::RangeInclusive<u64> = 1..=120_000;
-
-/// How a lane is set up, as written in the configuration.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Options {
-    /// Threads, each with a session; from 1 to the profile's limit. By default, within that limit,
-    /// twice the processors, or as many as them if the token is software, which computes on them.
-    pub workers: Option<usize>,
-    /// Requests that may wait; from 1 to 65,536.
-    pub queue: usize,
-    /// The longest that a caller waits for an answer, in milliseconds; from 1 to 120,000.
-    pub deadline_ms: u64,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { workers: None, queue: 1024, deadline_ms: 5000 }
-    }
-}
-
-/// Options that were checked against a profile.
-pub(crate) struct Settings {
-    profile: Arc<Profile>,
-    workers: usize,
-    queue: usize,
-    deadline: Duration,
-}
-
-impl Options {
-    pub(crate) fn check(&self, profile: &Profile) -> Result<Settings> {
-        let most = profile.limits.sessions;
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let each = if profile.software { 1 } else { 2 };
-        let workers = self.workers.unwrap_or(processors.saturating_mul(each).min(most));
-        if !(1..=most).contains(&workers) {
-            return Err(Error::BadRequest("workers are from 1 to the profile's sessions"));
-        }
-        if !(1..=MAX_QUEUE).contains(&self.queue) {
-            return Err(Error::BadRequest("a queue is from 1 to 65536 long"));
-        }
-        if !DEADLINE_MS.contains(&self.deadline_ms) {
-            return Err(Error::BadRequest("a deadline is from 1 to 120000 milliseconds"));
-        }
-        let deadline = Duration::from_millis(self.deadline_ms);
-        let profile = Arc::new(profile.clone());
-        Ok(Settings { profile, workers, queue: self.queue, deadline })
-    }
-}
 
 /// The way to one token. Clones share it.
 ///
@@ -540,7 +493,7 @@ mod tests {
         assert!(refused(Options { workers: Some(0), ..Options::default() }));
         assert!(refused(Options { workers: Some(33), ..Options::default() }));
         assert!(refused(Options { queue: 0, ..Options::default() }));
-        assert!(refused(Options { queue: MAX_QUEUE + 1, ..Options::default() }));
+        assert!(refused(Options { queue: options::MAX_QUEUE + 1, ..Options::default() }));
         assert!(refused(Options { deadline_ms: 0, ..Options::default() }));
         assert!(refused(Options { deadline_ms: 120_001, ..Options::default() }));
     }

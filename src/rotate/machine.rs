@@ -13,7 +13,7 @@ use crate::ops::error::{Condition, Error, Result};
 use crate::ops::event::Event as Noted;
 use crate::ops::secrets::rotate::function_for;
 use crate::ops::secrets::rotate::functions::{BuiltIn, Function};
-use crate::ops::secrets::rotate::state::{self, Fate, Held};
+use crate::ops::secrets::rotate::held::{self, Fate, Held};
 use crate::store::records::Rows;
 use crate::store::rotations::Step;
 use serde_json::Value;
@@ -61,7 +61,7 @@ pub(super) async fn work(services: &Arc<Services>, owner: &str, uid: i64) {
 async fn drive(services: &Arc<Services>, owner: &str, uid: i64) -> Result<()> {
     let Some(held) = take(services, owner, uid).await? else { return Ok(()) };
     let mut work = Work::on(services, held);
-    if state::may_end(&work.held.progress, services.world.clock.now()) {
+    if held::may_end(&work.held.progress, services.world.clock.now()) {
         if work.current_alone_lets_in().await {
             return if work.held.progress.settling {
                 work.end().await
@@ -102,7 +102,7 @@ async fn take(services: &Arc<Services>, owner: &str, uid: i64) -> Result<Option<
     let Some(rotation) = services.records.rotation(uid)? else { return Ok(None) };
     let token = random_uuid(&*services.world.random)?;
     let owner = owner.to_owned();
-    let change = move |rows: &mut Rows<'_>| state::take(rows, uid, (&owner, &token), now);
+    let change = move |rows: &mut Rows<'_>| held::take(rows, uid, (&owner, &token), now);
     let begins = match &rotation.progress {
         Some(progress) => (!progress.noted).then_some(progress.trial),
         None => rotation.next.map(|_| false),
@@ -154,11 +154,11 @@ impl Work<'_> {
     async fn step_held(&self) -> Result<std::result::Result<(), Failure>> {
         let mut step = Box::pin(self.step());
         loop {
-            if let Ok(done) = tokio::time::timeout(state::RENEWAL, &mut step).await {
+            if let Ok(done) = tokio::time::timeout(held::RENEWAL, &mut step).await {
                 return Ok(done);
             }
             let (held, now) = (self.held.clone(), self.services.world.clock.now());
-            let renew = move |rows: &mut Rows<'_>| state::renew(rows, &held, now);
+            let renew = move |rows: &mut Rows<'_>| held::renew(rows, &held, now);
             match self.services.records.write(renew).await {
                 Err(error) if error.condition == Condition::Conflict => return Err(error),
                 Err(error) => tracing::warn!(%error, "a rotation's lease could not be renewed"),
@@ -266,7 +266,7 @@ impl Work<'_> {
         let built_in = matches!(function, Some(Function::BuiltIn(_)));
         let quiet = if built_in { QUIET.0 } else { QUIET.1 };
         let (held, now) = (self.held.clone(), self.services.world.clock.now());
-        let change = move |rows: &mut Rows<'_>| state::look_again(rows, &held, quiet, now);
+        let change = move |rows: &mut Rows<'_>| held::look_again(rows, &held, quiet, now);
         self.services.records.write(change).await
     }
 
@@ -311,7 +311,7 @@ impl Work<'_> {
         let next = progress.step.next().filter(|_| !progress.trial);
         let (held, now) = (self.held.clone(), self.services.world.clock.now());
         if let Some(next) = next {
-            let change = move |rows: &mut Rows<'_>| state::advance(rows, &held, next, now);
+            let change = move |rows: &mut Rows<'_>| held::advance(rows, &held, next, now);
             self.held = self.services.records.write(change).await?;
             return Ok(Ok(true));
         }
@@ -320,7 +320,7 @@ impl Work<'_> {
             return Ok(Err(Failure::passing(text)));
         }
         let name = if progress.trial { "TestRotationSucceeded" } else { "RotationSucceeded" };
-        let change = move |rows: &mut Rows<'_>| match state::conclude(rows, &held, now)? {
+        let change = move |rows: &mut Rows<'_>| match held::conclude(rows, &held, now)? {
             true => Ok(()),
             false => Err(Error::new(Condition::InvalidState, MOVED)),
         };
@@ -341,7 +341,7 @@ impl Work<'_> {
         let lasting = !failure.again && self.held.progress.set;
         self.held.progress.hopeless = lasting && self.current_alone_lets_in().await;
         let now = self.services.world.clock.now();
-        let fate = state::fate(&self.held.progress, failure.again, now);
+        let fate = held::fate(&self.held.progress, failure.again, now);
         self.note(failure, fate).await
     }
 
@@ -355,7 +355,7 @@ impl Work<'_> {
             tally.failed_at(self.held.progress.step, fate == Fate::Ended);
         }
         let (held, told) = (self.held.clone(), why.clone());
-        let change = move |rows: &mut Rows<'_>| state::fail(rows, &held, fate, &told, now);
+        let change = move |rows: &mut Rows<'_>| held::fail(rows, &held, fate, &told, now);
         if fate == Fate::Again {
             return self.services.records.write(change).await;
         }

@@ -2,12 +2,12 @@
 
 import json
 import random
-import subprocess
 
 import pytest
 
 from systems import Postgres, Redis
 from test_rotation import refused, wait
+from test_trail import strongroom
 
 PASSWORD = "first-password"
 
@@ -31,16 +31,7 @@ class Probed:
 
     def shown(self):
         """What `strongroom secret probe` says."""
-        given = self.appliance.credentials.get_frozen_credentials()
-        environment = {
-            "AWS_ENDPOINT_URL": self.appliance.endpoint,
-            "AWS_REGION": self.appliance.region,
-            "AWS_ACCESS_KEY_ID": given.access_key,
-            "AWS_SECRET_ACCESS_KEY": given.secret_key,
-        }
-        command = [*self.appliance.process.args[:1], "secret", "probe", self.name]
-        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        return json.loads(ran.stdout)
+        return json.loads(strongroom(self.appliance, "secret", "probe", self.name).stdout)
 
     def finds(self, outcome):
         """Waits for a probe that finds this; answers why."""

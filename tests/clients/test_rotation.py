@@ -18,6 +18,8 @@ import pytest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
+from test_trail import strongroom
+
 FUNCTION = Path(__file__).with_name("rotation_function.py")
 STEPS = ["createSecret", "setSecret", "testSecret", "finishSecret"]
 PATIENCE = 60
@@ -176,16 +178,7 @@ class Site:
 
 def shown(appliance, name):
     """What `strongroom secret rotation` says."""
-    given = appliance.credentials.get_frozen_credentials()
-    environment = {
-        "AWS_ENDPOINT_URL": appliance.endpoint,
-        "AWS_REGION": appliance.region,
-        "AWS_ACCESS_KEY_ID": given.access_key,
-        "AWS_SECRET_ACCESS_KEY": given.secret_key,
-    }
-    command = [*appliance.process.args[:1], "secret", "rotation", name]
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    return json.loads(ran.stdout)
+    return json.loads(strongroom(appliance, "secret", "rotation", name).stdout)
 
 
 def wait(true, patience=PATIENCE):

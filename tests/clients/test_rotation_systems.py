@@ -5,9 +5,10 @@ import json
 import os
 import random
 import signal
-import subprocess
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from botocore.credentials import Credentials
@@ -23,6 +24,7 @@ from systems import (
     Sshd,
 )
 from test_rotation import refused, wait
+from test_trail import strongroom
 
 FIRST = "first-password"
 # PostgreSQL's and MariaDB's users change their own passwords.
@@ -85,16 +87,7 @@ class Site:
 
     def shown(self):
         """How `strongroom secret rotation` tells of it."""
-        given = self.appliance.credentials.get_frozen_credentials()
-        environment = {
-            "AWS_ENDPOINT_URL": self.appliance.endpoint,
-            "AWS_REGION": self.appliance.region,
-            "AWS_ACCESS_KEY_ID": given.access_key,
-            "AWS_SECRET_ACCESS_KEY": given.secret_key,
-        }
-        command = [*self.appliance.process.args[:1], "secret", "rotation", self.name]
-        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        return json.loads(ran.stdout)
+        return json.loads(strongroom(self.appliance, "secret", "rotation", self.name).stdout)
 
     def rotated(self, token, **more):
         """Waits for a rotation to be over, and logs in."""
@@ -280,6 +273,17 @@ def undisturbed(site):
     return taken
 
 
+def left_of(appliances):
+    """Agents with SSH keys of appliances that are gone, and their folders."""
+    marks = [f"strongroom-ssh-{pid}-" for pid in appliances]
+    commands = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            commands.append(path.read_bytes().decode(errors="replace"))
+    folders = [str(path) for path in Path(tempfile.gettempdir()).glob("strongroom-ssh-*")]
+    return [found for found in commands + folders if any(mark in found for mark in marks)]
+
+
 @pytest.mark.parametrize(("way", "kind"), [*WAYS, (ssh, Sshd)])
 def test_crashes_at_any_moment_lock_nobody_out(server, own_appliance, way, kind):
     """Killed at random, again and again, while an application logs in with AWSCURRENT all the time.
@@ -290,11 +294,12 @@ def test_crashes_at_any_moment_lock_nobody_out(server, own_appliance, way, kind)
     print(f"seed {seed}")
     crashes = int(os.environ.get("STRONGROOM_CRASHES", "2"))
     whole = undisturbed(site)
-    outages, broken_off = [], 0
+    outages, broken_off, killed_ones = [], 0, []
     for _ in range(crashes):
         token = site.rotate()
         with Application(site) as application:
             time.sleep(chance.uniform(0, whole))
+            killed_ones.append(site.appliance.process.pid)
             site.appliance.kill()
             killed = time.monotonic()
             site.restart()
@@ -309,6 +314,7 @@ def test_crashes_at_any_moment_lock_nobody_out(server, own_appliance, way, kind)
             assert application.longest == 0, outages
         assert application.logins
         assert len(site.stages()) == 2, "AWSCURRENT and AWSPREVIOUS"
+    wait(lambda: not left_of(killed_ones))
     print(f"{crashes} crashes, {broken_off} rotations broken off, nobody let in for {max(outages):.2f} s")
 
 

@@ -1,16 +1,14 @@
 //! The way to a sink: a TCP connection, with TLS over it if its URL says so.
 
 use super::{Kind, Options, http, syslog};
+use crate::roots::Roots;
 use ::http::Uri;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::pki_types::ServerName;
 
 /// Bytes both ways.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -105,22 +103,5 @@ pub(super) async fn closed(stream: &mut Box<dyn Stream>) -> bool {
 
 fn connector(ca: Option<&Path>, host: &str) -> Result<(TlsConnector, ServerName<'static>), String> {
     let ca = ca.ok_or("TLS needs `ca`, the certificates of the authorities to trust")?;
-    let unreadable = |e: &dyn std::fmt::Display| format!("`{}`: {e}", ca.display());
-    let certificates = CertificateDer::pem_file_iter(ca).map_err(|e| unreadable(&e))?;
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates {
-        let certificate = certificate.map_err(|e| unreadable(&e))?;
-        roots.add(certificate).map_err(|e| unreadable(&e))?;
-    }
-    if roots.is_empty() {
-        return Err(unreadable(&"no certificate in it"));
-    }
-    let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| e.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let name = ServerName::try_from(host.to_owned()).map_err(|e| e.to_string())?;
-    Ok((TlsConnector::from(Arc::new(config)), name))
+    Roots::from(Some(ca)).client(host).map_err(|e| e.to_string())
 }

@@ -2,6 +2,7 @@
 
 use super::options::Jwks;
 use crate::identity::options::bounded;
+use crate::roots::{self, Roots};
 use bytes::Bytes;
 use http::header::{ACCEPT, HOST, USER_AGENT};
 use http::{Request, StatusCode, Uri};
@@ -10,16 +11,10 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use std::io;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::crypto::aws_lc_rs;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 
 /// From the look-up of the name to the last byte; AWS's own.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -27,8 +22,6 @@ const DEADLINE: Duration = Duration::from_secs(5);
 pub(super) const MAX_ANSWER: usize = 256 * 1024;
 /// The most bytes of an answer's head.
 const MAX_HEAD: usize = 16 * 1024;
-/// The most bytes of a file with roots.
-const MAX_ROOTS: u64 = 4 << 20;
 
 /// Why keys could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -39,9 +32,9 @@ pub(crate) enum FetchError {
     /// Files, connections.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// TLS.
-    #[error("TLS: {0}")]
-    Tls(#[from] rustls::Error),
+    /// Whom to trust.
+    #[error(transparent)]
+    Roots(#[from] roots::Error),
     /// HTTP.
     #[error("HTTP: {0}")]
     Http(#[from] hyper::Error),
@@ -54,9 +47,6 @@ pub(crate) enum FetchError {
     /// Too long, or cut off.
     #[error("the answer is cut off, or longer than {MAX_ANSWER} bytes")]
     Body,
-    /// No root to start from.
-    #[error("`{0}` holds no certificate")]
-    NoRoots(String),
     /// The URL's name is none that a certificate can have.
     #[error("the URL's name is none that a certificate can have")]
     Name,
@@ -86,41 +76,6 @@ pub(super) fn loopback(host: &str) -> Option<IpAddr> {
     address.is_loopback().then_some(address)
 }
 
-/// Whom to trust.
-#[derive(Clone, Debug)]
-pub(crate) enum Roots {
-    /// The system's authorities.
-    System,
-    /// Those of a file.
-    File(PathBuf),
-    /// These (PEM).
-    Pem(String),
-}
-
-impl From<Option<&Path>> for Roots {
-    fn from(ca: Option<&Path>) -> Self {
-        ca.map_or(Self::System, |path| Self::File(path.to_owned()))
-    }
-}
-
-/// The roots themselves.
-pub(super) fn roots(ca: &Roots) -> Result<RootCertStore, FetchError> {
-    let mut store = RootCertStore::empty();
-    let parsed = |pem: &[u8]| CertificateDer::pem_slice_iter(pem).filter_map(Result::ok).collect();
-    let (shown, certificates): (_, Vec<_>) = match ca {
-        Roots::File(path) => {
-            let shown = path.display().to_string();
-            let pem = bounded(path, MAX_ROOTS)
-                .map_err(|why| io::Error::new(why.kind(), format!("`{shown}`: {why}")))?;
-            (shown, parsed(&pem))
-        }
-        Roots::Pem(pem) => ("the PEM".to_owned(), parsed(pem.as_bytes())),
-        Roots::System => ("the system".to_owned(), rustls_native_certs::load_native_certs().certs),
-    };
-    store.add_parsable_certificates(certificates);
-    if store.is_empty() { Err(FetchError::NoRoots(shown)) } else { Ok(store) }
-}
-
 /// Runs what blocks on a thread that may.
 pub(super) async fn on_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, FetchError> + Send + 'static,
@@ -145,24 +100,15 @@ pub(crate) async fn connect(
     let host = url.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
     if url.scheme_str() == Some("https") {
         let port = url.port_u16().unwrap_or(443);
-        let name = ServerName::try_from(host.clone()).map_err(|_| FetchError::Name)?;
-        let connector = connector(ca.into()).await?;
+        // Read anew for each connection, so that new ones need no restart.
+        let (roots, named) = (ca.into(), host.clone());
+        let (connector, name) = on_thread(move || Ok(roots.client(&named)?)).await?;
         let stream = TcpStream::connect((host, port)).await?;
         return Ok(Box::new(connector.connect(name, stream).await?));
     }
     let address = loopback(&host).ok_or(FetchError::Name)?;
     let port = url.port_u16().unwrap_or(80);
     Ok(Box::new(TcpStream::connect((address, port)).await?))
-}
-
-/// The roots are read anew for each connection, so that new ones need no restart.
-async fn connector(ca: Roots) -> Result<TlsConnector, FetchError> {
-    let roots = on_thread(move || roots(&ca)).await?;
-    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 async fn exchange<S>(stream: S, url: &Uri) -> Result<Vec<u8>, FetchError>

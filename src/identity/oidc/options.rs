@@ -2,6 +2,7 @@
 
 use super::fetch;
 use crate::name::is_account;
+use crate::roots::Roots;
 use http::Uri;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -143,7 +144,7 @@ impl Options {
             return Err(OptionsError::Jwks { issuer: self.url, jwks: self.jwks });
         };
         if let Jwks::Url { ca: Some(ca), .. } = &jwks {
-            fetch::roots(&Some(ca.as_path()).into()).map_err(|error| OptionsError::Ca {
+            Roots::File(ca.clone()).certificates().map_err(|error| OptionsError::Ca {
                 issuer: self.url.clone(),
                 why: error.to_string(),
             })?;

@@ -11,7 +11,7 @@ use crate::rotate::inside::Inside;
 use crate::rotate::login;
 use crate::rotate::rules::new_password;
 use crate::rotate::secret_json::SecretJson;
-use crate::rotate::target::{Login, Refusal, System};
+use crate::rotate::target::{Login, Refusal, System, checked_password};
 use crate::store::rotations::Step;
 
 /// How many users a secret goes through.
@@ -67,7 +67,9 @@ impl Database<'_> {
             current.secret.set("username", &other);
         }
         let password = new_password(&self.inside, self.name).await?;
-        current.secret.set("password", password.0.expose_str().unwrap_or_default());
+        // What no system takes is not even tried.
+        let text = checked_password(&password.0);
+        current.secret.set("password", text.map_err(|e| refused("the secret's rules", &e))?);
         let value = SecretText(current.secret.write()?);
         Ok(self.inside.put_pending(token, (Some(value), None)).await?)
     }

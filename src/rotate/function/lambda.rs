@@ -7,8 +7,8 @@
 use super::{Event, Failure};
 use crate::clock::{Time, World};
 use crate::envelope::session::{Kind, Session, Sessions};
-use crate::identity::oidc::fetch::{Roots, connect};
-use crate::ops::secrets::rotate::functions::{Lambda, Trust};
+use crate::identity::oidc::fetch::connect;
+use crate::ops::secrets::rotate::functions::Lambda;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -70,7 +70,7 @@ async fn exchange(
     let unreachable = |why: &dyn std::fmt::Display| {
         Failure::passing(format!("the function's endpoint can't be reached: {why}"))
     };
-    let stream = connect(&place.lambda.endpoint, roots(&place.lambda.trust)).await;
+    let stream = connect(&place.lambda.endpoint, place.lambda.trust.clone()).await;
     let stream = TokioIo::new(stream.map_err(|e| unreachable(&e))?);
     let mut client = http1::Builder::new();
     client.max_buf_size(MAX_HEAD);
@@ -90,14 +90,6 @@ async fn exchange(
             ended.map_err(|e| unreachable(&e))?;
             answer.await
         }
-    }
-}
-
-fn roots(trust: &Trust) -> Roots {
-    match trust {
-        Trust::System => Roots::System,
-        Trust::File(path) => Roots::File(path.clone()),
-        Trust::Pem(pem) => Roots::Pem(pem.clone()),
     }
 }
 

@@ -15,6 +15,7 @@ mod resp;
 pub mod ssh;
 mod stream;
 
+use crate::roots::Roots;
 use crate::secret::Secret;
 use std::fmt::Display;
 use std::time::Duration;
@@ -57,6 +58,17 @@ pub enum Tls {
     System,
     /// TLS; the server's certificate leads to one of these (PEM) and names the host.
     Roots(String),
+}
+
+impl Tls {
+    /// Whom to trust; nothing without TLS.
+    fn roots(&self) -> Option<Roots> {
+        match self {
+            Self::Off => None,
+            Self::System => Some(Roots::System),
+            Self::Roots(pem) => Some(Roots::Pem(pem.clone())),
+        }
+    }
 }
 
 /// Why a system did not do what it was asked. The texts hold no secret.
@@ -249,7 +261,11 @@ impl System {
     }
 }
 
-fn checked_password(password: &Secret) -> Result<&str, Refusal> {
+/// A password that systems take.
+///
+/// # Errors
+/// It is none, or too long.
+pub(in crate::rotate) fn checked_password(password: &Secret) -> Result<&str, Refusal> {
     let text = password.expose_str().filter(|text| !text.contains('\0'));
     text.filter(|text| (1..=MAX_PASSWORD).contains(&text.len()))
         .ok_or_else(|| Refusal::other(format!("a password is text of 1 to {MAX_PASSWORD} bytes")))

@@ -5,7 +5,7 @@
 //! Where it may not, the server gets the hash that it would keep, unless it has rules for passwords,
 //! which it can't apply to a hash.
 
-use super::stream::roots;
+use super::stream::certificates;
 use super::{Login, Refusal, Tls};
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use mysql_async::prelude::Queryable;
@@ -336,12 +336,7 @@ impl Session {
 
 /// The roots are the secret's or the machine's; those that the crate carries are switched off.
 async fn tls(tls: &Tls) -> Result<Option<SslOpts>, Refusal> {
-    let Some(mut certificates) = roots(tls).await? else { return Ok(None) };
-    // One that is no root would fail them all.
-    certificates.retain(|der| webpki::anchor_from_trusted_cert(der).is_ok());
-    if certificates.is_empty() {
-        return Err(Refusal::other("there is no certificate to trust for TLS"));
-    }
+    let Some(certificates) = certificates(tls).await? else { return Ok(None) };
     let roots = certificates.into_iter().map(|der| der.to_vec().into()).collect();
     Ok(Some(SslOpts::default().with_disable_built_in_roots(true).with_root_certs(roots)))
 }

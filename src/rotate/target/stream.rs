@@ -1,19 +1,16 @@
 //! The way to a system: TCP, with TLS over it unless the secret says otherwise.
 
 use super::{CONNECT, Login, Refusal, Tls, within};
+use crate::roots;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Join, ReadBuf, Take, join};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::crypto::aws_lc_rs;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 /// The most that is read of one connection, in bytes: several of the longest answers. Drivers keep what
 /// they read, and the server is whatever a secret names.
@@ -56,36 +53,24 @@ pub(super) async fn tcp(login: &Login) -> Result<Tcp, Refusal> {
 pub(super) async fn handshake(
     login: &Login,
 ) -> Result<Option<(TlsConnector, ServerName<'static>)>, Refusal> {
-    let Some(certificates) = roots(&login.tls).await? else { return Ok(None) };
-    let mut store = RootCertStore::empty();
-    store.add_parsable_certificates(certificates);
-    if store.is_empty() {
-        return Err(Refusal::other("there is no certificate to trust for TLS"));
-    }
-    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(Refusal::other)?
-        .with_root_certificates(store)
-        .with_no_client_auth();
-    let name = ServerName::try_from(login.host.clone());
-    let name = name.map_err(|_| Refusal::other("`host` is no name that a certificate can have"))?;
-    Ok(Some((TlsConnector::from(Arc::new(config)), name)))
+    let (Some(roots), host) = (login.tls.roots(), login.host.clone()) else { return Ok(None) };
+    blocking(move || roots.client(&host)).await.map(Some)
 }
 
-/// The certificates to trust; nothing without TLS. The system's are read anew each time, so that
-/// new ones need no restart.
-pub(super) async fn roots(tls: &Tls) -> Result<Option<Vec<CertificateDer<'static>>>, Refusal> {
-    match tls {
-        Tls::Off => Ok(None),
-        Tls::System => {
-            let read = || rustls_native_certs::load_native_certs().certs;
-            Ok(Some(tokio::task::spawn_blocking(read).await.map_err(Refusal::other)?))
-        }
-        Tls::Roots(pem) => {
-            let found = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>();
-            Ok(Some(found.map_err(|_| Refusal::other("the roots for TLS are no PEM"))?))
-        }
-    }
+/// The certificates to trust; nothing without TLS.
+pub(super) async fn certificates(
+    tls: &Tls,
+) -> Result<Option<Vec<CertificateDer<'static>>>, Refusal> {
+    let Some(roots) = tls.roots() else { return Ok(None) };
+    blocking(move || roots.certificates()).await.map(Some)
+}
+
+/// Roots are read anew each time, so that new ones need no restart.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, roots::Error> + Send + 'static,
+) -> Result<T, Refusal> {
+    let done = tokio::task::spawn_blocking(work).await.map_err(Refusal::other)?;
+    done.map_err(Refusal::other)
 }
 
 /// What rustls says names no secret: it knows none.

@@ -10,6 +10,7 @@ pub mod options;
 
 use crate::name::Arn;
 use crate::ops::call::Target;
+use crate::roots::Roots;
 use crate::store::{self, functions::Registered};
 use http::Uri;
 use options::{Options, OptionsError};
@@ -21,24 +22,13 @@ use std::time::Duration;
 pub const ANY: &str = "*";
 /// What the names of our own functions begin with.
 const OWN: &str = "strongroom-";
-/// Whom to trust for an endpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Trust {
-    /// The system's authorities.
-    System,
-    /// Those of a file, as it is when they are needed.
-    File(PathBuf),
-    /// These (PEM).
-    Pem(String),
-}
-
 /// A function behind a Lambda Invoke endpoint.
 #[derive(Clone, Debug)]
 pub struct Lambda {
     /// The endpoint.
     pub endpoint: Uri,
     /// Whose certificate it has.
-    pub trust: Trust,
+    pub trust: Roots,
     /// How long a step may take.
     pub deadline: Duration,
     /// Whether it is given credentials.

@@ -3,6 +3,7 @@
 
 pub mod cancel;
 pub mod functions;
+pub mod held;
 mod master;
 pub mod register;
 pub mod settle;

@@ -10,13 +10,11 @@ use crate::ops::call::{Allowed, Call, Target};
 use crate::ops::error::{Condition, Error, Result};
 use crate::ops::shape::{Checks, Empty, Epoch, given};
 use crate::ops::{Access, Input, Operation, Route};
+use crate::roots::Roots;
 use crate::store::functions::Registered;
 use crate::store::records::Rows;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio_rustls::rustls::RootCertStore;
-use tokio_rustls::rustls::pki_types::CertificateDer;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
 
 /// Functions that an account may register.
 const MOST: i64 = 100;
@@ -123,18 +121,10 @@ fn checked(call: &Call, input: CreateRotationFunctionInput) -> Result<Registered
         created: call.now,
     };
     registered(&function).map_err(|error| refused(error.to_string()))?;
-    if function.ca.as_deref().is_some_and(|pem| !holds_certificates(pem)) {
+    if function.ca.clone().is_some_and(|pem| Roots::Pem(pem).certificates().is_err()) {
         return Err(refused("CertificateAuthorities holds no certificates (PEM).".to_owned()));
     }
     Ok(function)
-}
-
-/// Whether a text is of certificates that can be trusted, each of them.
-fn holds_certificates(pem: &str) -> bool {
-    let mut roots = RootCertStore::empty();
-    let mut all = CertificateDer::pem_slice_iter(pem.as_bytes());
-    let each = all.all(|found| found.is_ok_and(|certificate| roots.add(certificate).is_ok()));
-    each && !roots.is_empty()
 }
 
 fn put(rows: &mut Rows<'_>, function: &Registered, replace: bool) -> Result<()> {
@@ -281,20 +271,4 @@ fn in_use(name: &str, secret: &str) -> Error {
          ask for it with Force."
     );
     Error::new(Condition::InvalidRequest, text)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn authorities_are_certificates_and_nothing_else() {
-        let certified = rcgen::generate_simple_self_signed(["ca.example.com".to_owned()]);
-        let pem = certified.expect("a certificate").cert.pem();
-        assert!(holds_certificates(&pem) && holds_certificates(&[&*pem, &*pem].concat()));
-        let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-        for text in ["", "garbage", broken, &[&pem, broken].concat()] {
-            assert!(!holds_certificates(text), "{text}");
-        }
-    }
 }

@@ -1,7 +1,8 @@
 //! What no process would come to by itself: rotations whose process is gone, and moments that a clock
 //! which was set back has moved far away.
 
-use super::state::{LEASE, PAUSES, next_window, planned};
+use super::held::{LEASE, PAUSES};
+use super::state::{next_window, planned};
 use crate::clock::Time;
 use crate::ops::error::{Error, Result};
 use crate::store;

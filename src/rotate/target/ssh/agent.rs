@@ -3,6 +3,7 @@
 use super::programs::{cant_run, command, run};
 use super::{PublicKey, Refusal};
 use crate::secret::Secret;
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -12,16 +13,28 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Child;
 
-/// How long an agent keeps its key, in seconds: longer than a login may take. One that outlives a crash of
-/// ours holds nothing then.
+/// How long an agent keeps its key, in seconds: longer than a login may take.
 const KEEPS: &str = "60";
+/// What the agent lives as long as (ssh-agent(1)): it says which process the agent is, and ends with its
+/// standard input, which ends with this process, however that does. Then the folder goes, too.
+const LIFE: &str = "echo $SSH_AGENT_PID; cat; exec rm -rf -- \"$1\"";
 /// Tries at a name for a folder that nobody has yet.
 const TRIES: u32 = 100;
 
-/// The agent, and the folder that its socket is in. Both end with this value.
+/// The agent, and the folder that its socket is in. Both end with this value; with a crash of this
+/// process they do so within some seconds.
 pub(super) struct Agent {
-    _child: Child,
+    agent: Option<Pid>,
+    /// The agent's parent, without which it ends.
+    _life: Child,
     folder: Folder,
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // It would end by itself, but up to ten seconds later.
+        self.agent.map(|agent| kill_process(agent, Signal::KILL));
+    }
 }
 
 impl Agent {
@@ -29,15 +42,18 @@ impl Agent {
     pub(super) async fn start(private_key: &Secret) -> Result<Self, Refusal> {
         let folder = Folder::new().map_err(cant_run)?;
         let mut program = command("ssh-agent");
-        program.args(["-D", "-t", KEEPS, "-a"]).arg(folder.0.join("agent")).stdout(Stdio::piped());
-        let mut child = program.spawn().map_err(cant_run)?;
-        let said = child.stdout.take();
-        let agent = Self { _child: child, folder };
+        program.args(["-t", KEEPS, "-a"]).arg(folder.0.join("agent"));
+        program.args(["/bin/sh", "-c", LIFE, "sh"]).arg(&folder.0);
+        program.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut life = program.spawn().map_err(cant_run)?;
+        let said = life.stdout.take();
+        let mut agent = Self { agent: None, _life: life, folder };
         let Some(said) = said else { return Err(Refusal::other("ssh-agent has no output")) };
-        // It names its socket when it listens.
+        // It listens before it starts anything.
         let mut line = String::new();
         BufReader::new(said).read_line(&mut line).await.map_err(cant_run)?;
-        if line.is_empty() {
+        agent.agent = line.trim().parse().ok().and_then(Pid::from_raw);
+        if agent.agent.is_none() {
             return Err(Refusal::unreachable("ssh-agent ends at once"));
         }
         agent.add(private_key).await.map(|()| agent)

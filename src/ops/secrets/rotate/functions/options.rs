@@ -1,6 +1,7 @@
 //! Functions as they are written, and what they may be: in the configuration, or by whom registers one.
 
-use super::{ANY, Lambda, Named, OWN, Program, Trust, is_name};
+use super::{ANY, Lambda, Named, OWN, Program, is_name};
+use crate::roots::Roots;
 use crate::store::functions::Registered;
 use http::Uri;
 use serde::Deserialize;
@@ -141,7 +142,7 @@ impl Options {
         let endpoint = endpoint.parse().ok().filter(is_endpoint);
         Ok(Lambda {
             endpoint: endpoint.ok_or_else(|| OptionsError::Endpoint(self.name.clone()))?,
-            trust: self.ca.clone().map_or(Trust::System, Trust::File),
+            trust: self.ca.clone().map_or(Roots::System, Roots::File),
             deadline: Duration::from_secs(self.deadline_seconds),
             credentials: self.credentials,
         })
@@ -187,7 +188,7 @@ pub(in crate::ops::secrets::rotate) fn registered(
         ..Options::at(&function.name, &function.endpoint)
     };
     written.check_common()?;
-    let trust = function.ca.clone().map_or(Trust::System, Trust::Pem);
+    let trust = function.ca.clone().map_or(Roots::System, Roots::Pem);
     Ok(Lambda { trust, ..written.lambda()? })
 }
 
@@ -267,7 +268,7 @@ mod tests {
             created: Time(0),
         };
         let lambda = registered(&function).expect("taken");
-        assert_eq!((lambda.trust, lambda.deadline.as_secs()), (Trust::Pem("PEM".to_owned()), 60));
+        assert_eq!((lambda.trust, lambda.deadline.as_secs()), (Roots::Pem("PEM".to_owned()), 60));
         let bad = [
             Registered { name: ANY.to_owned(), ..function.clone() },
             Registered { name: "strongroom-x".to_owned(), ..function.clone() },
