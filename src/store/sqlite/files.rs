@@ -18,7 +18,16 @@ pub(super) struct Held {
     /// The database file; it exists, and SQLite creates its companions with the same mode.
     pub(super) database: PathBuf,
     /// The kernel releases the lock with the last descriptor, so also after SIGKILL.
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Held {
+    /// Says so rather than leave it to the descriptor's end: a program that another thread is just
+    /// starting (a rotation's, a token's child) has a copy of it between fork and exec, and would
+    /// keep the directory for that long.
+    fn drop(&mut self) {
+        let _ = rustix::fs::flock(&self.lock, FlockOperation::Unlock);
+    }
 }
 
 /// Takes hold of `directory` (made with mode 0700 if it is missing, its parent not) and makes an
@@ -44,7 +53,7 @@ pub(super) fn hold(directory: &Path) -> Result<Held> {
     for suffix in COMPANIONS {
         private(&directory.join(format!("{DATABASE}{suffix}")), 0o077, "600")?;
     }
-    Ok(Held { database, _lock: lock })
+    Ok(Held { database, lock })
 }
 
 fn lock(directory: &Path) -> Result<File> {
@@ -96,4 +105,20 @@ fn private(path: &Path, forbidden: u32, wanted: &str) -> Result<()> {
 
 fn refused(what: &str, path: &Path, error: &std::io::Error) -> Error {
     Error::Unusable(format!("can't {what} `{}`: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_free_at_once_though_a_process_that_is_being_started_has_the_lock_s_descriptor_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().join("data");
+        let held = hold(&dir).unwrap();
+        let _forked = held.lock.try_clone().unwrap();
+        assert!(matches!(hold(&dir), Err(Error::InUse(_))));
+        drop(held);
+        assert!(hold(&dir).is_ok());
+    }
 }
