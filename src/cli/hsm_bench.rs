@@ -9,7 +9,7 @@ use crate::config::{Config, Token};
 use crate::custody;
 use crate::custody::lane::Lane;
 use crate::custody::profile::Profile;
-use crate::server::found::configuration;
+use crate::server::found::{configuration, take_back};
 use crate::server::{Error, bare, open_tokens};
 use clap::Args;
 use raw::Raw;
@@ -193,11 +193,8 @@ async fn interruptible(
         Err(error) => Err(error),
     };
     for id in [keys.holder, keys.signer] {
-        match lane.destroy(id).await {
-            Ok(()) | Err(custody::Error::KeyNotFound(_)) => {}
-            Err(error) => {
-                tracing::error!(key = %id, %error, "a key of this command was left in the token");
-            }
+        if let Err(error) = take_back(lane, id).await {
+            tracing::error!(key = %id, %error, "a key of this command was left in the token");
         }
     }
     measured

@@ -7,6 +7,7 @@ mod undo;
 use self::token::Entry;
 pub use self::token::{Boot, Existing, PinSource, TokenPlan};
 use self::undo::Undo;
+pub use self::undo::take_back;
 use super::holders::store_scheme;
 use super::{Appliance, Error, on_thread, open_store, open_tokens};
 use crate::clock::{World, random_bytes};

@@ -1,11 +1,16 @@
 //! What a founding that failed takes back: the keys that it has made, in tokens that may hold others'.
 
 use super::super::{Error, ROW_MACS};
-use crate::custody::{self, tokens::Tokens};
+use crate::custody::{self, lane::Lane, tokens::Tokens};
 use crate::envelope::store_key::{StoreKey, WrappedStoreKey};
 use crate::name::BackingKeyId;
 use crate::store::records::{Records, RowMac};
 use crate::store::{Store, meta};
+use std::time::{Duration, Instant};
+
+/// How long is waited for a token that is still making a key which nobody waits for any more. The
+/// slowest cards take about a minute for an RSA key.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What it takes.
 pub(super) struct Undo {
@@ -52,19 +57,34 @@ impl Undo {
     async fn destroy(&self, id: BackingKeyId) {
         for member in self.tokens.all() {
             let destroyed = match member.lane() {
-                Ok(lane) => lane.destroy(id).await,
+                Ok(lane) => take_back(lane, id).await,
                 Err(error) => Err(error),
             };
-            match destroyed {
-                Ok(()) | Err(custody::Error::KeyNotFound(_)) => {}
-                Err(error) => tracing::error!(
+            if let Err(error) = destroyed {
+                tracing::error!(
                     token = member.name,
                     %error,
                     "key {id} may be left in the token and is nobody's: if it is there, remove it \
                      (of PKCS#11: `pkcs11-tool --login --delete-object --type secrkey --id {id}`, or \
                      `--type privkey`)"
-                ),
+                );
             }
+        }
+    }
+}
+
+/// Destroys a key of which no durable intent speaks, also while the token is still making it: a lane
+/// destroys nothing before that is through. That it is not there is a success.
+///
+/// # Errors
+/// Those of the token; [`custody::Error::Timeout`] if it is not through after two minutes.
+pub async fn take_back(lane: &Lane, id: BackingKeyId) -> custody::Result<()> {
+    let patience = Instant::now() + PATIENCE;
+    loop {
+        match lane.destroy(id).await {
+            Err(custody::Error::Timeout(_)) if Instant::now() < patience => {}
+            Err(custody::Error::KeyNotFound(_)) => return Ok(()),
+            settled => return settled,
         }
     }
 }
