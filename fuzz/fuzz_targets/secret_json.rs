@@ -11,7 +11,8 @@ fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Some((password, secret)) = text.split_once('\n') else { return };
     let Ok(mut read) = SecretJson::read(secret.as_bytes()) else { return };
-    drop((read.login(), read.master_arn()));
+    drop((read.login(), read.account(), read.master_arn()));
+    assert_ne!(read.port(), Ok(Some(0)));
     read.set("password", password);
     let Ok(written) = read.write() else {
         assert!(text.len() * 6 > MAX_SECRET);
