@@ -6,6 +6,8 @@ HARDWARE := --features tpm,yubikey
 FEATURES :=
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON := .venv/bin/python
+# The client tests mostly wait, so that three processes are well for two processors.
+SIDE_BY_SIDE := --numprocesses 3 --dist worksteal
 # The tests build it by themselves.
 SHIM := --manifest-path tests/shim/Cargo.toml
 
@@ -61,7 +63,7 @@ clients: client-python client-rust ## Black-box tests with unmodified AWS client
 
 client-python: ## Those with the AWS CLI and boto3
 	$(CARGO) build --locked $(HARDWARE)
-	STRONGROOM_BIN=$(TARGET)/debug/strongroom $(PYTHON) -m pytest tests/clients
+	STRONGROOM_BIN=$(TARGET)/debug/strongroom $(PYTHON) -m pytest tests/clients $(SIDE_BY_SIDE)
 
 client-rust: ## Those with the AWS SDK for Rust; its first build takes a minute or two
 	$(CARGO) build --locked $(HARDWARE)

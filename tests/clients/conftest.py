@@ -1,10 +1,13 @@
 """A running appliance, and clients for it whose every answer is checked against the models."""
 
+import contextlib
 import http.client
 import json
 import os
 import queue
+import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -240,9 +243,35 @@ def check_boto3_answer(http_response, model, **_):
     checks.check(model.name, http_response.status_code, headers, http_response.content)
 
 
+def pytest_configure(config):
+    """Tells pytest of our marker."""
+    text = "waits: half a minute or more, until the product thinks it time; begun first, beside others"
+    config.addinivalue_line("markers", text)
+
+
+def pytest_collection_modifyitems(items):
+    """Those that wait for long come first, so that they don't end alone."""
+    items.sort(key=lambda item: item.get_closest_marker("waits") is None)
+
+
+def free_port(count=1):
+    """The first of so many neighbouring ports that are free. They are below those that the kernel gives
+    to whoever asks for any (ip_local_port_range in ip(7)), so that hardly anybody takes them before they
+    are used."""
+    while True:
+        first = random.randrange(10_000, 32_768 - count)
+        with contextlib.ExitStack() as probes:
+            try:
+                for port in range(first, first + count):
+                    probes.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return first
+
+
 @pytest.fixture(scope="session")
 def appliance(tmp_path_factory):
-    """One appliance for all tests of a run: make your own keys and secrets, look at those alone."""
+    """One appliance for all tests of a process: make your own keys and secrets, look at those alone."""
     running = Appliance(tmp_path_factory.mktemp("appliance"))
     yield running
     running.stop()

@@ -10,7 +10,6 @@ import json
 import os
 import pwd
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -18,16 +17,11 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from conftest import free_port
+
 ADMIN, ADMIN_PASSWORD = "boss", "boss's pass"
 START_SECONDS = 120
 LOGIN_SECONDS = 20
-
-
-def free_port():
-    """A port that was free a moment ago."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 class System:

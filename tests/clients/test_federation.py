@@ -4,7 +4,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.credentials import Credentials
 
-from conftest import Answer, Appliance, check_boto3_answer
+from conftest import Answer, Appliance, check_boto3_answer, free_port
 from issuer import Authority, Issuer, pem, sign_x509
 from test_sts import allow, caller_identity, code, error_of, form, policy, temporary, trust
 
@@ -51,13 +50,6 @@ class Federated(NamedTuple):
         fresh.rename(self.ca.with_name("crl.pem"))
         if self.appliance.process.poll() is None:
             self.appliance.process.send_signal(signal.SIGHUP)
-
-
-def free_port():
-    """A port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,6 @@ import json
 import os
 import re
 import shutil
-import signal
-import socket
 import subprocess
 import threading
 import time
@@ -19,7 +17,9 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from test_tokens import BINARY, CARD, KRYOPTIC, run, swtpm, two_free_ports
+from conftest import free_port
+from served import served
+from test_tokens import BINARY, CARD, KRYOPTIC, run, swtpm
 
 PATIENCE = 60
 READERS = "/usr/lib/pcsc/drivers/serial/libifdvpcd.so"
@@ -29,7 +29,7 @@ READERS = "/usr/lib/pcsc/drivers/serial/libifdvpcd.so"
 def virtual_card(folder):
     """A PC/SC service of one's own with a card in its reader; what finds it in the environment."""
     folder.mkdir()
-    port = two_free_ports()
+    port = free_port(2)
     (folder / "reader.conf.d").mkdir()
     (folder / "reader.conf.d" / "vpcd").write_text(
         f'FRIENDLYNAME "Virtual PCD"\nDEVICENAME /dev/null:{port:#06X}\n'
@@ -96,28 +96,9 @@ class Server:
     @contextlib.contextmanager
     def serving(self):
         """Serves while somebody is inside; KMS and Secrets Manager."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{probe.getsockname()[1]}"
-        text = self.configuration.read_text()
-        text = re.sub(r"^listen_plain = .*$", f'listen_plain = ["{address}"]', text, flags=re.M)
-        self.configuration.write_text(text)
-        self.endpoint = f"http://{address}"
-        log = self.configuration.parent / "server.log"
-        with log.open("ab") as out:
-            process = subprocess.Popen(
-                [BINARY, "serve", "--config", self.configuration],
-                env=self.environment,
-                stdout=out,
-                stderr=out,
-            )
-        try:
+        with served(self.configuration, self.environment) as (self.endpoint, process, log):
             await_true(lambda: self.answers(process, log))
             yield self.client("kms"), self.client("secretsmanager")
-        finally:
-            process.send_signal(signal.SIGTERM)
-            code = process.wait(PATIENCE)
-        assert code == 0, log.read_text()
 
     def answers(self, process, log):
         """Whether requests are taken: /healthz answers before they are."""

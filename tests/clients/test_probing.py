@@ -68,6 +68,7 @@ def server():
         running.close()
 
 
+@pytest.mark.waits
 def test_a_password_that_was_changed_by_hand_is_told_once_and_so_is_its_mending(server, own_appliance):
     system = server(Postgres)
     secret = Probed(own_appliance(), system)
@@ -104,6 +105,7 @@ def test_a_password_that_was_changed_by_hand_is_told_once_and_so_is_its_mending(
     assert "LastAccessedDate" not in described, "a probe is no use of the secret"
 
 
+@pytest.mark.waits
 def test_a_secret_is_probed_as_long_as_its_tag_says_so(server, own_appliance):
     appliance = own_appliance()
     secret = Probed(appliance, server(Redis))

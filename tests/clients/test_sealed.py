@@ -21,8 +21,10 @@ from botocore.config import Config
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from conftest import free_port
+from served import served
 from test_init import LABEL, PIN, pin_file, read, softhsm  # noqa: F401 (a fixture)
-from test_tokens import BINARY, run, two_free_ports
+from test_tokens import BINARY, run
 
 PATIENCE = 60
 
@@ -31,7 +33,7 @@ class Tpm:
     """A TPM that can be taken away and put back: as after a boot, with nothing in its PCRs."""
 
     def __init__(self, state):
-        self.state, self.port = state, two_free_ports()
+        self.state, self.port = state, free_port(2)
         self.state.mkdir()
         self.device = f"swtpm:host=127.0.0.1,port={self.port}"
         self.start()
@@ -161,23 +163,8 @@ class Server:
     @contextlib.contextmanager
     def begun(self):
         """Serves while somebody is inside, with or without its token."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{probe.getsockname()[1]}"
-        text = self.configuration.read_text()
-        text = re.sub(r"^listen_plain = .*$", f'listen_plain = ["{address}"]', text, flags=re.M)
-        self.configuration.write_text(text)
-        self.endpoint, self.log = f"http://{address}", self.where / "server.log"
-        with self.log.open("ab") as out:
-            process = subprocess.Popen(
-                [BINARY, "serve", "--config", self.configuration], stdout=out, stderr=out
-            )
-        try:
+        with served(self.configuration) as (self.endpoint, process, self.log):
             yield process
-        finally:
-            process.send_signal(signal.SIGTERM)
-            code = process.wait(PATIENCE)
-        assert code == 0, self.log.read_text()
 
     @contextlib.contextmanager
     def serving(self):
@@ -321,7 +308,7 @@ def test_a_tpm_that_is_away_is_waited_for(tpm, seal, server):
 
 def test_a_tss_that_hangs_or_is_killed_is_not_the_server_s_end(tpm, seal, server):
     use(server, seal("pin.sealed", "--no-boot-binding"), tpm)
-    port = two_free_ports()
+    port = free_port(2)
     with socket.create_server(("127.0.0.1", port)), socket.create_server(("127.0.0.1", port + 1)):
         server.set("pin_tpm", f"swtpm:host=127.0.0.1,port={port}")
         with server.begun() as process:

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from conftest import ROOT
+from conftest import ROOT, free_port
 
 BINARY = ROOT / os.environ.get("STRONGROOM_BIN", "target/debug/strongroom")
 # Where scripts/kryoptic puts it.
@@ -99,23 +99,10 @@ def test_an_appliance_is_made_on_each_module_for_good(tmp_path):
         assert "proves nothing about the safety of keys" in out
 
 
-def two_free_ports():
-    """A free port with a free neighbour above."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
-            try:
-                second.bind(("127.0.0.1", port + 1))
-                return port
-            except (OSError, OverflowError):
-                continue
-
-
 @contextlib.contextmanager
 def swtpm(state):
     """A TPM that somebody else has started; how it is reached."""
-    port, local = two_free_ports(), "type=tcp,bindaddr=127.0.0.1,port="
+    port, local = free_port(2), "type=tcp,bindaddr=127.0.0.1,port="
     state.mkdir()
     tpm = subprocess.Popen(
         ["swtpm", "socket", "--tpm2", "--flags", "not-need-init,startup-clear"]

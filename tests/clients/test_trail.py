@@ -11,8 +11,8 @@ import pytest
 
 from conftest import ROOT, Appliance
 
-# How far the index may be behind the log, and a change's record behind its answer.
-LAG_SECONDS = 3
+# How far the index may be behind the log, and a change's record behind its answer, on a busy machine.
+LAG_SECONDS = 20
 
 TARGETS = ["CloudTrail_20131101", "com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101"]
 NOBODY = "11111111-2222-4333-8444-555555555555"
