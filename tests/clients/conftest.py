@@ -22,6 +22,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
+from botocore.exceptions import ClientError
 
 from model import Model
 from query import QueryModel
@@ -267,6 +268,23 @@ def free_port(count=1):
             except OSError:
                 continue
         return first
+
+
+def error_of(call, *arguments, **members):
+    """The code and the text of the error that a boto3 call must end with."""
+    with pytest.raises(ClientError) as caught:
+        call(*arguments, **members)
+    error = caught.value.response["Error"]
+    return error["Code"], error["Message"]
+
+
+def refused(code, call, text=None, **members):
+    """Makes the call, which must fail with this code and, if given, this text; answers the text."""
+    found, said = error_of(call, **members)
+    assert found == code, (found, said)
+    if text is not None:
+        assert said == text
+    return said
 
 
 @pytest.fixture(scope="session")

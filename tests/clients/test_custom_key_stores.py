@@ -7,8 +7,8 @@ import tomllib
 from datetime import UTC, datetime
 
 import pytest
-from botocore.exceptions import ClientError
 
+from conftest import error_of
 from two_tokens import clusters, with_two_tokens
 
 PASSWORD = "hunter2-planted"
@@ -58,14 +58,6 @@ def made(kms, appliance, name):
     return kms.create_custom_key_store(CustomKeyStoreName=name, **given)["CustomKeyStoreId"]
 
 
-def refused(call, **arguments):
-    """The code and the text that a call is refused with."""
-    with pytest.raises(ClientError) as caught:
-        call(**arguments)
-    error = caught.value.response["Error"]
-    return error["Code"], error["Message"]
-
-
 def described(kms, store):
     (entry,) = kms.describe_custom_key_stores(CustomKeyStoreId=store)["CustomKeyStores"]
     return entry
@@ -101,10 +93,10 @@ def test_a_custom_key_store_is_made_described_renamed_and_deleted(appliance, kms
     named = kms.describe_custom_key_stores(CustomKeyStoreName=f"{name}-new")
     assert [entry["CustomKeyStoreId"] for entry in named["CustomKeyStores"]] == [store]
     assert named["Truncated"] is False
-    code, _ = refused(kms.describe_custom_key_stores, CustomKeyStoreName=name)
+    code, _ = error_of(kms.describe_custom_key_stores, CustomKeyStoreName=name)
     assert code == "CustomKeyStoreNotFoundException"
     kms.delete_custom_key_store(CustomKeyStoreId=store)
-    code, _ = refused(kms.describe_custom_key_stores, CustomKeyStoreId=store)
+    code, _ = error_of(kms.describe_custom_key_stores, CustomKeyStoreId=store)
     assert code == "CustomKeyStoreNotFoundException"
     assert kms.describe_custom_key_stores()["CustomKeyStores"] == []
 
@@ -150,18 +142,18 @@ def test_a_key_is_made_and_used_in_the_token_of_its_store(furnished, name):
     shown = kms.describe_key(KeyId=key)["KeyMetadata"]
     assert (shown["KeyState"], shown["Enabled"]) == ("Unavailable", False)
     unavailable = ("KMSInvalidStateException", f"{created['Arn']} is unavailable.")
-    assert refused(kms.encrypt, KeyId=key, Plaintext=b"x") == unavailable
-    assert refused(kms.decrypt, CiphertextBlob=sealed) == unavailable
-    assert refused(kms.generate_data_key, KeyId=key, KeySpec="AES_256") == unavailable
-    assert refused(kms.re_encrypt, CiphertextBlob=sealed, DestinationKeyId=key) == unavailable
-    assert refused(secrets.get_secret_value, SecretId=name)[0] == "DecryptionFailure"
+    assert error_of(kms.encrypt, KeyId=key, Plaintext=b"x") == unavailable
+    assert error_of(kms.decrypt, CiphertextBlob=sealed) == unavailable
+    assert error_of(kms.generate_data_key, KeyId=key, KeySpec="AES_256") == unavailable
+    assert error_of(kms.re_encrypt, CiphertextBlob=sealed, DestinationKeyId=key) == unavailable
+    assert error_of(secrets.get_secret_value, SecretId=name)[0] == "DecryptionFailure"
     put = {"SecretId": name, "SecretString": "y"}
-    assert refused(secrets.put_secret_value, **put)[0] == "EncryptionFailure"
+    assert error_of(secrets.put_secret_value, **put)[0] == "EncryptionFailure"
     state = "CustomKeyStoreInvalidStateException"
     random = {"NumberOfBytes": 32, "CustomKeyStoreId": store}
-    assert refused(kms.generate_random, **random)[0] == state
+    assert error_of(kms.generate_random, **random)[0] == state
     another = {"Origin": "AWS_CLOUDHSM", "CustomKeyStoreId": store}
-    assert refused(kms.create_key, **another)[0] == state
+    assert error_of(kms.create_key, **another)[0] == state
 
     # It can be managed; what is done takes effect when it is back.
     kms.update_key_description(KeyId=key, Description="away")
@@ -184,10 +176,10 @@ def test_a_key_is_made_and_used_in_the_token_of_its_store(furnished, name):
     # A custom key store with keys stays, also with those that wait for their deletion.
     kms.disconnect_custom_key_store(CustomKeyStoreId=store)
     has_keys = "CustomKeyStoreHasCMKsException"
-    assert refused(kms.delete_custom_key_store, CustomKeyStoreId=store)[0] == has_keys
+    assert error_of(kms.delete_custom_key_store, CustomKeyStoreId=store)[0] == has_keys
     kms.schedule_key_deletion(KeyId=key, PendingWindowInDays=7)
     assert kms.describe_key(KeyId=key)["KeyMetadata"]["KeyState"] == "PendingDeletion"
-    assert refused(kms.delete_custom_key_store, CustomKeyStoreId=store)[0] == has_keys
+    assert error_of(kms.delete_custom_key_store, CustomKeyStoreId=store)[0] == has_keys
     kms.cancel_key_deletion(KeyId=key)
     assert kms.describe_key(KeyId=key)["KeyMetadata"]["KeyState"] == "Unavailable"
     kms.connect_custom_key_store(CustomKeyStoreId=store)
@@ -205,7 +197,7 @@ def test_the_material_of_a_key_in_a_store_is_not_rotated(furnished):
         kms.rotate_key_on_demand,
         kms.list_key_rotations,
     ):
-        assert refused(call, KeyId=created["KeyId"]) == ("UnsupportedOperationException", text)
+        assert error_of(call, KeyId=created["KeyId"]) == ("UnsupportedOperationException", text)
 
 
 def test_the_origin_is_a_condition_key_of_policies(furnished):
@@ -220,7 +212,7 @@ def test_the_origin_is_a_condition_key_of_policies(furnished):
     ours = kms.create_key(Policy=policy)["KeyMetadata"]["KeyId"]
     kms.encrypt(KeyId=ours, Plaintext=b"x")
     key = theirs["KeyMetadata"]["KeyId"]
-    assert refused(kms.encrypt, KeyId=key, Plaintext=b"x")[0] == "AccessDeniedException"
+    assert error_of(kms.encrypt, KeyId=key, Plaintext=b"x")[0] == "AccessDeniedException"
 
 
 def test_what_goes_together_with_a_store(furnished):
@@ -237,7 +229,7 @@ def test_what_goes_together_with_a_store(furnished):
          "UnsupportedOperationException"),
         (nowhere, "CustomKeyStoreNotFoundException"),
     ):
-        assert refused(kms.create_key, **given)[0] == code, given
+        assert error_of(kms.create_key, **given)[0] == code, given
 
 
 def test_a_token_that_is_gone_fails_the_connection_and_comes_back(furnished):
@@ -257,7 +249,7 @@ def test_a_token_that_is_gone_fails_the_connection_and_comes_back(furnished):
     assert entry["ConnectionErrorCode"] == "INSUFFICIENT_CLOUDHSM_HSMS"
     assert kms.describe_key(KeyId=key)["KeyMetadata"]["KeyState"] == "Unavailable"
     state = "CustomKeyStoreInvalidStateException"
-    assert refused(kms.connect_custom_key_store, CustomKeyStoreId=store)[0] == state
+    assert error_of(kms.connect_custom_key_store, CustomKeyStoreId=store)[0] == state
     # What is in the default token goes on.
     ours = kms.create_key()["KeyMetadata"]["KeyId"]
     kms.encrypt(KeyId=ours, Plaintext=b"x")
@@ -289,13 +281,13 @@ def test_a_token_that_is_configured_no_more_is_no_cluster(appliance, kms, store)
 def test_states_forbid_what_aws_s_do(kms, store):
     state = "CustomKeyStoreInvalidStateException"
     by_id = {"CustomKeyStoreId": store}
-    assert refused(kms.disconnect_custom_key_store, **by_id)[0] == state
+    assert error_of(kms.disconnect_custom_key_store, **by_id)[0] == state
     kms.update_custom_key_store(**by_id, KeyStorePassword=PASSWORD)
     kms.connect_custom_key_store(**by_id)
     kms.connect_custom_key_store(**by_id)
-    assert refused(kms.delete_custom_key_store, **by_id)[0] == state
+    assert error_of(kms.delete_custom_key_store, **by_id)[0] == state
     changed = {"KeyStorePassword": PASSWORD}
-    assert refused(kms.update_custom_key_store, **by_id, **changed)[0] == state
+    assert error_of(kms.update_custom_key_store, **by_id, **changed)[0] == state
     kms.update_custom_key_store(**by_id, NewCustomKeyStoreName="while connected")
     kms.disconnect_custom_key_store(**by_id)
     assert described(kms, store)["CustomKeyStoreName"] == "while connected"
@@ -306,30 +298,30 @@ def test_states_forbid_what_aws_s_do(kms, store):
         kms.delete_custom_key_store,
     ):
         unknown = {"CustomKeyStoreId": "cks-1234567890abcdef0"}
-        assert refused(call, **unknown)[0] == "CustomKeyStoreNotFoundException"
+        assert error_of(call, **unknown)[0] == "CustomKeyStoreNotFoundException"
 
 
 def test_which_tokens_can_be_a_store_s(appliance, kms, name):
     def code(name, cluster):
         given = {"CustomKeyStoreName": name, "CloudHsmClusterId": cluster}
-        return refused(kms.create_custom_key_store, **given)[0]
+        return error_of(kms.create_custom_key_store, **given)[0]
 
     main, spare = clusters(appliance).values()
     assert code(name, main) == "CloudHsmClusterInvalidConfigurationException"
     assert code(name, "cluster-22222222222") == "CloudHsmClusterNotFoundException"
     assert code(name, "cluster-11111111111") == "ValidationException"
     missing = {"CustomKeyStoreName": name}
-    assert refused(kms.create_custom_key_store, **missing)[0] == "ValidationException"
+    assert error_of(kms.create_custom_key_store, **missing)[0] == "ValidationException"
     store = made(kms, appliance, name)
     assert code(f"{name}-2", spare) == "CloudHsmClusterInUseException"
     assert code(name, spare) == "CustomKeyStoreNameInUseException"
     unrelated = {"CustomKeyStoreId": store, "CloudHsmClusterId": main}
-    assert refused(kms.update_custom_key_store, **unrelated)[0] == (
+    assert error_of(kms.update_custom_key_store, **unrelated)[0] == (
         "CloudHsmClusterNotRelatedException"
     )
     kms.update_custom_key_store(CustomKeyStoreId=store, CloudHsmClusterId=spare)
     both = {"CustomKeyStoreId": store, "CustomKeyStoreName": name}
-    assert refused(kms.describe_custom_key_stores, **both)[0] == "ValidationException"
+    assert error_of(kms.describe_custom_key_stores, **both)[0] == "ValidationException"
 
 
 def test_external_key_stores_are_refused(kms, name):
@@ -344,7 +336,7 @@ def test_external_key_stores_are_refused(kms, name):
             "RawSecretAccessKey": "b" * 43,
         },
     }
-    code, text = refused(kms.create_custom_key_store, **external)
+    code, text = error_of(kms.create_custom_key_store, **external)
     assert code == "ValidationException" and text.startswith("External key stores")
 
 
@@ -352,7 +344,7 @@ def test_pages_of_stores(kms, store):
     page = kms.describe_custom_key_stores(Limit=1)
     assert page["Truncated"] is False and len(page["CustomKeyStores"]) == 1
     forged = {"Marker": "AAAA"}
-    assert refused(kms.describe_custom_key_stores, **forged)[0] == "InvalidMarkerException"
+    assert error_of(kms.describe_custom_key_stores, **forged)[0] == "InvalidMarkerException"
 
 
 def test_rest_has_the_same_operations(appliance, kms, name):

@@ -18,11 +18,11 @@ from pathlib import Path
 import pytest
 from botocore.credentials import Credentials
 
-from conftest import ROOT
+from conftest import ROOT, refused
 from issuer import Authority, pem
 from test_authorization import Person, statement, with_tenant
 from test_iam_commands import done, run
-from test_rotation import FUNCTION, PATIENCE, Functions, refused, wait
+from test_rotation import FUNCTION, PATIENCE, Functions, wait
 
 HANDLERS = Path(__file__).with_name("handlers.py")
 FIRST = "first password"

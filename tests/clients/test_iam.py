@@ -8,7 +8,8 @@ from unittest.mock import ANY
 
 import pytest
 from botocore.credentials import Credentials
-from botocore.exceptions import ClientError
+
+from conftest import error_of
 
 ADMINISTRATOR = "arn:aws:iam::aws:policy/AdministratorAccess"
 READ = {"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": "*"}
@@ -23,14 +24,6 @@ def trust(principal):
     """A trust policy."""
     statement = {"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole"}
     return document(statement)
-
-
-def error(call, **parameters):
-    """Code and text of the error that a call must end in."""
-    with pytest.raises(ClientError) as caught:
-        call(**parameters)
-    answer = caught.value.response["Error"]
-    return answer["Code"], answer["Message"]
 
 
 @pytest.fixture(scope="session")
@@ -107,7 +100,7 @@ def test_a_user_lives_from_creation_to_deletion(iam, appliance, name):
     assert made["Tags"] == [{"Key": "Team", "Value": "x y"}]
     assert iam.get_user(UserName=name)["User"] == made
     assert iam.get_user(UserName=name.upper())["User"] == made, "letter case makes no other name"
-    assert error(iam.create_user, UserName=name.upper()) == (
+    assert error_of(iam.create_user, UserName=name.upper()) == (
         "EntityAlreadyExists",
         f"User with name {name.upper()} already exists.",
     )
@@ -118,9 +111,9 @@ def test_a_user_lives_from_creation_to_deletion(iam, appliance, name):
     moved = iam.get_user(UserName=f"{name}-2")["User"]
     assert moved["UserId"] == made["UserId"] and moved["Path"] == "/c/"
     missing = ("NoSuchEntity", f"The user with name {name} cannot be found.")
-    assert error(iam.get_user, UserName=name) == missing
+    assert error_of(iam.get_user, UserName=name) == missing
     iam.delete_user(UserName=f"{name}-2")
-    assert error(iam.delete_user, UserName=name) == missing
+    assert error_of(iam.delete_user, UserName=name) == missing
 
 
 def test_the_caller_is_the_user_where_none_is_named(iam, appliance):
@@ -133,7 +126,7 @@ def test_the_caller_is_the_user_where_none_is_named(iam, appliance):
 def test_a_user_is_renamed_onto_no_other(iam, user):
     other = f"other-{uuid.uuid4()}"
     iam.create_user(UserName=other)
-    code, _ = error(iam.update_user, UserName=user, NewUserName=other.upper())
+    code, _ = error_of(iam.update_user, UserName=user, NewUserName=other.upper())
     assert code == "EntityAlreadyExists"
     iam.update_user(UserName=user, NewUserName=user.upper())
     assert iam.get_user(UserName=user)["User"]["UserName"] == user.upper()
@@ -146,7 +139,7 @@ def test_a_user_is_deleted_only_when_nothing_hangs_on_it(iam, user, group, polic
     key = iam.create_access_key(UserName=user)["AccessKey"]["AccessKeyId"]
 
     def refused():
-        code, text = error(iam.delete_user, UserName=user)
+        code, text = error_of(iam.delete_user, UserName=user)
         assert code == "DeleteConflict"
         return text.removeprefix("Cannot delete entity, must ")
 
@@ -162,24 +155,24 @@ def test_a_user_is_deleted_only_when_nothing_hangs_on_it(iam, user, group, polic
 
 
 def test_names_and_paths_are_refused_in_aws_s_words(careless):
-    code, text = error(careless.create_user, UserName="a b")
+    code, text = error_of(careless.create_user, UserName="a b")
     assert code == "ValidationError"
     assert text == (
         "The specified value for userName is invalid. It must contain only alphanumeric characters "
         "and/or the following: +=,.@_-"
     )
-    code, text = error(careless.create_user, UserName="a" * 65, Path="x" * 513)
+    code, text = error_of(careless.create_user, UserName="a" * 65, Path="x" * 513)
     assert code == "ValidationError" and text.startswith("2 validation errors detected: ")
     assert "at 'userName' failed to satisfy constraint: Member must have length less" in text
-    code, text = error(careless.create_user)
+    code, text = error_of(careless.create_user)
     assert text.endswith("Value null at 'userName' failed to satisfy constraint: Member must not be null")
-    code, text = error(careless.create_role, RoleName="x", Path="a", AssumeRolePolicyDocument="{}")
+    code, text = error_of(careless.create_role, RoleName="x", Path="a", AssumeRolePolicyDocument="{}")
     assert text.startswith("The specified value for path is invalid. It must begin and end with /")
-    code, _ = error(careless.list_users, MaxItems=1001)
+    code, _ = error_of(careless.list_users, MaxItems=1001)
     assert code == "ValidationError"
-    code, text = error(careless.list_users, Marker="forged")
+    code, text = error_of(careless.list_users, Marker="forged")
     assert (code, text) == ("ValidationError", "Invalid Marker.")
-    code, text = error(careless.get_policy, PolicyArn="x" * 20)
+    code, text = error_of(careless.get_policy, PolicyArn="x" * 20)
     assert code == "InvalidInput" and text.endswith("is not valid.")
 
 
@@ -194,15 +187,15 @@ def test_lists_go_page_by_page(iam, name):
     assert [page["IsTruncated"] for page in pages] == [True, True, False]
     assert {user["UserName"] for page in pages for user in page["Users"]} == names
     marker = pages[0]["Marker"]
-    assert error(iam.list_users, PathPrefix="/", Marker=marker)[0] == "ValidationError"
-    assert error(iam.list_roles, PathPrefix=path, Marker=marker)[0] == "ValidationError"
+    assert error_of(iam.list_users, PathPrefix="/", Marker=marker)[0] == "ValidationError"
+    assert error_of(iam.list_roles, PathPrefix=path, Marker=marker)[0] == "ValidationError"
 
 
 def test_access_keys_are_two_and_tell_their_secret_once(iam, user):
     one = iam.create_access_key(UserName=user)["AccessKey"]
     assert len(one["SecretAccessKey"]) == 40 and one["Status"] == "Active"
     two = iam.create_access_key(UserName=user)["AccessKey"]
-    assert error(iam.create_access_key, UserName=user) == (
+    assert error_of(iam.create_access_key, UserName=user) == (
         "LimitExceeded",
         "Cannot exceed quota for AccessKeysPerUser: 2",
     )
@@ -213,11 +206,11 @@ def test_access_keys_are_two_and_tell_their_secret_once(iam, user):
     by_id = {key["AccessKeyId"]: key for key in iam.list_access_keys(UserName=user)["AccessKeyMetadata"]}
     assert by_id[two["AccessKeyId"]]["Status"] == "Inactive"
     iam.delete_access_key(UserName=user, AccessKeyId=two["AccessKeyId"])
-    assert error(iam.delete_access_key, UserName=user, AccessKeyId=two["AccessKeyId"]) == (
+    assert error_of(iam.delete_access_key, UserName=user, AccessKeyId=two["AccessKeyId"]) == (
         "NoSuchEntity",
         f"The Access Key with id {two['AccessKeyId']} cannot be found.",
     )
-    assert error(iam.update_access_key, UserName="administrator", AccessKeyId=one["AccessKeyId"],
+    assert error_of(iam.update_access_key, UserName="administrator", AccessKeyId=one["AccessKeyId"],
                  Status="Inactive")[0] == "NoSuchEntity", "another user's key"
 
 
@@ -241,25 +234,25 @@ def test_an_access_key_works_until_it_is_inactive_and_follows_its_user(iam, appl
     assert after["Arn"].endswith(f":user/p/{user}-2") and after["UserId"] == before["UserId"]
     naming = {"UserName": f"{user}-2", "AccessKeyId": credentials.access_key}
     iam.update_access_key(**naming, Status="Inactive")
-    assert error(sts.get_caller_identity)[0] == "InvalidClientTokenId"
+    assert error_of(sts.get_caller_identity)[0] == "InvalidClientTokenId"
     iam.update_access_key(**naming, Status="Active")
     assert sts.get_caller_identity() ["Arn"] == after["Arn"]
     iam.delete_access_key(**naming)
-    assert error(sts.get_caller_identity)[0] == "InvalidClientTokenId"
+    assert error_of(sts.get_caller_identity)[0] == "InvalidClientTokenId"
 
 
 def test_an_unused_key_was_never_used(iam, user):
     key = iam.create_access_key(UserName=user)["AccessKey"]["AccessKeyId"]
     used = iam.get_access_key_last_used(AccessKeyId=key)["AccessKeyLastUsed"]
     assert used == {"ServiceName": "N/A", "Region": "N/A"}
-    assert error(iam.get_access_key_last_used, AccessKeyId="AKIA" + "Z" * 16)[0] == "AccessDenied"
+    assert error_of(iam.get_access_key_last_used, AccessKeyId="AKIA" + "Z" * 16)[0] == "AccessDenied"
 
 
 def test_a_group_lives_from_creation_to_deletion(iam, appliance, user):
     name = f"group-{uuid.uuid4()}"
     made = iam.create_group(GroupName=name, Path="/g/")["Group"]
     assert made["Arn"] == f"arn:aws:iam::{appliance.account_id}:group/g/{name}"
-    assert error(iam.create_group, GroupName=name)[0] == "EntityAlreadyExists"
+    assert error_of(iam.create_group, GroupName=name)[0] == "EntityAlreadyExists"
     iam.add_user_to_group(GroupName=name, UserName=user)
     iam.add_user_to_group(GroupName=name, UserName=user)
     got = iam.get_group(GroupName=name)
@@ -267,16 +260,16 @@ def test_a_group_lives_from_creation_to_deletion(iam, appliance, user):
     assert iam.list_groups_for_user(UserName=user)["Groups"] == [made]
     assert made in iam.list_groups(PathPrefix="/g/")["Groups"]
     iam.update_group(GroupName=name, NewGroupName=f"{name}-2", NewPath="/h/")
-    assert error(iam.get_group, GroupName=name) == (
+    assert error_of(iam.get_group, GroupName=name) == (
         "NoSuchEntity", f"The group with name {name} cannot be found.")
     (renamed,) = iam.list_groups_for_user(UserName=user)["Groups"]
     assert renamed["GroupName"] == f"{name}-2" and renamed["GroupId"] == made["GroupId"]
-    assert error(iam.delete_group, GroupName=f"{name}-2")[0] == "DeleteConflict"
+    assert error_of(iam.delete_group, GroupName=f"{name}-2")[0] == "DeleteConflict"
     iam.update_user(UserName=user, NewUserName=f"{user}-2")
     iam.remove_user_from_group(GroupName=f"{name}-2", UserName=f"{user}-2")
-    assert error(iam.remove_user_from_group, GroupName=f"{name}-2", UserName=f"{user}-2")[0] == (
+    assert error_of(iam.remove_user_from_group, GroupName=f"{name}-2", UserName=f"{user}-2")[0] == (
         "NoSuchEntity")
-    assert error(iam.add_user_to_group, GroupName=f"{name}-2", UserName="no-such")[0] == "NoSuchEntity"
+    assert error_of(iam.add_user_to_group, GroupName=f"{name}-2", UserName="no-such")[0] == "NoSuchEntity"
     iam.delete_group(GroupName=f"{name}-2")
 
 
@@ -285,7 +278,7 @@ def test_a_user_is_in_ten_groups_at_most(iam, user, name):
         iam.create_group(GroupName=f"{name}-{n}")
     for n in range(10):
         iam.add_user_to_group(GroupName=f"{name}-{n}", UserName=user)
-    assert error(iam.add_user_to_group, GroupName=f"{name}-10", UserName=user) == (
+    assert error_of(iam.add_user_to_group, GroupName=f"{name}-10", UserName=user) == (
         "LimitExceeded", "Cannot exceed quota for GroupsPerUser: 10")
     assert len(iam.list_groups_for_user(UserName=user)["Groups"]) == 10
 
@@ -309,10 +302,10 @@ def test_a_role_lives_from_creation_to_deletion(iam, appliance, name):
     other = trust({"Service": "ec2.amazonaws.com"})
     iam.update_assume_role_policy(RoleName=name, PolicyDocument=other)
     assert iam.get_role(RoleName=name)["Role"]["AssumeRolePolicyDocument"] == json.loads(other)
-    assert error(iam.create_role, RoleName=name, AssumeRolePolicyDocument=other) == (
+    assert error_of(iam.create_role, RoleName=name, AssumeRolePolicyDocument=other) == (
         "EntityAlreadyExists", f"Role with name {name} already exists.")
     iam.delete_role(RoleName=name)
-    assert error(iam.get_role, RoleName=name) == (
+    assert error_of(iam.get_role, RoleName=name) == (
         "NoSuchEntity", f"The role with name {name} cannot be found.")
 
 
@@ -326,12 +319,12 @@ def test_a_trust_policy_must_be_one(iam, careless, role):
         document({"Effect": "Allow", "Action": "sts:AssumeRole"}),
     ]
     for text in broken:
-        code, _ = error(iam.update_assume_role_policy, RoleName=role, PolicyDocument=text)
+        code, _ = error_of(iam.update_assume_role_policy, RoleName=role, PolicyDocument=text)
         assert code == "MalformedPolicyDocument", text
     long = document({"Sid": "x" * 8192, "Effect": "Allow", "Principal": "*", "Action": "sts:AssumeRole"})
-    assert error(iam.update_assume_role_policy, RoleName=role, PolicyDocument=long) == (
+    assert error_of(iam.update_assume_role_policy, RoleName=role, PolicyDocument=long) == (
         "LimitExceeded", "Cannot exceed quota for ACLSizePerRole: 8192")
-    code, _ = error(careless.create_role, RoleName="x", AssumeRolePolicyDocument=trust("*"),
+    code, _ = error_of(careless.create_role, RoleName="x", AssumeRolePolicyDocument=trust("*"),
                     MaxSessionDuration=60)
     assert code == "ValidationError"
 
@@ -344,7 +337,7 @@ def test_a_managed_policy_has_versions(iam, appliance, name):
     assert made["PolicyId"].startswith("ANPA") and made["DefaultVersionId"] == "v1"
     got = iam.get_policy(PolicyArn=arn)["Policy"]
     assert got == made and got["Description"] == "d" and got["IsAttachable"]
-    assert error(iam.create_policy, PolicyName=name, PolicyDocument=document())[0] == "EntityAlreadyExists"
+    assert error_of(iam.create_policy, PolicyName=name, PolicyDocument=document())[0] == "EntityAlreadyExists"
     second = document(READ, READ)
     version = iam.create_policy_version(PolicyArn=arn, PolicyDocument=second)["PolicyVersion"]
     assert (version["VersionId"], version["IsDefaultVersion"]) == ("v2", False)
@@ -353,20 +346,20 @@ def test_a_managed_policy_has_versions(iam, appliance, name):
     iam.set_default_policy_version(PolicyArn=arn, VersionId="v2")
     for _ in range(3):
         iam.create_policy_version(PolicyArn=arn, PolicyDocument=second, SetAsDefault=True)
-    assert error(iam.create_policy_version, PolicyArn=arn, PolicyDocument=second)[0] == "LimitExceeded"
+    assert error_of(iam.create_policy_version, PolicyArn=arn, PolicyDocument=second)[0] == "LimitExceeded"
     listed = iam.list_policy_versions(PolicyArn=arn)["Versions"]
     assert [v["VersionId"] for v in listed] == ["v5", "v4", "v3", "v2", "v1"]
     assert [v["IsDefaultVersion"] for v in listed] == [True, False, False, False, False]
-    assert error(iam.delete_policy_version, PolicyArn=arn, VersionId="v5") == (
+    assert error_of(iam.delete_policy_version, PolicyArn=arn, VersionId="v5") == (
         "DeleteConflict", "Cannot delete the default version of a policy.")
-    assert error(iam.delete_policy, PolicyArn=arn)[1].startswith("This policy has more than one version.")
+    assert error_of(iam.delete_policy, PolicyArn=arn)[1].startswith("This policy has more than one version.")
     for number in (1, 2, 3, 4):
         iam.delete_policy_version(PolicyArn=arn, VersionId=f"v{number}")
-    assert error(iam.get_policy_version, PolicyArn=arn, VersionId="v1")[0] == "NoSuchEntity"
+    assert error_of(iam.get_policy_version, PolicyArn=arn, VersionId="v1")[0] == "NoSuchEntity"
     assert iam.create_policy_version(PolicyArn=arn, PolicyDocument=second)["PolicyVersion"]["VersionId"] == "v6"
     iam.delete_policy_version(PolicyArn=arn, VersionId="v6")
     iam.delete_policy(PolicyArn=arn)
-    assert error(iam.get_policy, PolicyArn=arn) == ("NoSuchEntity", f"Policy {arn} was not found.")
+    assert error_of(iam.get_policy, PolicyArn=arn) == ("NoSuchEntity", f"Policy {arn} was not found.")
 
 
 def test_versions_that_come_at_once_have_each_its_own_number(iam, policy):
@@ -380,7 +373,7 @@ def test_versions_that_come_at_once_have_each_its_own_number(iam, policy):
 
 def test_a_policy_must_be_one(iam, name):
     def refusal(text):
-        code, message = error(iam.create_policy, PolicyName=name, PolicyDocument=text)
+        code, message = error_of(iam.create_policy, PolicyName=name, PolicyDocument=text)
         assert code == "MalformedPolicyDocument", text
         return message
 
@@ -397,7 +390,7 @@ def test_a_policy_must_be_one(iam, name):
     assert refusal(document({**READ, "Condition": {"IpAddress": {"aws:SourceIp": "10.0.0.0/99"}}})) == (
         "The policy failed legacy parsing")
     long = document({**READ, "Resource": ["arn:aws:secretsmanager:*:*:secret:" + "x" * 6200]})
-    assert error(iam.create_policy, PolicyName=name, PolicyDocument=long) == (
+    assert error_of(iam.create_policy, PolicyName=name, PolicyDocument=long) == (
         "LimitExceeded", "Cannot exceed quota for PolicySize: 6144")
     spaced = json.dumps(json.loads(document()), indent=1000)
     iam.create_policy(PolicyName=name, PolicyDocument=spaced)
@@ -419,7 +412,7 @@ def test_policies_of_ours_are_there_and_nobody_changes_them(iam, careless):
         (iam.set_default_policy_version, {"VersionId": "v1"}),
         (iam.tag_policy, {"Tags": [{"Key": "a", "Value": "b"}]}),
     ]:
-        assert error(call, PolicyArn=ADMINISTRATOR, **more)[0] == "AccessDenied"
+        assert error_of(call, PolicyArn=ADMINISTRATOR, **more)[0] == "AccessDenied"
 
 
 def test_policies_are_attached_and_detached(iam, holder, policy):
@@ -441,13 +434,13 @@ def test_policies_are_attached_and_detached(iam, holder, policy):
     kind = {"user": "Role"}.get(holder.kind, "User")
     none = iam.list_entities_for_policy(PolicyArn=policy, EntityFilter=kind)
     assert none["PolicyGroups"] + none["PolicyUsers"] + none["PolicyRoles"] == []
-    assert error(iam.delete_policy, PolicyArn=policy) == (
+    assert error_of(iam.delete_policy, PolicyArn=policy) == (
         "DeleteConflict", "Cannot delete a policy attached to entities.")
     holder("detach_{}_policy", PolicyArn=policy)
-    assert error(lambda: holder("detach_{}_policy", PolicyArn=policy)) == (
+    assert error_of(lambda: holder("detach_{}_policy", PolicyArn=policy)) == (
         "NoSuchEntity", f"Policy {policy} was not found.")
     missing = policy + "-missing"
-    assert error(lambda: holder("attach_{}_policy", PolicyArn=missing)) == (
+    assert error_of(lambda: holder("attach_{}_policy", PolicyArn=missing)) == (
         "NoSuchEntity", f"Policy {missing} does not exist or is not attachable.")
     iam.delete_policy(PolicyArn=policy)
 
@@ -457,7 +450,7 @@ def test_ten_policies_are_attached_at_most(iam, holder, name):
             for n in range(11)]
     for arn in arns[:10]:
         holder("attach_{}_policy", PolicyArn=arn)
-    assert error(lambda: holder("attach_{}_policy", PolicyArn=arns[10])) == (
+    assert error_of(lambda: holder("attach_{}_policy", PolicyArn=arns[10])) == (
         "LimitExceeded", f"Cannot exceed quota for PoliciesPer{holder.kind.capitalize()}: 10")
 
 
@@ -473,13 +466,13 @@ def test_inline_policies_are_put_read_and_deleted(holder):
     assert holder("list_{}_policies", MaxItems=1)["IsTruncated"]
     holder("delete_{}_policy", PolicyName="b")
     missing = ("NoSuchEntity", f"The {holder.kind} policy with name b cannot be found.")
-    assert error(lambda: holder("get_{}_policy", PolicyName="b")) == missing
-    assert error(lambda: holder("delete_{}_policy", PolicyName="b")) == missing
-    code, _ = error(lambda: holder("put_{}_policy", PolicyName="c", PolicyDocument="[]"))
+    assert error_of(lambda: holder("get_{}_policy", PolicyName="b")) == missing
+    assert error_of(lambda: holder("delete_{}_policy", PolicyName="b")) == missing
+    code, _ = error_of(lambda: holder("put_{}_policy", PolicyName="c", PolicyDocument="[]"))
     assert code == "MalformedPolicyDocument"
     sizes = {"user": 2048, "group": 5120, "role": 10240}
     long = document({**READ, "Resource": "arn:aws:secretsmanager:*:*:secret:" + "x" * sizes[holder.kind]})
-    code, text = error(lambda: holder("put_{}_policy", PolicyName="c", PolicyDocument=long))
+    code, text = error_of(lambda: holder("put_{}_policy", PolicyName="c", PolicyDocument=long))
     assert (code, text) == (
         "LimitExceeded",
         f"Maximum policy size of {sizes[holder.kind]} bytes exceeded for {holder.kind} {holder.name}",
@@ -491,21 +484,21 @@ def test_permissions_boundaries_are_put_and_deleted(iam, principal, policy):
     shown = principal("get_{}")[principal.kind.capitalize()]["PermissionsBoundary"]
     assert shown == {"PermissionsBoundaryType": "PermissionsBoundaryPolicy", "PermissionsBoundaryArn": policy}
     assert iam.get_policy(PolicyArn=policy)["Policy"]["PermissionsBoundaryUsageCount"] == 1
-    assert error(iam.delete_policy, PolicyArn=policy)[0] == "DeleteConflict"
+    assert error_of(iam.delete_policy, PolicyArn=policy)[0] == "DeleteConflict"
     entities = iam.list_entities_for_policy(PolicyArn=policy, PolicyUsageFilter="PermissionsBoundary")
     assert len(entities["PolicyUsers"] + entities["PolicyRoles"]) == 1
     principal("delete_{}_permissions_boundary")
     assert "PermissionsBoundary" not in principal("get_{}")[principal.kind.capitalize()]
-    assert error(lambda: principal("delete_{}_permissions_boundary"))[0] == "NoSuchEntity"
+    assert error_of(lambda: principal("delete_{}_permissions_boundary"))[0] == "NoSuchEntity"
     missing = policy + "-missing"
-    code, _ = error(lambda: principal("put_{}_permissions_boundary", PermissionsBoundary=missing))
+    code, _ = error_of(lambda: principal("put_{}_permissions_boundary", PermissionsBoundary=missing))
     assert code == "NoSuchEntity"
 
 
 def test_nobody_is_made_with_a_boundary_that_is_not_there(iam, name, policy):
-    assert error(iam.create_user, UserName=name, PermissionsBoundary=policy + "-missing") == (
+    assert error_of(iam.create_user, UserName=name, PermissionsBoundary=policy + "-missing") == (
         "NoSuchEntity", f"Scope ARN: {policy}-missing does not exist or is not attachable.")
-    assert error(iam.get_user, UserName=name)[0] == "NoSuchEntity"
+    assert error_of(iam.get_user, UserName=name)[0] == "NoSuchEntity"
     iam.create_user(UserName=name, PermissionsBoundary=policy)
     assert iam.get_user(UserName=name)["User"]["PermissionsBoundary"]["PermissionsBoundaryArn"] == policy
 
@@ -523,11 +516,11 @@ def test_tags_are_put_over_each_other_and_taken_away(iam, request, kind):
     assert listed(**naming, MaxItems=1)["IsTruncated"]
     untag(**naming, TagKeys=["TEAM", "none"])
     assert listed(**naming)["Tags"] == [{"Key": "cost", "Value": ""}]
-    assert error(tag, **naming, Tags=[{"Key": "a", "Value": ""}, {"Key": "A", "Value": ""}])[0] == (
+    assert error_of(tag, **naming, Tags=[{"Key": "a", "Value": ""}, {"Key": "A", "Value": ""}])[0] == (
         "InvalidInput")
     many = [{"Key": str(n), "Value": ""} for n in range(50)]
-    assert error(tag, **naming, Tags=many)[0] == "LimitExceeded"
-    assert error(tag, **naming, Tags=[{"Key": "a*", "Value": ""}])[0] == "ValidationError"
+    assert error_of(tag, **naming, Tags=many)[0] == "LimitExceeded"
+    assert error_of(tag, **naming, Tags=[{"Key": "a*", "Value": ""}])[0] == "ValidationError"
 
 
 def test_the_account_is_summed_up(iam, user, group, role, policy):
@@ -565,7 +558,7 @@ def test_a_user_may_do_what_its_policies_say_from_the_next_request_on(
     reader = appliance.client("secretsmanager", credentials=credentials)
 
     def denied():
-        code, text = error(reader.get_secret_value, SecretId=secret)
+        code, text = error_of(reader.get_secret_value, SecretId=secret)
         assert code == "AccessDeniedException"
         who = f"arn:aws:iam::{appliance.account_id}:user/{user}"
         assert text.startswith(
@@ -577,8 +570,8 @@ def test_a_user_may_do_what_its_policies_say_from_the_next_request_on(
     denied()
     iam.attach_user_policy(UserName=user, PolicyArn=policy)
     allowed()
-    assert error(reader.delete_secret, SecretId=secret)[0] == "AccessDeniedException"
-    assert error(appliance.client("iam", credentials=credentials).create_user, UserName="x")[0] == (
+    assert error_of(reader.delete_secret, SecretId=secret)[0] == "AccessDeniedException"
+    assert error_of(appliance.client("iam", credentials=credentials).create_user, UserName="x")[0] == (
         "AccessDenied")
     iam.detach_user_policy(UserName=user, PolicyArn=policy)
     denied()
@@ -613,11 +606,11 @@ def test_tags_of_users_decide(iam, appliance, user, secret):
     tagged = {"StringEquals": {"aws:PrincipalTag/Team": "blue"}}
     iam.put_user_policy(UserName=user, PolicyName="p", PolicyDocument=document({**READ, "Condition": tagged}))
     reader = appliance.client("secretsmanager", credentials=credentials_of(iam, user))
-    assert error(reader.get_secret_value, SecretId=secret)[0] == "AccessDeniedException"
+    assert error_of(reader.get_secret_value, SecretId=secret)[0] == "AccessDeniedException"
     iam.tag_user(UserName=user, Tags=[{"Key": "Team", "Value": "blue"}])
     assert reader.get_secret_value(SecretId=secret)["SecretString"] == "s"
     iam.untag_user(UserName=user, TagKeys=["Team"])
-    assert error(reader.get_secret_value, SecretId=secret)[0] == "AccessDeniedException"
+    assert error_of(reader.get_secret_value, SecretId=secret)[0] == "AccessDeniedException"
 
 
 def test_administrators_of_a_part_stay_in_it(iam, appliance, user, name):
@@ -634,17 +627,17 @@ def test_administrators_of_a_part_stay_in_it(iam, appliance, user, name):
     ))
     delegate = appliance.client("iam", credentials=credentials_of(iam, user))
     new, path = f"{name}-new", f"/{name}/"
-    assert error(delegate.create_user, UserName=new, Path=path)[0] == "AccessDenied"
-    assert error(delegate.create_user, UserName=new, PermissionsBoundary=bound)[0] == "AccessDenied"
-    assert error(delegate.create_user, UserName=new, Path=path, PermissionsBoundary=bound,
+    assert error_of(delegate.create_user, UserName=new, Path=path)[0] == "AccessDenied"
+    assert error_of(delegate.create_user, UserName=new, PermissionsBoundary=bound)[0] == "AccessDenied"
+    assert error_of(delegate.create_user, UserName=new, Path=path, PermissionsBoundary=bound,
                  Tags=[{"Key": "a", "Value": "b"}])[0] == "AccessDenied", "iam:TagUser is missing"
     delegate.create_user(UserName=new, Path=path, PermissionsBoundary=bound)
     delegate.attach_user_policy(UserName=new, PolicyArn=bound)
-    assert error(delegate.attach_user_policy, UserName=new, PolicyArn=ADMINISTRATOR)[0] == "AccessDenied"
-    assert error(delegate.update_user, UserName=new, NewPath="/")[0] == "AccessDenied"
+    assert error_of(delegate.attach_user_policy, UserName=new, PolicyArn=ADMINISTRATOR)[0] == "AccessDenied"
+    assert error_of(delegate.update_user, UserName=new, NewPath="/")[0] == "AccessDenied"
     delegate.update_user(UserName=new, NewPath=f"/{name}/deeper/")
-    assert error(delegate.get_user, UserName="administrator")[0] == "AccessDenied"
-    assert error(delegate.get_user, UserName="no-such-user")[0] == "AccessDenied", "and is told no more"
+    assert error_of(delegate.get_user, UserName="administrator")[0] == "AccessDenied"
+    assert error_of(delegate.get_user, UserName="no-such-user")[0] == "AccessDenied", "and is told no more"
 
 
 def evaluated(answer):
@@ -684,8 +677,8 @@ def test_custom_policies_are_simulated(iam, careless):
     pages = list(iam.get_paginator("simulate_custom_policy").paginate(
         **ask, PaginationConfig={"PageSize": 3}))
     assert [len(page["EvaluationResults"]) for page in pages] == [3, 1]
-    assert error(iam.simulate_custom_policy, PolicyInputList=["{"], ActionNames=["a:b"])[0] == "InvalidInput"
-    assert error(careless.simulate_custom_policy, PolicyInputList=[document()])[0] == "ValidationError"
+    assert error_of(iam.simulate_custom_policy, PolicyInputList=["{"], ActionNames=["a:b"])[0] == "InvalidInput"
+    assert error_of(careless.simulate_custom_policy, PolicyInputList=[document()])[0] == "ValidationError"
 
 
 def test_a_resource_s_policy_is_simulated_with_its_owner(iam, appliance):
@@ -723,10 +716,10 @@ def test_a_principal_s_policies_are_simulated(iam, appliance, user, group, role,
     assert decision("role", role, read) == ("allowed", [("AdministratorAccess", "aws-managed")])
     assert decision("role", role, write) == ("implicitDeny", [])
     missing = f"arn:aws:iam::{account}:user/no-such-user"
-    assert error(iam.simulate_principal_policy, PolicySourceArn=missing, ActionNames=[read])[0] == (
+    assert error_of(iam.simulate_principal_policy, PolicySourceArn=missing, ActionNames=[read])[0] == (
         "NoSuchEntity")
     other = f"arn:aws:iam::111122223333:user/{user}"
-    assert error(iam.simulate_principal_policy, PolicySourceArn=other, ActionNames=[read])[0] == (
+    assert error_of(iam.simulate_principal_policy, PolicySourceArn=other, ActionNames=[read])[0] == (
         "InvalidInput")
 
 

@@ -11,7 +11,7 @@ import pytest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
-from conftest import ROOT
+from conftest import ROOT, error_of
 
 ADMINISTRATOR = "arn:aws:iam::aws:policy/AdministratorAccess"
 SECONDS = 60
@@ -166,14 +166,6 @@ def test_who_locked_everybody_out_gets_in_again(own_appliance):
     assert len(appliance.client("iam").list_users()["Users"]) == 2
     (log,) = appliance.directory.rglob("audit.jsonl")
     assert '"RecoverAccount"' in log.read_text()
-
-
-def error_of(call, **parameters):
-    """Code and text of the error that a boto3 call ends with."""
-    with pytest.raises(ClientError) as caught:
-        call(**parameters)
-    error = caught.value.response["Error"]
-    return error["Code"], error["Message"]
 
 
 def test_a_root_has_its_account_to_itself_as_far_as_key_policies_let_it(own_appliance, name):

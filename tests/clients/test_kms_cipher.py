@@ -3,7 +3,8 @@
 import base64
 
 import pytest
-from botocore.exceptions import ClientError
+
+from conftest import error_of
 
 CONTEXT = {"purpose": "test", "owner": "Zoë"}
 NOBODYS = "1234abcd-12ab-34cd-56ef-1234567890ab"
@@ -24,14 +25,6 @@ def other(kms):
 @pytest.fixture
 def sealed(kms, key):
     return kms.encrypt(KeyId=key["KeyId"], Plaintext=b"hunter2", EncryptionContext=CONTEXT)
-
-
-def refused(call, **given):
-    """The code and the text of the error that `call` must end with."""
-    with pytest.raises(ClientError) as caught:
-        call(**given)
-    error = caught.value.response["Error"]
-    return error["Code"], error["Message"]
 
 
 def blob(text):
@@ -69,7 +62,7 @@ def test_every_length_from_1_to_4096_comes_back_and_stays_below_6144(kms, key, l
 
 
 def test_a_plaintext_of_4097_bytes_is_too_long_and_is_not_shown(kms, key):
-    code, text = refused(kms.encrypt, KeyId=key["KeyId"], Plaintext=b"x" * 4097)
+    code, text = error_of(kms.encrypt, KeyId=key["KeyId"], Plaintext=b"x" * 4097)
     assert code == "ValidationException"
     assert text == (
         "1 validation error detected: Value at 'plaintext' failed to satisfy constraint: "
@@ -96,7 +89,7 @@ def test_the_same_plaintext_never_gives_the_same_ciphertext(kms, key):
 )
 def test_another_context_is_an_invalid_ciphertext_without_a_text(kms, sealed, context):
     given = {"EncryptionContext": context} if context else {}
-    found = refused(kms.decrypt, CiphertextBlob=sealed["CiphertextBlob"], **given)
+    found = error_of(kms.decrypt, CiphertextBlob=sealed["CiphertextBlob"], **given)
     assert found == ("InvalidCiphertextException", "")
 
 
@@ -129,10 +122,10 @@ def test_any_altered_or_shortened_or_lengthened_ciphertext_is_invalid(kms, seale
     for at in [0, 1, *range(19, len(ciphertext))]:
         altered = bytearray(ciphertext)
         altered[at] ^= 1
-        found = refused(kms.decrypt, CiphertextBlob=bytes(altered), EncryptionContext=CONTEXT)
+        found = error_of(kms.decrypt, CiphertextBlob=bytes(altered), EncryptionContext=CONTEXT)
         told_apart.add(found)
     for other in (ciphertext[:-1], ciphertext + b"\0", ciphertext[:99], b"\1", b"junk" * 64):
-        found = refused(kms.decrypt, CiphertextBlob=other, EncryptionContext=CONTEXT)
+        found = error_of(kms.decrypt, CiphertextBlob=other, EncryptionContext=CONTEXT)
         told_apart.add(found)
     assert told_apart == {("InvalidCiphertextException", "")}
 
@@ -141,7 +134,7 @@ def test_any_altered_or_shortened_or_lengthened_ciphertext_is_invalid(kms, seale
 def test_a_ciphertext_of_a_key_that_is_not_there_tells_nothing(kms, sealed, at):
     altered = bytearray(sealed["CiphertextBlob"])
     altered[at] ^= 1
-    code, text = refused(kms.decrypt, CiphertextBlob=bytes(altered), EncryptionContext=CONTEXT)
+    code, text = error_of(kms.decrypt, CiphertextBlob=bytes(altered), EncryptionContext=CONTEXT)
     assert code == "AccessDeniedException"
     assert text.endswith(
         " is not authorized to perform: kms:Decrypt on the resource associated with this "
@@ -152,19 +145,19 @@ def test_a_ciphertext_of_a_key_that_is_not_there_tells_nothing(kms, sealed, at):
 
 def test_another_key_than_the_ciphertext_s_is_an_incorrect_key(kms, other, sealed):
     given = {"CiphertextBlob": sealed["CiphertextBlob"], "EncryptionContext": CONTEXT}
-    assert refused(kms.decrypt, KeyId=other["KeyId"], **given) == ("IncorrectKeyException", NO_KEY)
+    assert error_of(kms.decrypt, KeyId=other["KeyId"], **given) == ("IncorrectKeyException", NO_KEY)
 
 
 def test_a_named_key_that_is_not_there_is_not_found(kms, key, sealed):
     arn = key["Arn"].replace(key["KeyId"], NOBODYS)
     expected = ("NotFoundException", f"Key '{arn}' does not exist")
-    assert refused(kms.decrypt, KeyId=NOBODYS, CiphertextBlob=sealed["CiphertextBlob"]) == expected
-    assert refused(kms.encrypt, KeyId=NOBODYS, Plaintext=b"x") == expected
-    assert refused(kms.generate_data_key, KeyId=NOBODYS, KeySpec="AES_256") == expected
+    assert error_of(kms.decrypt, KeyId=NOBODYS, CiphertextBlob=sealed["CiphertextBlob"]) == expected
+    assert error_of(kms.encrypt, KeyId=NOBODYS, Plaintext=b"x") == expected
+    assert error_of(kms.generate_data_key, KeyId=NOBODYS, KeySpec="AES_256") == expected
 
 
 def test_a_malformed_key_id_is_told_so(kms):
-    found = refused(kms.encrypt, KeyId="fake-key-id", Plaintext=b"x")
+    found = error_of(kms.encrypt, KeyId="fake-key-id", Plaintext=b"x")
     assert found == ("NotFoundException", "Invalid keyId 'fake-key-id'")
 
 
@@ -175,8 +168,8 @@ def test_only_the_symmetric_algorithm_fits(kms, key, sealed):
         f"Algorithm {algorithm} is incompatible with key spec SYMMETRIC_DEFAULT.",
     )
     given = {"KeyId": key["KeyId"], "EncryptionAlgorithm": algorithm}
-    assert refused(kms.encrypt, Plaintext=b"x", **given) == expected
-    found = refused(kms.decrypt, CiphertextBlob=sealed["CiphertextBlob"], **given)
+    assert error_of(kms.encrypt, Plaintext=b"x", **given) == expected
+    found = error_of(kms.decrypt, CiphertextBlob=sealed["CiphertextBlob"], **given)
     assert found == expected
 
 
@@ -238,7 +231,7 @@ def uses(kms, key, sealed):
 def test_a_disabled_key_is_not_used(kms, key, sealed):
     kms.disable_key(KeyId=key["KeyId"])
     for call, given in uses(kms, key, sealed):
-        assert refused(call, **given) == ("DisabledException", f"{key['Arn']} is disabled.")
+        assert error_of(call, **given) == ("DisabledException", f"{key['Arn']} is disabled.")
     kms.enable_key(KeyId=key["KeyId"])
     for call, given in uses(kms, key, sealed):
         call(**given)
@@ -248,7 +241,7 @@ def test_a_key_that_is_pending_deletion_is_not_used(kms, key, sealed):
     kms.schedule_key_deletion(KeyId=key["KeyId"], PendingWindowInDays=7)
     expected = ("KMSInvalidStateException", f"{key['Arn']} is pending deletion.")
     for call, given in uses(kms, key, sealed):
-        assert refused(call, **given) == expected
+        assert error_of(call, **given) == expected
 
 
 # ---- DryRun and recipients -------------------------------------------------------------------
@@ -256,14 +249,14 @@ def test_a_key_that_is_pending_deletion_is_not_used(kms, key, sealed):
 
 def test_a_dry_run_that_would_succeed_says_so_and_does_nothing(kms, key, sealed):
     for call, given in uses(kms, key, sealed):
-        assert refused(call, DryRun=True, **given) == ("DryRunOperationException", DRY)
+        assert error_of(call, DryRun=True, **given) == ("DryRunOperationException", DRY)
         call(DryRun=False, **given)
 
 
 def test_a_dry_run_that_would_fail_fails_as_the_request_would(kms, key, sealed):
     kms.disable_key(KeyId=key["KeyId"])
     for call, given in uses(kms, key, sealed):
-        assert refused(call, DryRun=True, **given)[0] == "DisabledException"
+        assert error_of(call, DryRun=True, **given)[0] == "DisabledException"
 
 
 def test_a_dry_run_of_decrypt_can_do_without_a_ciphertext(appliance, key):
@@ -307,7 +300,7 @@ def test_a_ciphertext_moves_to_another_key_and_context(kms, key, other, sealed):
     ciphertext = moved["CiphertextBlob"]
     opened = kms.decrypt(CiphertextBlob=ciphertext, EncryptionContext={"new": "yes"})
     assert (opened["Plaintext"], opened["KeyId"]) == (b"hunter2", other["Arn"])
-    assert refused(kms.decrypt, CiphertextBlob=ciphertext)[0] == "InvalidCiphertextException"
+    assert error_of(kms.decrypt, CiphertextBlob=ciphertext)[0] == "InvalidCiphertextException"
 
 
 def test_re_encrypt_refuses_what_decrypt_and_encrypt_do(kms, key, other, sealed):
@@ -317,18 +310,18 @@ def test_re_encrypt_refuses_what_decrypt_and_encrypt_do(kms, key, other, sealed)
         "DestinationKeyId": key["KeyId"],
     }
     wrong = {**given, "SourceKeyId": other["KeyId"]}
-    assert refused(kms.re_encrypt, **wrong) == ("IncorrectKeyException", NO_KEY)
+    assert error_of(kms.re_encrypt, **wrong) == ("IncorrectKeyException", NO_KEY)
     wrong = {**given, "SourceEncryptionContext": {}}
-    assert refused(kms.re_encrypt, **wrong) == ("InvalidCiphertextException", "")
+    assert error_of(kms.re_encrypt, **wrong) == ("InvalidCiphertextException", "")
     wrong = {**given, "CiphertextBlob": b"junk"}
-    assert refused(kms.re_encrypt, **wrong) == ("InvalidCiphertextException", "")
+    assert error_of(kms.re_encrypt, **wrong) == ("InvalidCiphertextException", "")
     wrong = {**given, "DestinationKeyId": NOBODYS}
-    assert refused(kms.re_encrypt, **wrong)[0] == "NotFoundException"
+    assert error_of(kms.re_encrypt, **wrong)[0] == "NotFoundException"
     wrong = {**given, "DestinationEncryptionAlgorithm": "RSAES_OAEP_SHA_1"}
-    assert refused(kms.re_encrypt, **wrong)[0] == "InvalidKeyUsageException"
+    assert error_of(kms.re_encrypt, **wrong)[0] == "InvalidKeyUsageException"
     kms.disable_key(KeyId=other["KeyId"])
     wrong = {**given, "DestinationKeyId": other["KeyId"]}
-    found = refused(kms.re_encrypt, **wrong)
+    found = error_of(kms.re_encrypt, **wrong)
     assert found == ("DisabledException", f"{other['Arn']} is disabled.")
 
 
@@ -363,14 +356,14 @@ def test_a_data_key_without_plaintext_opens_later(kms, key):
 
 def test_a_data_key_without_its_context_is_an_invalid_ciphertext(kms, key):
     made = kms.generate_data_key(KeyId=key["KeyId"], KeySpec="AES_256", EncryptionContext=CONTEXT)
-    found = refused(kms.decrypt, CiphertextBlob=made["CiphertextBlob"])
+    found = error_of(kms.decrypt, CiphertextBlob=made["CiphertextBlob"])
     assert found == ("InvalidCiphertextException", "")
 
 
 @pytest.mark.parametrize("asked", [{}, {"KeySpec": "AES_256", "NumberOfBytes": 32}])
 @pytest.mark.parametrize("operation", ["generate_data_key", "generate_data_key_without_plaintext"])
 def test_a_data_key_needs_a_spec_or_a_number_and_not_both(kms, key, operation, asked):
-    found = refused(getattr(kms, operation), KeyId=key["KeyId"], **asked)
+    found = error_of(getattr(kms, operation), KeyId=key["KeyId"], **asked)
     text = "Please specify either number of bytes or key spec."
     assert found == ("ValidationException", text)
 
@@ -425,7 +418,7 @@ def test_a_number_of_random_bytes_is_from_1_to_1024(appliance, body, text):
 
 def test_there_is_no_custom_key_store_to_take_random_bytes_from(kms):
     given = {"NumberOfBytes": 8, "CustomKeyStoreId": "cks-1234567890abcdef0"}
-    assert refused(kms.generate_random, **given)[0] == "CustomKeyStoreNotFoundException"
+    assert error_of(kms.generate_random, **given)[0] == "CustomKeyStoreNotFoundException"
 
 
 # ---- Clients and restarts --------------------------------------------------------------------

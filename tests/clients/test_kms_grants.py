@@ -6,9 +6,8 @@ import uuid
 
 import pytest
 from botocore.credentials import Credentials
-from botocore.exceptions import ClientError
 
-from conftest import Appliance
+from conftest import refused
 
 MISSING = "0a" * 32
 
@@ -36,17 +35,6 @@ def make(kms, key, root):
         return answer
 
     return grant
-
-
-def refused(code, call, text=None, **arguments):
-    """Makes the call, which must fail with this code and, if given, this text."""
-    with pytest.raises(ClientError) as error:
-        call(**arguments)
-    found = error.value.response["Error"]
-    assert found["Code"] == code, found
-    if text is not None:
-        assert found["Message"] == text
-    return found["Message"]
 
 
 def ids(listed):

@@ -5,7 +5,8 @@ import time
 import uuid
 
 import pytest
-from botocore.exceptions import ClientError
+
+from conftest import refused
 
 MISSING = "1234abcd-12ab-34cd-56ef-1234567890ab"
 ALIAS_HELP = (
@@ -24,17 +25,6 @@ def key(kms):
 def service_key(kms):
     """The metadata of the AWS-managed key."""
     return kms.describe_key(KeyId="alias/aws/secretsmanager")["KeyMetadata"]
-
-
-def refused(code, call, text=None, **arguments):
-    """Makes the call, which must fail with this code and, if given, this text."""
-    with pytest.raises(ClientError) as error:
-        call(**arguments)
-    found = error.value.response["Error"]
-    assert found["Code"] == code, found
-    if text is not None:
-        assert found["Message"] == text
-    return found["Message"]
 
 
 # CreateKey and DescribeKey

@@ -4,7 +4,8 @@ import datetime
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from botocore.exceptions import ClientError
+
+from conftest import error_of
 
 DAY = datetime.timedelta(days=1)
 NOBODYS = "1234abcd-12ab-34cd-56ef-1234567890ab"
@@ -13,14 +14,6 @@ NOBODYS = "1234abcd-12ab-34cd-56ef-1234567890ab"
 @pytest.fixture
 def key(kms):
     return kms.create_key()["KeyMetadata"]
-
-
-def refused(call, **given):
-    """The code and the text of the error that `call` must end with."""
-    with pytest.raises(ClientError) as caught:
-        call(**given)
-    error = caught.value.response["Error"]
-    return error["Code"], error["Message"]
 
 
 def status(kms, key):
@@ -76,7 +69,7 @@ def test_a_disabled_key_keeps_its_schedule_and_takes_no_other(kms, key):
     assert status(kms, key) == before
     expected = ("DisabledException", f"{key['Arn']} is disabled.")
     for call in (kms.enable_key_rotation, kms.disable_key_rotation, kms.rotate_key_on_demand):
-        assert refused(call, KeyId=key["KeyId"]) == expected
+        assert error_of(call, KeyId=key["KeyId"]) == expected
 
 
 def test_a_key_that_is_pending_deletion_shows_as_not_rotated_until_it_is_kept(kms, key):
@@ -86,7 +79,7 @@ def test_a_key_that_is_pending_deletion_shows_as_not_rotated_until_it_is_kept(km
     assert status(kms, key) == {"KeyId": key["KeyId"], "KeyRotationEnabled": False}
     expected = ("KMSInvalidStateException", f"{key['Arn']} is pending deletion.")
     for call in (kms.enable_key_rotation, kms.disable_key_rotation, kms.rotate_key_on_demand):
-        assert refused(call, KeyId=key["KeyId"]) == expected
+        assert error_of(call, KeyId=key["KeyId"]) == expected
     kms.cancel_key_deletion(KeyId=key["KeyId"])
     assert status(kms, key) == before
 
@@ -96,7 +89,7 @@ def test_a_service_s_key_rotates_every_year_and_nobody_changes_that(kms):
     found = status(kms, key)
     assert (found["KeyRotationEnabled"], found["RotationPeriodInDays"]) == (True, 365)
     for call in (kms.enable_key_rotation, kms.disable_key_rotation, kms.rotate_key_on_demand):
-        assert refused(call, KeyId=key["KeyId"])[0] == "AccessDeniedException"
+        assert error_of(call, KeyId=key["KeyId"])[0] == "AccessDeniedException"
 
 
 def test_an_alias_is_no_key_id_here(kms, key, name):
@@ -104,10 +97,10 @@ def test_an_alias_is_no_key_id_here(kms, key, name):
     calls = (kms.enable_key_rotation, kms.disable_key_rotation, kms.get_key_rotation_status,
              kms.rotate_key_on_demand, kms.list_key_rotations)
     for call in calls:
-        assert refused(call, KeyId=f"alias/{name}")[0] == "InvalidArnException"
+        assert error_of(call, KeyId=f"alias/{name}")[0] == "InvalidArnException"
         arn = key["Arn"].replace(key["KeyId"], NOBODYS)
         expected = ("NotFoundException", f"Key '{arn}' does not exist")
-        assert refused(call, KeyId=NOBODYS) == expected
+        assert error_of(call, KeyId=NOBODYS) == expected
 
 
 # ---- On demand -------------------------------------------------------------------------------
@@ -124,7 +117,7 @@ def test_a_rotation_on_demand_changes_the_material_and_old_ciphertexts_still_ope
         assert (opened["Plaintext"], opened["KeyMaterialId"]) == (plaintext, made_by)
     moved = kms.re_encrypt(CiphertextBlob=old, DestinationKeyId=key["KeyId"])
     assert (moved["SourceKeyMaterialId"], moved["DestinationKeyMaterialId"]) == (first, second)
-    found = refused(kms.decrypt, CiphertextBlob=old + b"bad_data")
+    found = error_of(kms.decrypt, CiphertextBlob=old + b"bad_data")
     assert found == ("InvalidCiphertextException", "")
 
 
@@ -138,7 +131,7 @@ def test_a_rotation_on_demand_moves_no_schedule_and_is_over_at_once(kms, key):
 def test_a_key_is_rotated_on_demand_25_times_and_no_more(kms, key):
     for _ in range(25):
         kms.rotate_key_on_demand(KeyId=key["KeyId"])
-    assert refused(kms.rotate_key_on_demand, KeyId=key["KeyId"]) == (
+    assert error_of(kms.rotate_key_on_demand, KeyId=key["KeyId"]) == (
         "LimitExceededException",
         "The on-demand rotations limit has been reached for the given keyId. No more on-demand "
         f"rotations can be performed for this key: {key['Arn']}",
@@ -199,7 +192,7 @@ def test_the_list_is_paged_and_its_marker_is_good_for_nothing_else(kms, key):
     assert rest["Truncated"] is False and rest["Rotations"] == whole[2:]
     other = kms.create_key()["KeyMetadata"]["KeyId"]
     for given in ({"KeyId": other, "Marker": marker}, {"KeyId": key["KeyId"], "Marker": "junk"}):
-        assert refused(kms.list_key_rotations, **given)[0] == "InvalidMarkerException"
+        assert error_of(kms.list_key_rotations, **given)[0] == "InvalidMarkerException"
 
 
 def test_an_unknown_choice_of_material_is_refused(appliance, key):

@@ -5,8 +5,9 @@ import random
 
 import pytest
 
+from conftest import refused
 from systems import Postgres, Redis
-from test_rotation import refused, wait
+from test_rotation import wait
 from test_trail import strongroom
 
 PASSWORD = "first-password"

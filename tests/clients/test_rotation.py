@@ -18,6 +18,7 @@ import pytest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
+from conftest import refused
 from test_trail import strongroom
 
 FUNCTION = Path(__file__).with_name("rotation_function.py")
@@ -187,14 +188,6 @@ def wait(true, patience=PATIENCE):
     while not true():
         assert time.monotonic() < deadline, "it never came"
         time.sleep(0.1)
-
-
-def refused(code, call, **given):
-    """The text of an error that must come."""
-    with pytest.raises(ClientError) as caught:
-        call(**given)
-    assert caught.value.response["Error"]["Code"] == code, caught.value
-    return caught.value.response["Error"]["Message"]
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from botocore.credentials import Credentials
 
+from conftest import refused
 from systems import (
     ADMIN,
     ADMIN_PASSWORD,
@@ -23,7 +24,7 @@ from systems import (
     Redis,
     Sshd,
 )
-from test_rotation import refused, wait
+from test_rotation import wait
 from test_trail import strongroom
 
 FIRST = "first-password"

@@ -8,16 +8,10 @@ import uuid
 import pytest
 from botocore.exceptions import ClientError
 
+from conftest import error_of
+
 NOT_FOUND = "Secrets Manager can't find the specified secret."
 DELETED = "You can't perform this operation on the secret because it was marked for deletion."
-
-
-def refused(call, *arguments, **members):
-    """The code and text of the error that a call answers."""
-    with pytest.raises(ClientError) as caught:
-        call(*arguments, **members)
-    error = caught.value.response["Error"]
-    return error["Code"], error["Message"]
 
 
 def told(answer):
@@ -73,7 +67,7 @@ def test_an_arn_ends_in_six_letters_and_digits(secretsmanager, appliance, name):
 def test_a_secret_without_a_value_has_no_version(secretsmanager, name):
     assert "VersionId" not in secretsmanager.create_secret(Name=name)
     assert secretsmanager.list_secret_version_ids(SecretId=name)["Versions"] == []
-    assert refused(secretsmanager.get_secret_value, SecretId=name) == (
+    assert error_of(secretsmanager.get_secret_value, SecretId=name) == (
         "ResourceNotFoundException",
         "Secrets Manager can't find the specified secret value for staging label: AWSCURRENT",
     )
@@ -86,9 +80,9 @@ def test_a_secret_is_found_by_name_arn_and_arn_without_suffix(secretsmanager, na
     for named in (name, arn, arn[:-7]):
         read = secretsmanager.get_secret_value(SecretId=named)
         assert (read["ARN"], read["Name"], read["SecretString"]) == (arn, name, "a")
-    assert refused(secretsmanager.get_secret_value, SecretId=arn[:-6] + "abcdef")[1] == NOT_FOUND
+    assert error_of(secretsmanager.get_secret_value, SecretId=arn[:-6] + "abcdef")[1] == NOT_FOUND
     elsewhere = arn.replace(arn.split(":")[3], "xx-other-9")
-    assert refused(secretsmanager.get_secret_value, SecretId=elsewhere)[1] == NOT_FOUND
+    assert error_of(secretsmanager.get_secret_value, SecretId=elsewhere)[1] == NOT_FOUND
 
 
 def test_a_name_of_512_characters_is_found_by_its_arn(appliance):
@@ -135,13 +129,13 @@ def test_creating_the_same_again_with_the_same_token_repeats_the_answer(secretsm
     made = secretsmanager.create_secret(**same)
     again = secretsmanager.create_secret(**same)
     assert (made["ARN"], made["VersionId"]) == (again["ARN"], again["VersionId"])
-    code, text = refused(secretsmanager.create_secret, **{**same, "SecretString": "b"})
+    code, text = error_of(secretsmanager.create_secret, **{**same, "SecretString": "b"})
     assert (code, text) == (
         "ResourceExistsException",
         f"You can't use ClientRequestToken {same['ClientRequestToken']} because that value is "
         f"already in use for a version of secret {made['ARN']}.",
     )
-    code, text = refused(secretsmanager.create_secret, Name=name, SecretString="a")
+    code, text = error_of(secretsmanager.create_secret, Name=name, SecretString="a")
     assert code == "ResourceExistsException"
     assert text == f"The operation failed because the secret {name} already exists."
 
@@ -160,7 +154,7 @@ def test_one_of_many_simultaneous_creations_wins(appliance, name):
 
 
 def test_text_and_bytes_exclude_each_other(secretsmanager, name):
-    code, text = refused(
+    code, text = error_of(
         secretsmanager.create_secret, Name=name, SecretString="a", SecretBinary=b"a"
     )
     assert code == "InvalidParameterException"
@@ -183,16 +177,16 @@ def test_a_value_has_up_to_65536_bytes_and_no_refusal_shows_it(secretsmanager, a
 
 
 def test_replicas_are_refused_and_not_forgotten(secretsmanager, name):
-    code, _ = refused(
+    code, _ = error_of(
         secretsmanager.create_secret, Name=name, AddReplicaRegions=[{"Region": "eu-west-1"}]
     )
     assert code == "InvalidParameterException"
-    assert refused(secretsmanager.get_secret_value, SecretId=name)[1] == NOT_FOUND
+    assert error_of(secretsmanager.get_secret_value, SecretId=name)[1] == NOT_FOUND
 
 
 def test_a_name_is_blocked_while_its_deletion_is_pending(secretsmanager, first, name):
     secretsmanager.delete_secret(SecretId=name)
-    assert refused(secretsmanager.create_secret, Name=name, SecretString="a") == (
+    assert error_of(secretsmanager.create_secret, Name=name, SecretString="a") == (
         "InvalidRequestException",
         "You can't create this secret because a secret with this name is already scheduled for "
         "deletion.",
@@ -205,7 +199,7 @@ def test_a_name_is_blocked_while_its_deletion_is_pending(secretsmanager, first, 
             SecretId=name, VersionStage="a", MoveToVersionId=first
         ),
     ):
-        assert refused(call) == ("InvalidRequestException", DELETED)
+        assert error_of(call) == ("InvalidRequestException", DELETED)
 
 
 # GetSecretValue
@@ -214,17 +208,17 @@ def test_a_name_is_blocked_while_its_deletion_is_pending(secretsmanager, first, 
 def test_texts_tell_a_missing_secret_label_and_version_apart(secretsmanager, first, put, name):
     second = put("two")
     get = secretsmanager.get_secret_value
-    assert refused(get, SecretId=name + "x") == ("ResourceNotFoundException", NOT_FOUND)
-    assert refused(get, SecretId=name, VersionStage="AWSPENDING") == (
+    assert error_of(get, SecretId=name + "x") == ("ResourceNotFoundException", NOT_FOUND)
+    assert error_of(get, SecretId=name, VersionStage="AWSPENDING") == (
         "ResourceNotFoundException",
         "Secrets Manager can't find the specified secret value for staging label: AWSPENDING",
     )
     other = token()
-    assert refused(get, SecretId=name, VersionId=other) == (
+    assert error_of(get, SecretId=name, VersionId=other) == (
         "ResourceNotFoundException",
         f"Secrets Manager can't find the specified secret value for VersionId: {other}",
     )
-    assert refused(get, SecretId=name, VersionId=first, VersionStage="AWSCURRENT") == (
+    assert error_of(get, SecretId=name, VersionId=first, VersionStage="AWSCURRENT") == (
         "InvalidRequestException",
         "You provided a VersionStage that is not associated to the provided VersionId.",
     )
@@ -296,7 +290,7 @@ def test_the_same_put_again_changes_nothing_and_another_value_is_refused(
     assert secretsmanager.get_secret_value(SecretId=name)["VersionId"] == third
     arn = secretsmanager.get_secret_value(SecretId=name)["ARN"]
     for other in ({"SecretString": "2"}, {"SecretBinary": b"two"}):
-        assert refused(
+        assert error_of(
             secretsmanager.put_secret_value, SecretId=name, ClientRequestToken=mine, **other
         ) == (
             "ResourceExistsException",
@@ -306,19 +300,19 @@ def test_the_same_put_again_changes_nothing_and_another_value_is_refused(
 
 
 def test_a_put_needs_a_value(secretsmanager, first, name):
-    code, text = refused(secretsmanager.put_secret_value, SecretId=name)
+    code, text = error_of(secretsmanager.put_secret_value, SecretId=name)
     assert code == "InvalidRequestException"
     assert text.startswith("You must provide either SecretString or SecretBinary")
 
 
 def test_a_put_into_nothing_finds_nothing(secretsmanager, name):
-    outcome = refused(secretsmanager.put_secret_value, SecretId=name, SecretString="a")
+    outcome = error_of(secretsmanager.put_secret_value, SecretId=name, SecretString="a")
     assert outcome == ("ResourceNotFoundException", NOT_FOUND)
 
 
 def test_twenty_labels_fit_on_a_version_and_no_more(secretsmanager, first, put, name):
     version = put("two", VersionStages=[f"label-{n}" for n in range(20)])
-    code, _ = refused(
+    code, _ = error_of(
         secretsmanager.update_secret_version_stage,
         SecretId=name,
         VersionStage="one-more",
@@ -374,10 +368,10 @@ def test_a_new_kms_key_seals_the_versions_in_use(secretsmanager, kms, put, first
     get = secretsmanager.get_secret_value
     assert get(SecretId=name)["SecretString"] == "three"
     kms.disable_key(KeyId=arn)
-    code, text = refused(get, SecretId=name)
+    code, text = error_of(get, SecretId=name)
     assert code == "DecryptionFailure"
     assert text.startswith("Secrets Manager can't decrypt the protected secret text")
-    code, _ = refused(secretsmanager.put_secret_value, SecretId=name, SecretString="four")
+    code, _ = error_of(secretsmanager.put_secret_value, SecretId=name, SecretString="four")
     assert code == "EncryptionFailure"
     assert get(SecretId=name, VersionId=first)["SecretString"] == "one", "sealed as before"
     kms.enable_key(KeyId=arn)
@@ -407,7 +401,7 @@ def test_a_kms_key_can_be_named_in_four_ways(
 
 def test_an_unknown_kms_key_is_refused(secretsmanager, name):
     for named in (token(), "no-such-key", "alias/no-such-alias"):
-        code, text = refused(
+        code, text = error_of(
             secretsmanager.create_secret, Name=name, SecretString="a", KmsKeyId=named
         )
         assert code == "InvalidParameterException"
@@ -421,7 +415,7 @@ def test_moving_awscurrent_back_swaps_it_with_awsprevious(secretsmanager, first,
     second = put("two")
     move = secretsmanager.update_secret_version_stage
     members = {"SecretId": name, "VersionStage": "AWSCURRENT", "MoveToVersionId": first}
-    code, text = refused(move, **members)
+    code, text = error_of(move, **members)
     assert (code, text) == (
         "InvalidParameterException",
         "The parameter RemoveFromVersionId can't be empty. Staging label AWSCURRENT is currently "
@@ -433,7 +427,7 @@ def test_moving_awscurrent_back_swaps_it_with_awsprevious(secretsmanager, first,
 
 
 def test_awscurrent_can_only_move(secretsmanager, first, name):
-    code, text = refused(
+    code, text = error_of(
         secretsmanager.update_secret_version_stage,
         SecretId=name,
         VersionStage="AWSCURRENT",
@@ -449,7 +443,7 @@ def test_an_own_label_comes_and_goes(secretsmanager, first, name):
     assert stages(secretsmanager, name) == [(first, ["AWSCURRENT", "mine"])]
     move(SecretId=name, VersionStage="mine", RemoveFromVersionId=first)
     assert stages(secretsmanager, name) == [(first, ["AWSCURRENT"])]
-    code, _ = refused(move, SecretId=name, VersionStage="mine", MoveToVersionId=token())
+    code, _ = error_of(move, SecretId=name, VersionStage="mine", MoveToVersionId=token())
     assert code == "ResourceNotFoundException"
 
 
@@ -472,7 +466,7 @@ def test_versions_are_listed_page_by_page_and_a_token_fits_its_list_only(
         page = secretsmanager.list_secret_version_ids(**listing, NextToken=following)
     assert (seen, pages) == (made, 3)
     for other in ({"IncludeDeprecated": False}, {"NextToken": following[:-1]}):
-        code, _ = refused(
+        code, _ = error_of(
             secretsmanager.list_secret_version_ids,
             **{**listing, "NextToken": following, **other},
         )
@@ -496,8 +490,8 @@ def test_a_batch_takes_a_list_or_filters(secretsmanager, first, name):
     by_name = [{"Key": "name", "Values": [name]}]
     batch = secretsmanager.batch_get_secret_value
     for members in ({}, {"SecretIdList": [name], "Filters": by_name}):
-        assert refused(batch, **members)[0] == "InvalidParameterException"
-    assert refused(batch, SecretIdList=[name], MaxResults=1)[0] == "InvalidParameterException"
+        assert error_of(batch, **members)[0] == "InvalidParameterException"
+    assert error_of(batch, SecretIdList=[name], MaxResults=1)[0] == "InvalidParameterException"
 
 
 def test_a_batch_by_filters_goes_page_by_page(secretsmanager, name):

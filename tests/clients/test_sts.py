@@ -17,7 +17,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
-from conftest import QUERY_MODELS
+from conftest import QUERY_MODELS, error_of
 
 STS_VERSION = "2011-06-15"
 
@@ -150,14 +150,6 @@ def temporary(answer):
     """The credentials of an answer, for botocore."""
     given = answer["Credentials"]
     return Credentials(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
-
-
-def error_of(call, **parameters):
-    """Code and text of the error that a boto3 call ends with."""
-    with pytest.raises(ClientError) as caught:
-        call(**parameters)
-    error = caught.value.response["Error"]
-    return error["Code"], error["Message"]
 
 
 def test_a_users_session_is_the_user_for_every_service_and_in_every_form(appliance, sts, name):
