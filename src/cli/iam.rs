@@ -54,6 +54,16 @@ impl<'a> Iam<'a> {
         }
     }
 
+    /// Prints an entity with the lists of what hangs on it.
+    pub(super) fn show(&self, action: &str, input: &Value, hanging: &[List]) -> Result<(), Error> {
+        let mut shown = self.ask(action, input)?;
+        for list in hanging {
+            put(&mut shown, list.items, Value::Array(self.all(list, input)?));
+        }
+        show(&shown);
+        Ok(())
+    }
+
     /// Prints a list, one item a line.
     pub(super) fn print_all(&self, list: &List, input: &Value) -> Result<(), Error> {
         for item in self.all(list, input)? {

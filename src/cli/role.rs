@@ -66,14 +66,7 @@ impl Role {
             Command::List(listing) => listing.run(&ROLES, json!({})),
             Command::Add(add) => add.run(),
             Command::Show(role) => {
-                let iam = Iam::of(&role.remote)?;
-                let mut shown = iam.ask("GetRole", &named(&role.name))?;
-                for list in &HANGING {
-                    let all = iam.all(list, &named(&role.name))?;
-                    put(&mut shown, list.items, Value::Array(all));
-                }
-                show(&shown);
-                Ok(())
+                Iam::of(&role.remote)?.show("GetRole", &named(&role.name), &HANGING)
             }
             Command::Delete(role) => {
                 Iam::of(&role.remote)?.ask("DeleteRole", &named(&role.name)).map(drop)

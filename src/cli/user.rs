@@ -102,14 +102,7 @@ impl User {
             Command::List(listing) => listing.run(&USERS, json!({})),
             Command::Add(add) => add.run(),
             Command::Show(user) => {
-                let iam = Iam::of(&user.remote)?;
-                let mut shown = iam.ask("GetUser", &named(&user.name))?;
-                for list in &HANGING {
-                    let all = iam.all(list, &named(&user.name))?;
-                    put(&mut shown, list.items, Value::Array(all));
-                }
-                show(&shown);
-                Ok(())
+                Iam::of(&user.remote)?.show("GetUser", &named(&user.name), &HANGING)
             }
             Command::Delete(user) => {
                 Iam::of(&user.remote)?.ask("DeleteUser", &named(&user.name)).map(drop)
