@@ -26,7 +26,9 @@ impl Drop for Held {
     /// starting (a rotation's, a token's child) has a copy of it between fork and exec, and would
     /// keep the directory for that long.
     fn drop(&mut self) {
-        let _ = rustix::fs::flock(&self.lock, FlockOperation::Unlock);
+        if let Err(error) = rustix::fs::flock(&self.lock, FlockOperation::Unlock) {
+            tracing::debug!(%error, "the data directory's lock goes with its descriptor");
+        }
     }
 }
 
