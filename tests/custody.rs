@@ -170,6 +170,20 @@ fn runtime() -> tokio::runtime::Runtime {
         .expect("a runtime")
 }
 
+/// Asks until the token serves, and says how long that took.
+async fn until_served(lane: &Lane, key: &TokenKey, check: KeyCheck) -> Duration {
+    let start = Instant::now();
+    loop {
+        match lane.derive(key.clone(), check, b"x".to_vec()).await {
+            Ok(_) => return start.elapsed(),
+            Err(Error::Unavailable { .. }) => {}
+            Err(other) => panic!("{other}"),
+        }
+        assert!(start.elapsed() < Duration::from_secs(5), "never back");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 /// Another user of the module, in a process where no lane is open.
 fn with_session<T>(act: impl FnOnce(&Session) -> T) -> T {
     let module = Pkcs11::new(module()).expect("module");
@@ -771,20 +785,6 @@ mod scenarios {
         assert_eq!(refusal(lane.inspect(ID.into()).await), Error::KeyNotFound(ID));
     }
 
-    /// Asks until the token serves, and says how long that took.
-    async fn until_served(lane: &Lane, check: KeyCheck) -> Duration {
-        let start = Instant::now();
-        loop {
-            match lane.derive(ID.into(), check, b"x".to_vec()).await {
-                Ok(_) => return start.elapsed(),
-                Err(Error::Unavailable { .. }) => {}
-                Err(other) => panic!("{other}"),
-            }
-            assert!(start.elapsed() < Duration::from_secs(5), "never back");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-
     #[test]
     #[ignore = "run in its own process"]
     fn away_and_back() {
@@ -815,7 +815,7 @@ mod scenarios {
                 refusal(lane.derive(ID.into(), check, b"x".to_vec()).await);
                 assert!(!lane.health().up && lane.health().why.is_some());
                 bring_back();
-                let took = until_served(&lane, check).await;
+                let took = until_served(&lane, &ID.into(), check).await;
                 assert!(took < Duration::from_secs(1), "took {took:?}");
                 assert!(lane.health().up);
             }
@@ -918,7 +918,7 @@ mod scenarios {
             }
             std::fs::remove_dir_all(directory().join("tokens")).expect("removed");
             bring_back();
-            until_served(&lane, check).await;
+            until_served(&lane, &ID.into(), check).await;
         });
     }
 
@@ -1112,7 +1112,7 @@ mod scenarios {
                 take_away();
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 bring_back();
-                until_served(&lane, check).await;
+                until_served(&lane, &ID.into(), check).await;
             }
             for (right, refused) in load.end().await {
                 let seen = refused > 0;

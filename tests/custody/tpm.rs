@@ -2,7 +2,7 @@
 //!
 //! Each test has a swtpm of its own, so that it can be killed and its state swapped.
 
-use super::{ID, Load, host_check, host_mac, key, refusal, runtime, secret};
+use super::{ID, Load, host_check, host_mac, key, refusal, runtime, secret, until_served};
 use aws_lc_rs::rsa::{
     OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, PublicEncryptingKey, PublicKeyComponents,
 };
@@ -600,19 +600,6 @@ fn a_tpm_that_is_not_there_or_is_another_is_told() {
     assert!(matches!(gone, Error::Unavailable { .. }), "{gone}");
     tpm.start();
     open(&tpm, &serial).expect("the same one after a restart");
-}
-
-async fn until_served(lane: &Lane, key: &TokenKey, check: KeyCheck) -> Duration {
-    let start = Instant::now();
-    loop {
-        match lane.derive(key.clone(), check, b"x".to_vec()).await {
-            Ok(_) => return start.elapsed(),
-            Err(Error::Unavailable { .. }) => {}
-            Err(other) => panic!("{other}"),
-        }
-        assert!(start.elapsed() < Duration::from_secs(5), "never back");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }
 
 #[test]
