@@ -2,7 +2,6 @@
 
 pub mod found;
 pub mod harden;
-pub mod holders;
 pub mod pin;
 pub mod staged;
 
@@ -275,7 +274,7 @@ impl Appliance {
         tokens: Tokens,
         site: meta::Site,
     ) -> Result<Self, Error> {
-        let wrapped: WrappedStoreKey = serde_json::from_value(site.store_key.clone())
+        let wrapped = WrappedStoreKey::read(&site.store_key)
             .map_err(|_| Error::Refused("the store key in the database is damaged".into()))?;
         let store_key = StoreKey::unwrap(&tokens, &config.region, &wrapped).await;
         let store_key = store_key.map_err(|error| unwrapping(error, &wrapped, &tokens))?;
@@ -297,12 +296,7 @@ impl Appliance {
         let services = Services {
             region: config.region.clone(),
             records: records.clone(),
-            envelopes: Envelopes::new(
-                tokens.clone(),
-                world.random.clone(),
-                &config.region,
-                wrapped,
-            ),
+            envelopes: Envelopes::new(tokens.clone(), world.random.clone(), &config.region),
             data_keys: DataKeys::new(config.data_key_cache.clone()),
             tokens,
             index,
@@ -492,18 +486,16 @@ async fn keep_house(services: Arc<Services>, federation: Arc<Federation>) {
     }
 }
 
-/// Seals stored data keys to the tokens that hold their keys now, until all are. Not one of the chores of
-/// [`keep_house`]: a slow token takes hours for it.
+/// Seals stored data keys to the tokens that hold their keys now, whenever those have changed. Not one of
+/// the chores of [`keep_house`]: a slow token takes hours for it.
 async fn keep_resealing(services: Arc<Services>) {
-    while services.resealing.pending() {
+    loop {
         match crate::ops::secrets::reseal::reseal(&services).await {
             Ok(0) => {}
             Ok(n) => tracing::info!(n, "sealed data keys to the tokens that hold their keys now"),
             Err(error) => tracing::warn!(%error, "data keys are left for holders of before"),
         }
-        if services.resealing.pending() {
-            tokio::time::sleep(RESEALING).await;
-        }
+        services.resealing.pause(RESEALING).await;
     }
 }
 

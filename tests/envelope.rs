@@ -257,8 +257,7 @@ mod scenarios {
                 let key = kms_key(&vector, holder(&tokens.lane, backing));
                 let random = Given::new(&[&vector.nonce]);
                 let known = custody::tokens::Tokens::one(tokens.lane.clone());
-                let store_key = WrappedStoreKey { wraps: vec![] };
-                let envelopes = Envelopes::new(known, random, &vector.region, store_key);
+                let envelopes = Envelopes::new(known, random, &vector.region);
                 let (why, context) = (&vector.why, &vector.context);
                 let made = envelopes.seal(&key, context, &vector.plaintext.0).await.expect("seals");
                 let opened = match Envelope::parse(&vector.envelope.0) {

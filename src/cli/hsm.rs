@@ -48,7 +48,8 @@ enum Command {
     Probe(Probe),
     /// Measure the configured tokens under load, with keys that are destroyed again.
     Bench(Bench),
-    /// Keep which tokens hold which keys, on a data directory that nobody serves.
+    /// Change which tokens hold which keys: of a running appliance, or on a data directory that nobody
+    /// serves.
     Holder(Holders),
     /// List the configuration's tokens: name, serial number, profile, and what a custom key store names
     /// each by (`CloudHsmClusterId`). The first is the default one, which can't be a custom key

@@ -1,16 +1,24 @@
-//! `strongroom hsm holder`: which tokens hold which keys, on a data directory that nobody serves.
+//! `strongroom hsm holder`: which tokens hold which keys, of a running appliance, or of a data directory
+//! that nobody serves.
 
+mod desk;
+
+use self::desk::{Desk, Which};
 use super::iam::print;
+use super::remote::{Problem, Remote};
 use super::runtime;
-use super::serve::prepare;
-use crate::name::{ALIAS_PREFIX, KeyRef};
-use crate::ops::error::{Condition, Error as Refusal};
-use crate::ops::keys::holders;
-use crate::server::{Appliance, Error};
-use crate::store;
-use crate::store::keys::Key;
+use crate::name::ALIAS_PREFIX;
+use crate::ops::keys::holders::add::Changed;
+use crate::ops::keys::holders::list::{HoldingToken, KeyHolders, Resealing};
+use crate::ops::keys::holders::store_key::StoreKeyHolders;
+use crate::server::Error;
 use clap::{Args, Subcommand};
+use serde_json::json;
 use std::path::PathBuf;
+use std::time::Duration;
+
+/// How often a running appliance is asked how far it is.
+const ASKING: Duration = Duration::from_secs(1);
 
 /// Which tokens hold which keys.
 #[derive(Args)]
@@ -23,7 +31,7 @@ pub(super) struct Holders {
 enum Command {
     /// Have a token hold keys too, so that it opens what is sealed from now on. What the store holds
     /// is sealed to it by the server, in the background.
-    Add(Change),
+    Add(Add),
     /// Have a token hold keys no more. Ciphertexts that callers keep are out of reach: the token
     /// opens them until they went through ReEncrypt.
     Remove(Remove),
@@ -31,16 +39,42 @@ enum Command {
     List(List),
 }
 
+/// Which appliance.
+#[derive(Args)]
+struct Place {
+    /// The configuration that `strongroom init` wrote, of an appliance that is not running. Without it a
+    /// running one is asked.
+    #[arg(long, conflicts_with_all = ["endpoint_url", "region", "ca_bundle"])]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    remote: Remote,
+}
+
 #[derive(Args)]
 struct Change {
-    /// The configuration that `strongroom init` wrote.
-    #[arg(long)]
-    config: PathBuf,
+    #[command(flatten)]
+    place: Place,
     /// The token, by its name in the configuration.
     #[arg(long, value_name = "NAME")]
     token: String,
     #[command(flatten)]
     which: Which,
+}
+
+#[derive(Args)]
+struct Wait {
+    /// Wait until what the store holds is sealed to the holders of now, and say how far that is. To be
+    /// repeated at will.
+    #[arg(long, conflicts_with = "config")]
+    wait: bool,
+}
+
+#[derive(Args)]
+struct Add {
+    #[command(flatten)]
+    change: Change,
+    #[command(flatten)]
+    wait: Wait,
 }
 
 #[derive(Args)]
@@ -51,189 +85,205 @@ struct Remove {
     /// number if the configuration names it no more.
     #[arg(long)]
     lost: bool,
-}
-
-#[derive(Args)]
-#[group(required = true, multiple = true)]
-struct Which {
-    /// A KMS key: its id, ARN, or an alias of the first account. May be repeated.
-    #[arg(long)]
-    key: Vec<String>,
-    /// The store key, without which the appliance does not start.
-    #[arg(long)]
-    store: bool,
-    /// The store key and all KMS keys of all accounts that can have several holders.
-    #[arg(long)]
-    all: bool,
+    #[command(flatten)]
+    wait: Wait,
 }
 
 #[derive(Args)]
 struct List {
-    /// The configuration that `strongroom init` wrote.
-    #[arg(long)]
-    config: PathBuf,
+    #[command(flatten)]
+    place: Place,
 }
 
 impl Holders {
     pub(super) fn run(self) -> Result<(), Error> {
-        let ran = match self.command {
-            Command::Add(add) => add.add(),
-            Command::Remove(remove) => remove.run(),
-            Command::List(list) => list.run(),
-        };
-        ran.map_err(|error| match error {
-            Error::Store(in_use @ store::Error::InUse(_)) => {
-                Error::Refused(format!("{in_use}; {SERVED}"))
-            }
-            other => other,
-        })
+        let runtime = runtime()?;
+        match self.command {
+            Command::Add(add) => runtime.block_on(add.run()),
+            Command::Remove(remove) => runtime.block_on(remove.run()),
+            Command::List(list) => runtime.block_on(list.run()),
+        }
     }
 }
 
-/// Why nothing is done beside a server.
-const SERVED: &str = "a server that runs keeps in memory who holds the store key, and whether stored \
-data keys are to be sealed anew, and one process alone has tokens and database: stop the server \
-(`systemctl stop strongroom`), run this, start the server";
-
-impl Change {
-    fn add(self) -> Result<(), Error> {
-        let config = prepare(&self.config)?;
-        runtime()?.block_on(async {
-            let mut appliance = Appliance::open(config).await?;
-            let token = serial(&appliance, &self.token)?;
-            if self.which.of_store() && appliance.add_store_holder(&token).await? {
-                print(&format!("store key: held by `{}` now", self.token));
-            }
-            for id in self.which.keys(&appliance).await? {
-                let added = holders::add(&appliance.services, &id, &token).await;
-                told(&id, self.which.all, added, &format!("held by `{}` now", self.token))?;
-            }
-            appliance.services.recorder.flush().await?;
-            print(
-                "What the store holds is sealed to the holders by the server, in the background.",
-            );
-            Ok(())
-        })
+impl Add {
+    async fn run(self) -> Result<(), Error> {
+        let Change { place, token, which } = self.change;
+        let desk = Desk::open(place).await?;
+        let keys = desk.keys(&which).await?;
+        let (what, mut changed) = (format!("held by `{token}` now"), false);
+        for (account, key) in &keys {
+            let input = json!({ "KeyId": key, "Token": token });
+            let added = desk.ask(account.as_deref(), "AddKeyHolder", &input).await?;
+            changed |= told(key, which.all, added, &what)?;
+        }
+        if which.of_store() {
+            let input = json!({ "Token": token });
+            changed |= store_told(desk.ask(None, "AddStoreKeyHolder", &input).await?, &what)?;
+        }
+        desk.close().await?;
+        settle(&desk, &keys, (changed, &self.wait)).await
     }
 }
 
 impl Remove {
-    fn run(self) -> Result<(), Error> {
-        let Change { config, token: name, which } = self.change;
-        let config = prepare(&config)?;
-        runtime()?.block_on(async {
-            let mut appliance = Appliance::open(config).await?;
-            let token = match serial(&appliance, &name) {
-                Err(_) if self.lost => name.clone(),
-                known => known?,
-            };
-            for id in which.keys(&appliance).await? {
-                let removed = holders::remove(&appliance.services, &id, &token, self.lost).await;
-                told(&id, which.all, removed, &format!("held by `{name}` no more"))?;
-            }
-            if which.of_store() && appliance.remove_store_holder(&token).await? {
-                print(&format!("store key: held by `{name}` no more"));
-            }
-            if self.lost && which.all {
-                holders::forget(&appliance.services, &token).await?;
-            }
-            appliance.services.recorder.flush().await?;
-            print(
-                "Ciphertexts that callers keep are out of reach: whoever has that token and this \
-                 database opens them, until they went through ReEncrypt under a key that was rotated.",
-            );
-            Ok(())
-        })
+    async fn run(self) -> Result<(), Error> {
+        let Change { place, token, which } = self.change;
+        let desk = Desk::open(place).await?;
+        let keys = desk.keys(&which).await?;
+        let (what, mut changed) = (format!("held by `{token}` no more"), false);
+        for (account, key) in &keys {
+            let input = json!({ "KeyId": key, "Token": token, "Lost": self.lost });
+            let removed = desk.ask(account.as_deref(), "RemoveKeyHolder", &input).await?;
+            changed |= told(key, which.all, removed, &what)?;
+        }
+        if which.of_store() {
+            let input = json!({ "Token": token, "Lost": self.lost });
+            changed |= store_told(desk.ask(None, "RemoveStoreKeyHolder", &input).await?, &what)?;
+        }
+        desk.close().await?;
+        print(
+            "Ciphertexts that callers keep are out of reach: whoever has that token and this \
+             database opens them, until they went through ReEncrypt under a key that was rotated.",
+        );
+        settle(&desk, &keys, (changed, &self.wait)).await
     }
 }
 
-/// Says what came of one key. Of all keys those are passed over that can't have several holders, or
-/// have no other one.
-fn told(id: &str, all: bool, outcome: Result<usize, Refusal>, what: &str) -> Result<(), Error> {
+/// What came of one request: an answer, or the appliance's refusal.
+type Answer<T> = Result<T, Problem>;
+
+/// Says what came of one key; answers whether that was a change. Of all keys those are passed over that
+/// can't have several holders, or have no other one.
+fn told(key: &str, all: bool, outcome: Answer<Changed>, what: &str) -> Result<bool, Error> {
+    const PASSED_OVER: [&str; 2] = ["UnsupportedOperationException", "KMSInvalidStateException"];
     match outcome {
-        Ok(0) => {}
-        Ok(n) => print(&format!("key {id}: {what} ({n} generations)")),
-        Err(error)
-            if all
-                && matches!(error.condition, Condition::Unsupported | Condition::InvalidState) =>
-        {
-            print(&format!("key {id}: passed over, {error}"));
+        Ok(Changed { generations: 0, .. }) => Ok(false),
+        Ok(changed) => {
+            let (id, n) = (short(&changed.key_id), changed.generations);
+            let generations = if n == 1 { "generation" } else { "generations" };
+            print(&format!("key {id}: {what} ({n} {generations})"));
+            Ok(true)
         }
-        Err(error) => return Err(error.into()),
+        Err(problem) if all && PASSED_OVER.contains(&problem.title.as_str()) => {
+            print(&format!("key {}: passed over, {problem}", short(key)));
+            Ok(false)
+        }
+        Err(problem) => Err(refused(&format!("key {}", short(key)), &problem)),
     }
+}
+
+fn store_told(outcome: Answer<StoreKeyHolders>, what: &str) -> Result<bool, Error> {
+    let told = outcome.map_err(|problem| refused("store key", &problem))?;
+    if told.changed {
+        print(&format!("store key: {what}"));
+    }
+    Ok(told.changed)
+}
+
+fn refused(what: &str, problem: &Problem) -> Error {
+    Error::Remote(format!("{what}: {problem}"))
+}
+
+/// The id of a key's ARN; what is no ARN stays as it is.
+fn short(key: &str) -> &str {
+    key.rsplit_once(":key/").map_or(key, |(_, id)| id)
+}
+
+/// Says who seals what is stored; waits for that if it is wanted.
+async fn settle(
+    desk: &Desk,
+    keys: &[(Option<String>, String)],
+    (changed, wait): (bool, &Wait),
+) -> Result<(), Error> {
+    if !changed {
+        print("Nothing was to be changed.");
+    }
+    if !wait.wait {
+        if changed {
+            let how = if desk.is_running() { "is being sealed" } else { "is sealed" };
+            print(&format!(
+                "What the store holds {how} to the holders by the server, in the background."
+            ));
+        }
+        return Ok(());
+    }
+    for (_, key) in keys {
+        wait_for(desk, key).await?;
+    }
+    print("What the store holds is sealed to the holders.");
     Ok(())
 }
 
-impl Which {
-    fn of_store(&self) -> bool {
-        self.store || self.all
-    }
-
-    /// The ids of the keys that are meant.
-    async fn keys(&self, appliance: &Appliance) -> Result<Vec<String>, Error> {
-        if self.all {
-            let ids = appliance.services.records.scan(|rows| Ok::<_, Refusal>(rows.key_ids()?));
-            return Ok(ids.await?);
+async fn wait_for(desk: &Desk, key: &str) -> Result<(), Error> {
+    let mut before = None;
+    loop {
+        let held = held(desk, None, key).await?;
+        if held.resealing.is_none() {
+            return Ok(());
         }
-        self.key.iter().map(|key| key_id(appliance, key)).collect()
+        if held.resealing != before {
+            print(&format!("key {}: {}", short(&held.key_id), progress(held.resealing.as_ref())));
+            before = held.resealing;
+        }
+        tokio::time::sleep(ASKING).await;
     }
 }
 
-fn key_id(appliance: &Appliance, text: &str) -> Result<String, Error> {
-    let unknown = || Error::Refused(format!("there is no key `{text}`"));
-    match KeyRef::parse(text).ok_or_else(unknown)? {
-        KeyRef::Id { id, .. } => Ok(id.to_owned()),
-        KeyRef::Alias { name, arn } => {
-            let account = arn.map_or(appliance.site.account.as_str(), |arn| arn.account);
-            let alias = appliance.services.records.alias(account, name)?;
-            Ok(alias.ok_or_else(unknown)?.target.clone())
-        }
-    }
+async fn held(desk: &Desk, account: Option<&str>, key: &str) -> Result<KeyHolders, Error> {
+    let listed = desk.ask(account, "ListKeyHolders", &json!({ "KeyId": key })).await?;
+    listed.map_err(|problem| refused(&format!("key {}", short(key)), &problem))
 }
 
-fn serial(appliance: &Appliance, name: &str) -> Result<String, Error> {
-    let member = appliance.services.tokens.all().iter().find(|member| member.name == name);
-    let unknown = || Error::Refused(format!("the configuration names no token `{name}`"));
-    member.map(|member| member.serial().to_owned()).ok_or_else(unknown)
+fn progress(resealing: Option<&Resealing>) -> String {
+    let Some(Resealing { percent, waiting }) = resealing else { return String::new() };
+    let mut text = format!("stored data keys are being sealed to them, {percent} %");
+    for one in waiting {
+        text.push_str(&format!("; {} wait for `{}`", one.data_keys, one.token));
+    }
+    text
 }
 
 impl List {
-    fn run(self) -> Result<(), Error> {
-        let config = prepare(&self.config)?;
-        runtime()?.block_on(async {
-            let appliance = Appliance::open(config).await?;
-            let wrapped = appliance.wrapped_store_key()?;
-            let held = wrapped.wraps.iter().map(|wrap| wrap.holder.token.as_str());
-            print(&format!("store key: {}", names(&appliance, held)));
-            let records = &appliance.services.records;
-            for id in records.scan(|rows| Ok::<_, Refusal>(rows.key_ids()?)).await? {
-                if let Some(key) = records.key(&id)? {
-                    print(&line(&appliance, &key));
-                }
-            }
-            Ok(())
-        })
+    async fn run(self) -> Result<(), Error> {
+        let desk = Desk::open(self.place).await?;
+        match desk.ask::<StoreKeyHolders>(None, "ListStoreKeyHolders", &json!({})).await? {
+            Ok(held) => print(&format!("store key: {}", names(&held.holders, 1))),
+            // It is the first account's.
+            Err(problem) => print(&format!("store key: not shown, {problem}")),
+        }
+        let aliases = desk.aliases().await?;
+        for (account, key) in desk.keys(&Which::all()).await? {
+            let held = held(&desk, account.as_deref(), &key).await?;
+            let named = aliases.get(short(&key)).map(|names| format!(" ({})", names.join(", ")));
+            print(&line(&held, &named.unwrap_or_default(), desk.is_running()));
+        }
+        desk.close().await
     }
 }
 
-fn line(appliance: &Appliance, key: &Key) -> String {
-    let scheme = key.current().map(|backing| backing.scheme.to_string()).unwrap_or_default();
-    let current = key.current().into_iter().flat_map(|backing| &backing.holders);
-    let held = names(appliance, current.map(|holder| holder.token.as_str()));
-    let aliases = appliance.services.records.read(|rows| rows.aliases_of(&key.account, &key.id));
-    let aliases: Vec<_> = aliases.unwrap_or_default().into_iter().map(|alias| alias.name).collect();
-    let named =
-        if aliases.is_empty() { String::new() } else { format!(" ({})", aliases.join(", ")) };
-    let pending = if key.resealing { "; stored data keys are being sealed to them" } else { "" };
-    format!("key {}{named}: {scheme}, {held}{pending}", key.id.trim_start_matches(ALIAS_PREFIX))
+fn line(held: &KeyHolders, named: &str, running: bool) -> String {
+    let (scheme, id) = (held.scheme, short(&held.key_id).trim_start_matches(ALIAS_PREFIX));
+    let pending = match &held.resealing {
+        None => String::new(),
+        Some(_) if !running => "; stored data keys are yet to be sealed to them".to_owned(),
+        resealing => format!("; {}", progress(resealing.as_ref())),
+    };
+    format!("key {id}{named}: {scheme}, {}{pending}", names(&held.holders, held.generations))
 }
 
-/// The names of tokens, with the serial numbers of those that the configuration does not name.
-fn names<'a>(appliance: &Appliance, serials: impl Iterator<Item = &'a str>) -> String {
-    let known = appliance.services.tokens.all();
-    let name = |serial: &str| match known.iter().find(|member| member.serial() == serial) {
-        Some(member) => format!("`{}`", member.name),
-        None => format!("serial {serial}"),
+/// The names of tokens, with the serial numbers of those that the configuration does not name; and what
+/// one lacks of so many generations.
+fn names(holders: &[HoldingToken], generations: usize) -> String {
+    let name = |one: &HoldingToken| {
+        let name = match &one.token {
+            Some(name) => format!("`{name}`"),
+            None => format!("serial {}", one.token_serial),
+        };
+        match one.generations {
+            all if all == generations => name,
+            some => format!("{name} ({some} of {generations} generations)"),
+        }
     };
-    serials.map(name).collect::<Vec<_>>().join(", ")
+    holders.iter().map(name).collect::<Vec<_>>().join(", ")
 }

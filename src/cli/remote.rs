@@ -66,6 +66,21 @@ impl Remote {
         path: &str,
         body: Option<&serde_json::Value>,
     ) -> Result<T, Error> {
+        let answered = self.ask_whether(service, method, path, body).await?;
+        answered.map_err(|problem| remote(problem.to_string()))
+    }
+
+    /// The same; a refusal by the appliance is told apart.
+    ///
+    /// # Errors
+    /// [`Error::Remote`], in one sentence.
+    pub(super) async fn ask_whether<T: DeserializeOwned>(
+        &self,
+        service: Service,
+        method: Method,
+        path: &str,
+        body: Option<&serde_json::Value>,
+    ) -> Result<Result<T, Problem>, Error> {
         let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
         let endpoint = self.endpoint()?;
         let request = self.signed(&endpoint, service, method, path, body)?;
@@ -73,10 +88,11 @@ impl Remote {
         let late = || remote(format!("{endpoint} did not answer in time"));
         let (status, body) = asked.map_err(|_| late())??;
         if status != StatusCode::OK {
-            return Err(remote(problem(status, &body)));
+            return Ok(Err(Problem::of(status, &body)));
         }
-        serde_json::from_slice(&body)
-            .map_err(|error| remote(format!("{endpoint} answered something else: {error}")))
+        let answer = serde_json::from_slice(&body)
+            .map_err(|error| remote(format!("{endpoint} answered something else: {error}")));
+        answer.map(Ok)
     }
 
     fn endpoint(&self) -> Result<Uri, Error> {
@@ -200,17 +216,26 @@ async fn send<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 }
 
 /// What a refusal says (RFC 9457), in one line.
-fn problem(status: StatusCode, body: &[u8]) -> String {
-    #[derive(serde::Deserialize)]
-    struct Problem {
-        title: String,
-        #[serde(default)]
-        detail: String,
+#[derive(serde::Deserialize)]
+pub(super) struct Problem {
+    /// AWS's code.
+    pub(super) title: String,
+    #[serde(default)]
+    pub(super) detail: String,
+}
+
+impl Problem {
+    fn of(status: StatusCode, body: &[u8]) -> Self {
+        let none =
+            || Self { title: format!("the appliance answered {status}"), detail: String::new() };
+        serde_json::from_slice(body).unwrap_or_else(|_| none())
     }
-    match serde_json::from_slice::<Problem>(body) {
-        Ok(problem) if problem.detail.is_empty() => problem.title,
-        Ok(problem) => format!("{}: {}", problem.title, problem.detail),
-        Err(_) => format!("the appliance answered {status}"),
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { title, detail } = self;
+        if detail.is_empty() { f.write_str(title) } else { write!(f, "{title}: {detail}") }
     }
 }
 

@@ -30,7 +30,7 @@ use aws_lc_rs::{aead, constant_time, hkdf};
 use context::{Binding, Context, associated_data};
 use holders::{Authenticators, Away, Wraps};
 use std::sync::Arc;
-use store_key::WrappedStoreKey;
+use store_key::{StoreKey, WrappedStoreKey};
 
 /// The format's version, the first byte.
 const VERSION: u8 = 1;
@@ -145,25 +145,17 @@ pub struct Envelopes {
     random: Arc<dyn Random>,
     region: Arc<str>,
     authenticators: Arc<Authenticators>,
-    probe: Arc<WrappedStoreKey>,
 }
 
 impl Envelopes {
-    /// With these tokens, for an appliance in this region; `probe` is the store key, which is always
-    /// there.
-    pub fn new(
-        tokens: Tokens,
-        random: Arc<dyn Random>,
-        region: &str,
-        probe: WrappedStoreKey,
-    ) -> Self {
-        let (authenticators, probe) = (Arc::default(), Arc::new(probe));
-        Self { tokens, random, region: region.into(), authenticators, probe }
+    /// With these tokens, for an appliance in this region.
+    pub fn new(tokens: Tokens, random: Arc<dyn Random>, region: &str) -> Self {
+        Self { tokens, random, region: region.into(), authenticators: Arc::default() }
     }
 
     /// The store key, opened by a token and thrown away: whether the tokens work.
-    pub async fn probe(&self) -> Result<(), Error> {
-        store_key::StoreKey::unwrap(&self.tokens, &self.region, &self.probe).await?;
+    pub async fn probe(&self, store_key: &WrappedStoreKey) -> Result<(), Error> {
+        StoreKey::unwrap(&self.tokens, &self.region, store_key).await?;
         Ok(())
     }
 

@@ -63,6 +63,13 @@ impl From<AsWritten> for WrappedStoreKey {
     }
 }
 
+impl WrappedStoreKey {
+    /// As it stands in the database; what is none is [`Error::Invalid`].
+    pub fn read(stored: &serde_json::Value) -> Result<Self, Error> {
+        Self::deserialize(stored).map_err(|_| Error::Invalid)
+    }
+}
+
 /// The store key as one token opens it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Wrap {

@@ -8,7 +8,6 @@ use crate::ops::health::{self, Delivery, TokenHealth};
 use crate::ops::secrets::expiry::{self, Expiring};
 use crate::ops::secrets::reseal;
 use crate::ops::secrets::rotate::tally;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -45,7 +44,7 @@ pub(super) fn page(services: &Services) -> String {
     page.one("audit_signed_records", "gauge", help, audit.signed);
     sinks(&mut page, &audit.sinks);
     tokens(&mut page, &health::tokens(services));
-    resealing(&mut page, &services.resealing, &reseal::waiting(services));
+    resealing(&mut page, services);
     rotations(&mut page, services);
     probes(&mut page, services);
     expiring(&mut page, services.expiring.read());
@@ -151,17 +150,21 @@ fn tokens(page: &mut Page, tokens: &[TokenHealth]) {
 }
 
 /// How far stored data keys are sealed to the tokens that hold their KMS keys now.
-fn resealing(page: &mut Page, progress: &reseal::Progress, waiting: &BTreeMap<String, u64>) {
-    let help = "1 while data keys may be sealed to tokens of before.";
-    page.one("reseal_pending", "gauge", help, progress.pending().into());
+fn resealing(page: &mut Page, services: &Services) {
+    let progress = &services.resealing;
+    // Without it the page says that nothing is known, not that nothing is left.
+    if let Ok(pending) = reseal::pending(services) {
+        let help = "1 while data keys may be sealed to tokens of before.";
+        page.one("reseal_pending", "gauge", help, pending.into());
+    }
     let help = "Versions of secrets that were looked at for that.";
     page.one("reseal_looked_at_total", "counter", help, progress.looked_at.load(Relaxed));
     let help = "Data keys that were sealed anew.";
     page.one("reseal_resealed_total", "counter", help, progress.resealed.load(Relaxed));
     let help = "Data keys that only this token, or another that is away, could open for that.";
     page.family("reseal_waiting", "gauge", help);
-    for (token, keys) in waiting {
-        page.sample("reseal_waiting", &format!("{{token=\"{}\"}}", escaped(token)), *keys);
+    for (token, keys) in reseal::waiting(services) {
+        page.sample("reseal_waiting", &format!("{{token=\"{}\"}}", escaped(&token)), keys);
     }
 }
 

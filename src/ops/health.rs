@@ -2,6 +2,7 @@
 
 use super::call::Services;
 use super::error::Result;
+use super::keys::holders::store_key;
 use crate::custody::tokens::Member;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 
@@ -49,7 +50,7 @@ fn health(member: &Member) -> TokenHealth {
 pub async fn ready(services: &Services) -> Result<()> {
     services.recorder.ready()?;
     services.records.read(|rows| rows.intents())?;
-    services.envelopes.probe().await?;
+    services.envelopes.probe(&store_key::stored(services)?).await?;
     Ok(())
 }
 

@@ -8,7 +8,6 @@ use self::token::Entry;
 pub use self::token::{Boot, Existing, PinSource, TokenPlan};
 use self::undo::Undo;
 pub use self::undo::take_back;
-use super::holders::store_scheme;
 use super::{Appliance, Error, on_thread, open_store, open_tokens};
 use crate::clock::{World, random_bytes};
 use crate::config::Config;
@@ -18,6 +17,7 @@ use crate::custody::tokens::Tokens;
 use crate::envelope::store_key::{StoreKey, WrappedStoreKey};
 use crate::name::{BackingKeyId, PublicKey, Scheme, is_account, is_region};
 use crate::ops::iam::administrators::{self, NewKey, Who};
+use crate::ops::keys::holders::store_key;
 use crate::store::keys::KeyHolder;
 use crate::store::meta::{Site, put_site};
 use crate::store::sqlite::Sqlite;
@@ -249,7 +249,7 @@ impl Plan {
 
 /// A key in a token that is to hold the store key.
 async fn store_holder(lane: &Lane, id: BackingKeyId) -> Result<(KeyHolder, Scheme), Error> {
-    let scheme = store_scheme(lane)?;
+    let scheme = store_key::scheme(lane).map_err(|e| Error::Refused(e.message.into_owned()))?;
     let made = lane.generate(id, scheme).await?;
     let holder = KeyHolder {
         key: id,

@@ -2,7 +2,7 @@
 
 use super::grants::Holder;
 use super::records::{Document, Made, Records, Rows, belongs};
-use super::{Result, Value};
+use super::{Result, Value, one};
 use crate::clock::Time;
 use crate::name::{BackingKeyId, KeyCheck, PublicKey, Scheme, WrappedKey};
 use schemars::JsonSchema;
@@ -203,6 +203,22 @@ impl Key {
         self.backing.iter().flat_map(|b| b.holders.iter().map(move |holder| (b, holder)))
     }
 
+    /// Whether it is of the same generations as another state of it, held by the same tokens.
+    pub fn same_material(&self, other: &Self) -> bool {
+        fn material(key: &Key) -> impl Iterator<Item = (BackingKeyId, &[KeyHolder])> {
+            key.backing.iter().map(|backing| (backing.id, backing.holders.as_slice()))
+        }
+        material(self).eq(material(other))
+    }
+
+    /// Whether the generations that it had in another state of it are held by the same tokens still. Those
+    /// that came since were made for the holders of then.
+    pub fn held_as(&self, before: &Self) -> bool {
+        before.backing.iter().all(|known| {
+            self.backing.iter().any(|now| now.id == known.id && now.holders == known.holders)
+        })
+    }
+
     /// When the next automatic rotation is due; a key that is not enabled is not rotated.
     pub fn rotates(&self) -> Option<Time> {
         let rotation = self.rotation.filter(|_| self.state == KeyState::Enabled);
@@ -296,15 +312,17 @@ impl Rows<'_> {
     pub fn put_key(&mut self, key: &Key) -> Result<()> {
         self.save(
             key,
-            "INSERT INTO kms_key (doc, mac, id, account, due, rotates, store)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-             ON CONFLICT (id) DO UPDATE SET doc = ?1, mac = ?2, due = ?5, rotates = ?6",
+            "INSERT INTO kms_key (doc, mac, id, account, due, rotates, store, resealing)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+             ON CONFLICT (id) DO UPDATE
+             SET doc = ?1, mac = ?2, due = ?5, rotates = ?6, resealing = ?8",
             &[
                 (&key.id).into(),
                 (&key.account).into(),
                 due(key.due),
                 due(key.rotates()),
                 key.store.as_deref().into(),
+                if key.resealing { Value::Int(1) } else { Value::Null },
             ],
         )?;
         Ok(())
@@ -429,14 +447,15 @@ impl Rows<'_> {
         Ok(ids)
     }
 
-    /// Ids and revisions of the KMS keys whose holders have changed.
-    pub fn keys_resealing(&mut self) -> Result<Vec<(String, u64)>> {
-        let mut found = Vec::new();
-        self.each("SELECT doc, mac FROM kms_key", &[], |key: Key, _| {
-            found.extend(key.resealing.then_some((key.id, key.revision)));
-            Ok(true)
-        })?;
-        Ok(found)
+    /// The KMS keys whose holders have changed, and whose data keys may not yet be for those of now.
+    pub fn keys_resealing(&mut self) -> Result<Vec<Key>> {
+        self.all("SELECT doc, mac FROM kms_key WHERE resealing IS NOT NULL", &[])
+    }
+
+    /// Whether there are such KMS keys.
+    pub fn any_key_resealing(&mut self) -> Result<bool> {
+        let sql = "SELECT 1 FROM kms_key WHERE resealing IS NOT NULL LIMIT 1";
+        Ok(one(self.tx(), sql, &[], |_| Ok(()))?.is_some())
     }
 
     /// Every KMS key's id, in every account.
@@ -483,5 +502,38 @@ mod tests {
         let written = serde_json::to_string(&read).expect("written");
         let again: Backing = serde_json::from_str(&written).expect("read again");
         assert_eq!(again.holders, read.holders);
+    }
+
+    fn generation() -> Backing {
+        let row = r#"{"id": "07070707070707070707070707070707", "scheme": "ecdh", "created": 5,
+            "material_id": "m", "rotation": null}"#;
+        serde_json::from_str(row).expect("read")
+    }
+
+    fn bare_key() -> Key {
+        let row = r#"{"id": "k", "account": "111122223333", "description": "", "state": "Enabled",
+            "manager": "CUSTOMER", "created": 0, "due": null, "window_days": null, "policy": "",
+            "tags": [], "rotation": null, "revision": 1, "backing": []}"#;
+        serde_json::from_str(row).expect("read")
+    }
+
+    #[test]
+    fn a_key_is_held_as_before_where_its_generations_of_before_are() {
+        let holder = |n| KeyHolder::alone(BackingKeyId([n; 16]), KeyCheck([n; 8]));
+        let key = |generations: &[&[u8]]| {
+            let mut key = bare_key();
+            for (at, holders) in (0..).zip(generations) {
+                let holders = holders.iter().map(|n| holder(*n)).collect();
+                key.backing.push(Backing { id: BackingKeyId([at; 16]), holders, ..generation() });
+            }
+            key
+        };
+        let before = key(&[&[1]]);
+        assert!(key(&[&[1]]).held_as(&before) && key(&[&[1]]).same_material(&before));
+        assert!(key(&[&[1], &[2]]).held_as(&before), "rotated");
+        assert!(!key(&[&[1], &[2]]).same_material(&before));
+        assert!(!key(&[&[1, 2]]).held_as(&before), "added");
+        assert!(!key(&[&[2]]).held_as(&before), "taken away");
+        assert!(!key(&[]).held_as(&before));
     }
 }

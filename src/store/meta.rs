@@ -37,6 +37,11 @@ pub fn put_site(tx: &mut dyn Tx, site: &Site) -> Result<()> {
 }
 
 impl Rows<'_> {
+    /// The site, if the database has been initialised.
+    pub fn site(&mut self) -> Result<Option<Site>> {
+        site(self.tx())
+    }
+
     /// Writes the site again, with the store key wrapped otherwise.
     pub fn replace_site(&mut self, site: &Site) -> Result<()> {
         let bytes = serde_json::to_vec(site)

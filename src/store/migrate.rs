@@ -18,6 +18,7 @@ pub const MIGRATIONS: &[Migration] = &[
     (5, include_str!("schema/005.sql")),
     (6, include_str!("schema/006.sql")),
     (7, include_str!("schema/007.sql")),
+    (8, include_str!("schema/008.sql")),
 ];
 
 /// The version that this program reads and writes.

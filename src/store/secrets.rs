@@ -419,6 +419,12 @@ impl Rows<'_> {
         )
     }
 
+    /// The place of the latest version of all secrets; none where there is none.
+    pub fn last_version(&mut self) -> Result<Option<i64>> {
+        let sql = "SELECT row FROM version ORDER BY row DESC LIMIT 1";
+        one(self.tx(), sql, &[], |row| row.int(0))
+    }
+
     /// Replaces a version's sealed data key, if it is `known` still; answers whether it was.
     pub fn replace_data_key(
         &mut self,

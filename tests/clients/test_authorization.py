@@ -87,7 +87,7 @@ def actions(service, operation):
 
 
 # Strongroom's own operations on a resource, which no model has.
-OWN = [("kms", "GetKeyAttestation")]
+OWN = [("kms", "GetKeyAttestation"), ("kms", "ListKeyHolders")]
 OWN += [("secretsmanager", "GetSecretRotation"), ("secretsmanager", "GetSecretProbe")]
 
 

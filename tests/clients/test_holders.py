@@ -96,8 +96,8 @@ class Server:
     @contextlib.contextmanager
     def serving(self):
         """Serves while somebody is inside; KMS and Secrets Manager."""
-        with served(self.configuration, self.environment) as (self.endpoint, process, log):
-            await_true(lambda: self.answers(process, log))
+        with served(self.configuration, self.environment) as (self.endpoint, self.process, log):
+            await_true(lambda: self.answers(self.process, log))
             yield self.client("kms"), self.client("secretsmanager")
 
     def answers(self, process, log):
@@ -233,13 +233,13 @@ def survives(tmp_path, server, lose_first, lose_second):
     assert "store key: held by `third` now" in out
     listed = server.holder("list")
     assert "store key: `second`, `third`" in listed
-    assert listed.count("being sealed to them") >= 2
+    assert listed.count("yet to be sealed to them") >= 2
     with server.serving() as (kms, secrets):
         # Of the secrets, those of all KMS keys.
         assert server.resealed() == 3
         all_open(kms, secrets)
         ciphertext = kms.re_encrypt(CiphertextBlob=rotated, DestinationKeyId=key)["CiphertextBlob"]
-    assert "being sealed to them" not in server.holder("list")
+    assert "sealed to them" not in server.holder("list")
 
     lose_second()
     server.forget("second")
@@ -292,7 +292,7 @@ def test_a_holder_stays_until_the_next_one_has_everything(tmp_path):
         assert server.resealed() == 0
         ran = server.cli("hsm", "holder", "list", "--config", server.configuration)
         assert ran.returncode == 78 and "in use by another strongroom process" in ran.stderr
-        assert "stop the server" in ran.stderr, ran.stderr
+        assert "leave `--config` out" in ran.stderr, ran.stderr
     server.holder("remove", "--token", "second", "--all")
     third_token(tmp_path, server)
     server.holder("add", "--token", "third", "--all")
@@ -358,7 +358,7 @@ def test_what_waits_for_a_token_holds_up_nothing_else(tmp_path):
         assert server.resealed() == 3
         assert server.waiting("second") == 0
     listed = server.holder("list")
-    assert "being sealed to them" not in listed
+    assert "sealed to them" not in listed
     tokens.rename(tmp_path / "elsewhere")
     with server.serving() as (_, secrets):
         for name in ("far", "far-too", "near"):

@@ -133,8 +133,7 @@ fn tokens(fakes: &[&Arc<Fake>]) -> Tokens {
 }
 
 fn envelopes(tokens: Tokens) -> Envelopes {
-    let probe = WrappedStoreKey { wraps: vec![] };
-    Envelopes::new(tokens, Arc::new(SystemRandom), "eu-central-1", probe)
+    Envelopes::new(tokens, Arc::new(SystemRandom), "eu-central-1")
 }
 
 fn kms_key(scheme: Scheme, holders: Vec<KeyHolder>, envelopes: &Envelopes) -> KmsKey {
@@ -234,12 +233,7 @@ async fn who_has_the_public_keys_alone_makes_no_envelope() {
     // A forger seals to the same public key with an authenticator of their own.
     let own = forger.holder(1, Scheme::Ecdh);
     let mut forged = kms_key(Scheme::Ecdh, vec![own.clone()], &envelopes);
-    let theirs = Envelopes::new(
-        tokens(&[&forger]),
-        Arc::new(SystemRandom),
-        "eu-central-1",
-        WrappedStoreKey { wraps: vec![] },
-    );
+    let theirs = Envelopes::new(tokens(&[&forger]), Arc::new(SystemRandom), "eu-central-1");
     theirs.seal(&forged, &Context::new(), b"x").await.expect("opens their authenticator");
     forged.backing[0].holders = vec![holder];
     let sealed = theirs.seal(&forged, &Context::new(), b"forged").await.expect("sealed");
@@ -434,8 +428,7 @@ async fn envelopes_are_as_published_and_altered_ones_are_refused() {
 
         let drawn = [&vector.nonce, &vector.shared_secret, &vector.ephemeral_key];
         let random = Given(Mutex::new(drawn.iter().flat_map(|hex| bytes(hex)).collect()));
-        let probe = WrappedStoreKey { wraps: vec![] };
-        let envelopes = Envelopes::new(tokens, Arc::new(random), &vector.region, probe);
+        let envelopes = Envelopes::new(tokens, Arc::new(random), &vector.region);
         let plaintext = bytes(&vector.plaintext);
         let made = envelopes.seal(&kms, &vector.context, &plaintext).await.expect("sealed");
         let published = bytes(&vector.envelope);

@@ -224,7 +224,8 @@ impl Place {
     }
 }
 
-fn unable(lane: &Lane, scheme: Scheme) -> Error {
+/// The refusal of a scheme that a token hasn't.
+pub(super) fn unable(lane: &Lane, scheme: Scheme) -> Error {
     let text = format!("a token of profile `{}` holds no keys of scheme {scheme}", lane.profile());
     Error::new(Condition::Unsupported, text)
 }

@@ -249,11 +249,12 @@ fn conflict(arn: &str) -> Error {
     Error::new(Condition::Conflict, text)
 }
 
-/// The key as it stands now, if nobody rotated it since `known` was read.
+/// The key as it stands now, if nobody rotated it since `known` was read, and the same tokens hold it:
+/// one that came to it meanwhile would lack the new material.
 fn current(rows: &mut Rows<'_>, known: &Key, arn: &str) -> Result<Key> {
     let gone = || Error::new(Condition::NotFound, format!("Key '{arn}' does not exist"));
     let key = rows.key(&known.id)?.ok_or_else(gone)?;
-    if key.backing.len() == known.backing.len() { Ok(key) } else { Err(conflict(arn)) }
+    if key.same_material(known) { Ok(key) } else { Err(conflict(arn)) }
 }
 
 /// Puts a new backing key behind the others, which makes it the current one.
@@ -325,6 +326,10 @@ mod tests {
     use super::super::rotations::tests::key;
     use super::*;
     use crate::clock::DAY;
+    use crate::name::{BackingKeyId, KeyCheck};
+    use crate::store::Store;
+    use crate::store::records::{Records, RowMac};
+    use crate::store::sqlite::{Options, Sqlite};
 
     const NOW: Time = Time(1_000 * DAY);
 
@@ -378,5 +383,21 @@ mod tests {
         assert_eq!(before(21), Ok(()));
         assert_eq!(before(20), Err(Condition::Conflict));
         assert_eq!(before(-1), Err(Condition::Conflict));
+    }
+
+    /// The new material once lacked the token that came to hold the key while it was made.
+    #[tokio::test]
+    async fn new_material_is_for_the_holders_of_now_or_for_nobody() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let engine = Sqlite::open(Options::new(dir.path().join("data"))).expect("a database");
+        let records = Records::new(Store::new(Arc::new(engine)), RowMac::new(&[1; 32]), 10);
+        let mut held = key(1);
+        let other = KeyHolder::alone(BackingKeyId([9; 16]), KeyCheck([9; 8]));
+        held.backing.iter_mut().for_each(|backing| backing.holders.push(other.clone()));
+        for (now, same) in [(key(1), true), (held, false), (key(2), false)] {
+            records.write(move |rows| rows.put_key(&now)).await.expect("written");
+            let found = records.write(|rows| current(rows, &key(1), "ARN")).await;
+            assert_eq!(found.is_ok(), same);
+        }
     }
 }

@@ -193,10 +193,9 @@ pub(super) async fn create(
             return Err(outdated());
         }
         rows.put_secret(&secret)?;
-        match &version {
-            Some(version) => Ok(rows.add_version(secret.uid, version)?),
-            None => Ok(()),
-        }
+        let Some(version) = &version else { return Ok(()) };
+        seal::for_its_holders(rows, &key)?;
+        Ok(rows.add_version(secret.uid, version)?)
     })
     .await?;
     Ok(output)

@@ -47,6 +47,8 @@ struct Prepared {
     kms_key_id: Option<Option<String>>,
     version: Option<(Version, Option<Vec<String>>)>,
     resealed: Vec<(String, Vec<u8>)>,
+    /// The KMS key of all that was sealed.
+    sealed_under: Option<Arc<KmsKey>>,
     now: Time,
 }
 
@@ -97,18 +99,24 @@ async fn prepare(
     edit: &Edit,
 ) -> Result<Option<Prepared>> {
     let mut version = None;
+    let mut sealed_under = None;
     if let Some(new) = &edit.value
         && !is_there(call, arn, secret, new).await?
     {
-        let key = edit_key(call, secret, edit)?;
-        seal::allow_key(call, &key, (arn, &new.token), &["GenerateDataKey"])?;
-        let sealed = seal::seal(call, &key, arn, &new.token, &new.given).await?;
+        let key = sealed_under.insert(edit_key(call, secret, edit)?);
+        seal::allow_key(call, key, (arn, &new.token), &["GenerateDataKey"])?;
+        let sealed = seal::seal(call, key, arn, &new.token, &new.given).await?;
         version = Some((sealed, new.labels.clone()));
     }
-    let resealed = match &edit.kms_key_id {
-        Some(_) => reseal(call, arn, secret, &edit_key(call, secret, edit)?).await?,
-        None => Vec::new(),
-    };
+    let mut resealed = Vec::new();
+    if edit.kms_key_id.is_some() {
+        let key = match sealed_under.take() {
+            Some(key) => key,
+            None => edit_key(call, secret, edit)?,
+        };
+        resealed = reseal(call, arn, secret, &key).await?;
+        sealed_under = Some(key);
+    }
     if version.is_none() && edit.description.is_none() && edit.kms_key_id.is_none() {
         return Ok(None);
     }
@@ -118,6 +126,7 @@ async fn prepare(
         kms_key_id: edit.kms_key_id.clone(),
         version,
         resealed,
+        sealed_under,
         now: call.now,
     }))
 }
@@ -179,6 +188,9 @@ fn write(rows: &mut Rows<'_>, prepared: &Prepared) -> Result<Secret> {
     let based_on = &prepared.based_on;
     let now = rows.secret(&based_on.account, &based_on.name)?;
     let mut secret = now.filter(|s| still_stands(s, prepared)).ok_or_else(outdated)?;
+    if let Some(key) = &prepared.sealed_under {
+        seal::for_its_holders(rows, key)?;
+    }
     if let Some((version, labels)) = &prepared.version {
         add_version(rows, &mut secret, version, labels.as_deref())?;
     }

@@ -2,6 +2,10 @@
 //! removed. In the background, some at a time; what is done stays done, so that it goes on after a
 //! restart where it was.
 //!
+//! Which KMS keys it is about their rows say (`resealing`), in the transaction that changes holders. Who
+//! writes a version sees to it in the same way that its data key is for the holders of that moment
+//! (`seal::for_its_holders`): none is written behind a pass's back.
+//!
 //! What only tokens can open that are away is passed over. A pass asks each of them once. While nothing
 //! has changed, the next one looks at one data key of each kind that waits, and at no others.
 
@@ -11,10 +15,15 @@ use crate::envelope::{Envelope, Resealed};
 use crate::name::{BackingKeyId, secret_arn};
 use crate::ops::call::Services;
 use crate::ops::error::{Error, Result};
+use crate::store::keys::Key;
 use crate::store::secrets::Secret;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::timeout;
 
 /// Versions that are looked at in one go.
 const BATCH: i64 = 256;
@@ -22,6 +31,9 @@ const BATCH: i64 = 256;
 /// What tells those apart that wait: the backing key, and the serial numbers of the tokens one of which
 /// has to open them.
 type Kind = (BackingKeyId, Vec<String>);
+
+/// KMS keys as a pass found them, by their ids.
+type Keys = HashMap<String, Arc<Key>>;
 
 /// Data keys of one kind that wait.
 struct Waiting {
@@ -32,29 +44,52 @@ struct Waiting {
 }
 
 /// How far it is.
+#[derive(Default)]
 pub struct Progress {
-    /// Whether it is not known that all is done.
-    pending: AtomicBool,
     /// Versions that were looked at.
     pub looked_at: AtomicU64,
     /// Data keys that were sealed anew.
     pub resealed: AtomicU64,
-    waiting: Mutex<BTreeMap<Kind, Waiting>>,
+    latest: Mutex<Latest>,
+    changed: Notify,
 }
 
-impl Default for Progress {
-    /// At a start nobody knows what an earlier process left.
-    fn default() -> Self {
-        let (looked_at, resealed) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { pending: AtomicBool::new(true), looked_at, resealed, waiting: Mutex::default() }
-    }
+/// The pass through all that goes on, or the last one.
+#[derive(Default)]
+struct Latest {
+    /// The KMS keys that it is for; those that it has left, when it is through.
+    keys: Keys,
+    /// How far it is; 100 when it is through.
+    percent: u8,
+    waiting: BTreeMap<Kind, Waiting>,
 }
 
 impl Progress {
-    /// Whether there may be data keys for holders of before.
-    pub fn pending(&self) -> bool {
-        self.pending.load(Ordering::Acquire)
+    /// Says that the holders of a KMS key have changed.
+    pub fn wake(&self) {
+        self.changed.notify_one();
     }
+
+    /// Waits for that, but no longer than `most`.
+    pub async fn pause(&self, most: Duration) {
+        let _woken_or_not = timeout(most, self.changed.notified()).await;
+    }
+
+    /// How far a KMS key is, from 0 to 100; at 100 something waits for a token.
+    pub fn percent(&self, key: &Key) -> u8 {
+        let latest = self.latest.lock();
+        let for_it = latest.keys.get(&key.id).is_some_and(|known| key.held_as(known));
+        if for_it { latest.percent } else { 0 }
+    }
+}
+
+/// Whether there may be data keys for holders of before: as the database says, so from the moment in
+/// which holders have changed.
+///
+/// # Errors
+/// Those of the database.
+pub fn pending(services: &Services) -> Result<bool> {
+    Ok(services.records.read(|rows| rows.any_key_resealing())?)
 }
 
 /// How many data keys wait for each token, by its name, or by its serial number if the configuration has
@@ -62,7 +97,25 @@ impl Progress {
 pub fn waiting(services: &Services) -> BTreeMap<String, u64> {
     let members = services.tokens.all();
     let mut waiting: BTreeMap<_, _> = members.iter().map(|one| (one.name.clone(), 0)).collect();
-    for ((_, serials), kind) in &*services.resealing.waiting.lock() {
+    add_waiting(services, &mut waiting, |_| true);
+    waiting
+}
+
+/// The same of one KMS key, with the tokens alone for which something waits.
+pub fn waiting_of(services: &Services, key: &Key) -> BTreeMap<String, u64> {
+    let mut waiting = BTreeMap::new();
+    add_waiting(services, &mut waiting, |id| key.backing.iter().any(|backing| backing.id == id));
+    waiting
+}
+
+fn add_waiting(
+    services: &Services,
+    waiting: &mut BTreeMap<String, u64>,
+    counts: impl Fn(BackingKeyId) -> bool,
+) {
+    let members = services.tokens.all();
+    let latest = services.resealing.latest.lock();
+    for ((_, serials), kind) in latest.waiting.iter().filter(|((backing, _), _)| counts(*backing)) {
         for serial in serials {
             let member = members.iter().find(|member| member.serial() == serial);
             let name = member.map_or(serial, |member| &member.name);
@@ -70,7 +123,6 @@ pub fn waiting(services: &Services) -> BTreeMap<String, u64> {
             *sum = sum.saturating_add(kind.keys);
         }
     }
-    waiting
 }
 
 /// A version's data key as it is stored.
@@ -87,9 +139,6 @@ struct Stored {
 /// # Errors
 /// Those of the database: what is left is done the next time.
 pub async fn reseal(services: &Services) -> Result<usize> {
-    if !services.resealing.pending() {
-        return Ok(0);
-    }
     let mut pass = Pass::begin(services).await?;
     if pass.worthwhile().await? {
         pass.go_through().await?;
@@ -101,8 +150,8 @@ pub async fn reseal(services: &Services) -> Result<usize> {
 /// One time through what is stored.
 struct Pass<'a> {
     services: &'a Services,
-    /// The KMS keys whose holders have changed, and their revisions.
-    keys: HashMap<String, u64>,
+    /// The KMS keys whose holders have changed.
+    keys: Keys,
     away: Away,
     resealed: usize,
     waiting: BTreeMap<Kind, Waiting>,
@@ -115,7 +164,7 @@ impl<'a> Pass<'a> {
         let keys = services.records.scan(|rows| Ok::<_, Error>(rows.keys_resealing()?)).await?;
         Ok(Self {
             services,
-            keys: keys.into_iter().collect(),
+            keys: keys.into_iter().map(|key| (key.id.clone(), Arc::new(key))).collect(),
             away: Away::default(),
             resealed: 0,
             waiting: BTreeMap::new(),
@@ -123,11 +172,15 @@ impl<'a> Pass<'a> {
         })
     }
 
-    /// Whether one of those that waited does so no longer: there may be others then.
+    /// Whether there is something that the last pass did not go through, or one of those that waited
+    /// does so no longer: there may be others then.
     async fn worthwhile(&mut self) -> Result<bool> {
-        let firsts: Vec<_> =
-            self.services.resealing.waiting.lock().values().map(|kind| kind.first).collect();
-        let mut moves = firsts.is_empty();
+        if self.keys.is_empty() {
+            *self.services.resealing.latest.lock() = Latest::default();
+            return Ok(false);
+        }
+        let Some(firsts) = self.left_by_the_last() else { return Ok(true) };
+        let mut moves = false;
         for first in firsts {
             let waiting = self.waiting.len();
             match self.read(first.saturating_sub(1), 1).await?.pop() {
@@ -141,17 +194,34 @@ impl<'a> Pass<'a> {
         Ok(moves)
     }
 
+    /// The places of the first data keys that wait, if the last pass went through the same KMS keys and
+    /// all its work was done but for those.
+    fn left_by_the_last(&self) -> Option<Vec<i64>> {
+        let latest = self.services.resealing.latest.lock();
+        let known = |key: &Arc<Key>| latest.keys.get(&key.id).is_some_and(|it| key.held_as(it));
+        let same = latest.percent == DONE && self.keys.values().all(known);
+        let firsts: Vec<_> = latest.waiting.values().map(|kind| kind.first).collect();
+        (same && !firsts.is_empty()).then_some(firsts)
+    }
+
     async fn go_through(&mut self) -> Result<()> {
-        let mut after = 0;
-        while !self.keys.is_empty() {
-            let batch = self.read(after, BATCH).await?;
-            let Some(last) = batch.last().map(|stored| stored.row) else { break };
-            for stored in batch {
-                self.look(stored).await?;
-            }
-            after = last;
+        let progress = &self.services.resealing;
+        {
+            let mut latest = progress.latest.lock();
+            (latest.keys, latest.percent) = (self.keys.clone(), 0);
         }
-        Ok(())
+        let last = self.services.records.read(|rows| rows.last_version())?.unwrap_or(0);
+        let mut after = 0;
+        loop {
+            let batch = self.read(after, BATCH).await?;
+            let Some(end) = batch.last().map(|stored| stored.row) else { return Ok(()) };
+            for stored in batch {
+                let row = stored.row;
+                self.look(stored).await?;
+                progress.latest.lock().percent = percent(row, last);
+            }
+            after = end;
+        }
     }
 
     async fn read(&self, after: i64, limit: i64) -> Result<Vec<Stored>> {
@@ -209,28 +279,36 @@ impl<'a> Pass<'a> {
 
     /// Takes the marks off the KMS keys that are done, and takes down what waits.
     async fn end(&mut self) -> Result<()> {
-        let mut all = self.left.is_empty();
-        for (id, revision) in std::mem::take(&mut self.keys) {
-            if !self.left.contains(&id) {
-                all &= finish(self.services, id, revision).await?;
+        let mut left = Keys::new();
+        for (id, key) in std::mem::take(&mut self.keys) {
+            if self.left.contains(&id) || !finish(self.services, key.clone()).await? {
+                left.insert(id, key);
             }
         }
-        let progress = &self.services.resealing;
-        *progress.waiting.lock() = std::mem::take(&mut self.waiting);
+        let latest =
+            Latest { keys: left, percent: DONE, waiting: std::mem::take(&mut self.waiting) };
+        *self.services.resealing.latest.lock() = latest;
         for (token, keys) in waiting(self.services).into_iter().filter(|(_, keys)| *keys > 0) {
             tracing::warn!(token, keys, "data keys for holders of before wait for a token");
-        }
-        if all {
-            progress.pending.store(false, Ordering::Release);
         }
         Ok(())
     }
 }
 
+/// The percentage of a pass that is through.
+const DONE: u8 = 100;
+
+/// How far it is at the place `at` of `last`; never [`DONE`], for new ones come behind.
+fn percent(at: i64, last: i64) -> u8 {
+    let share = at.saturating_mul(100).checked_div(last).unwrap_or(0);
+    u8::try_from(share.clamp(0, 99)).unwrap_or(0)
+}
+
 /// Takes the mark off a key, if its holders are still those that were sealed to.
-async fn finish(services: &Services, id: String, revision: u64) -> Result<bool> {
+async fn finish(services: &Services, sealed_for: Arc<Key>) -> Result<bool> {
     let finished = services.records.write(move |rows| {
-        let Some(mut key) = rows.key(&id)?.filter(|key| key.revision == revision) else {
+        let now = rows.key(&sealed_for.id)?;
+        let Some(mut key) = now.filter(|key| key.held_as(&sealed_for)) else {
             return Ok::<_, Error>(false);
         };
         key.resealing = false;

@@ -3,6 +3,7 @@
 //! A version's data key is an envelope under the secret's KMS key with the encryption context
 //! {SecretARN, SecretVersionId}; its value is sealed under the data key.
 
+use super::edit::outdated;
 use super::facts::Through;
 use crate::clock::random_key;
 use crate::custody::tokens::Tokens;
@@ -18,6 +19,7 @@ use crate::ops::keys::{self, KeyTarget};
 use crate::ops::shape::{Checks, SecretBlob, SecretText};
 use crate::secret::{Key, Secret};
 use crate::store::keys::{Key as KmsKey, KeyManager, KeyState};
+use crate::store::records::Rows;
 use crate::store::secrets::Version;
 use std::sync::Arc;
 
@@ -220,6 +222,26 @@ pub(super) async fn seal_data_key(
     Ok(call.envelopes.seal(key, &version_context(arn, id), data_key.expose()).await?)
 }
 
+/// Has a change start over that was sealed under a KMS key if other tokens hold that one now: the pass
+/// that seals stored data keys to the holders of now may be through (`reseal.rs`). To be called in the
+/// transaction that writes what was sealed.
+///
+/// # Errors
+/// [`Condition::Conflict`] then; those of the database.
+pub(super) fn for_its_holders(rows: &mut Rows<'_>, sealed_under: &KmsKey) -> Result<()> {
+    // Others have one holder for good.
+    let Some(backing) = sealed_under.current().filter(|backing| backing.scheme.has_holders())
+    else {
+        return Ok(());
+    };
+    let now = rows.key(&sealed_under.id)?;
+    let mut now = now.iter().flat_map(|key| &key.backing);
+    match now.find(|now| now.id == backing.id) {
+        Some(now) if now.holders == backing.holders => Ok(()),
+        _ => Err(outdated()),
+    }
+}
+
 /// Opens a version's value: the data key from the cache or with the token, then the value.
 pub(super) async fn open(call: &Call, arn: &str, version: &Version) -> Result<(Kind, Secret)> {
     let data_key = data_key(call, arn, version).await?;
@@ -302,6 +324,9 @@ pub(super) fn token_in_use(token: &str, arn: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Store;
+    use crate::store::records::{Records, RowMac};
+    use crate::store::sqlite::{Options, Sqlite};
 
     #[test]
     fn the_default_key_is_no_name_however_it_is_written() {
@@ -320,5 +345,59 @@ mod tests {
         assert!(Given::of(None, bytes()).is_ok_and(|g| g.is_some_and(|g| g.kind == Kind::Binary)));
         let error = Given::of(text(), bytes()).err().expect("two values");
         assert_eq!(error.condition, Condition::InvalidParameter);
+    }
+
+    /// A KMS key whose generations are held so, by the numbers of their tokens.
+    fn kms_key(scheme: &str, generations: &[&[u8]]) -> KmsKey {
+        let holder = |generation: usize, token: &u8| {
+            let (key, check) = (format!("{generation:030x}{token:02x}"), [*token; 8]);
+            serde_json::json!({ "key": key, "token": token.to_string(), "check": check })
+        };
+        let backing = |(n, tokens): (usize, &&[u8])| {
+            let holders: Vec<_> = tokens.iter().map(|token| holder(n, token)).collect();
+            serde_json::json!({
+                "id": format!("{n:032x}"), "scheme": scheme, "holders": holders, "created": n,
+                "material_id": n.to_string(), "rotation": null,
+            })
+        };
+        serde_json::from_value(serde_json::json!({
+            "id": "k", "account": "111122223333", "description": "", "state": "Enabled",
+            "manager": "CUSTOMER", "created": 0, "due": null, "window_days": null, "policy": "",
+            "tags": [], "rotation": null, "revision": 1,
+            "backing": generations.iter().enumerate().map(backing).collect::<Vec<_>>(),
+        }))
+        .expect("a KMS key")
+    }
+
+    /// Whether what was sealed under `sealed_under` is written when the KMS key is `now`.
+    async fn is_written(sealed_under: KmsKey, now: Option<KmsKey>) -> bool {
+        let dir = tempfile::tempdir().expect("a directory");
+        let engine = Sqlite::open(Options::new(dir.path().join("data"))).expect("a database");
+        let records = Records::new(Store::new(Arc::new(engine)), RowMac::new(&[1; 32]), 10);
+        let written = records.write(move |rows| {
+            now.as_ref().map_or(Ok(()), |key| rows.put_key(key))?;
+            for_its_holders(rows, &sealed_under)
+        });
+        match written.await {
+            Ok(()) => true,
+            Err(error) => {
+                assert_eq!(error.condition, Condition::Conflict);
+                false
+            }
+        }
+    }
+
+    /// Such a data key was once written behind the back of the pass that seals stored ones anew.
+    #[tokio::test]
+    async fn what_was_sealed_for_holders_of_before_is_not_written() {
+        let ecdh = |generations: &[&[u8]]| kms_key("ecdh", generations);
+        assert!(is_written(ecdh(&[&[1]]), Some(ecdh(&[&[1]]))).await);
+        assert!(!is_written(ecdh(&[&[1]]), Some(ecdh(&[&[1, 2]]))).await, "one was added");
+        assert!(!is_written(ecdh(&[&[1, 2]]), Some(ecdh(&[&[2]]))).await, "one was removed");
+        assert!(!is_written(ecdh(&[&[1]]), None).await, "the key is gone");
+        assert!(is_written(ecdh(&[&[1]]), Some(ecdh(&[&[1], &[1]]))).await, "it was rotated");
+        assert!(!is_written(ecdh(&[&[1]]), Some(ecdh(&[&[1, 2], &[1, 2]]))).await, "both");
+        let alone = kms_key("hmac-kdf", &[&[1]]);
+        assert!(is_written(alone, None).await, "a key of one holder for good is not asked for");
     }
 }
