@@ -9,9 +9,11 @@ use super::Error;
 use super::log::{Log, leaf};
 use super::merkle::Hash;
 use parking_lot::Mutex;
+use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Wake, Waker};
 use tokio::sync::Notify;
 
 /// Batches of one record in a row after which none is expected to be joined.
@@ -104,11 +106,46 @@ pub(super) async fn append(log: &Log, line: &[u8]) -> Result<u64, Error> {
     if first {
         let leader = Leader(log);
         if log.gather().is_busy() {
-            tokio::task::yield_now().await;
+            turn().await;
         }
         drop(leader);
     }
     Ok(batch.outcome().await? + place)
+}
+
+/// Waits until the tasks that are ready have had their turn. Where something else of the same task
+/// wakes it meanwhile, which has it polled at once, a bare `yield_now` would be over.
+async fn turn() {
+    let mut yielding = pin!(tokio::task::yield_now());
+    let mut next: Option<Arc<Turn>> = None;
+    poll_fn(|cx| {
+        let Some(next) = &next else {
+            let turn = next.insert(Arc::new(Turn::default()));
+            turn.task.lock().replace(cx.waker().clone());
+            let waker = Waker::from(Arc::clone(turn));
+            return yielding.as_mut().poll(&mut Context::from_waker(&waker));
+        };
+        next.task.lock().replace(cx.waker().clone());
+        if next.come.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
+/// Told when the next turn comes.
+#[derive(Default)]
+struct Turn {
+    come: AtomicBool,
+    task: Mutex<Option<Waker>>,
+}
+
+impl Wake for Turn {
+    fn wake(self: Arc<Self>) {
+        self.come.store(true, Ordering::Release);
+        let task = self.task.lock().take();
+        if let Some(task) = task {
+            task.wake();
+        }
+    }
 }
 
 #[cfg(test)]
@@ -116,7 +153,6 @@ mod tests {
     use super::super::log::Sync;
     use super::*;
     use std::collections::BTreeSet;
-    use std::task::{Context, Poll, Waker};
 
     fn log(folder: &tempfile::TempDir) -> Log {
         let log = Log::open(&folder.path().join("log"), Sync::Interval).expect("a log");
@@ -127,6 +163,23 @@ mod tests {
     fn written(log: &Log) -> Vec<String> {
         let text = std::fs::read_to_string(log.path()).expect("the log");
         text.lines().map(str::to_owned).collect()
+    }
+
+    /// A task that is polled again at once, for whatever reason, has had no turn.
+    #[tokio::test]
+    async fn a_turn_lasts_until_others_had_theirs() {
+        let other = Arc::new(AtomicBool::new(false));
+        let done = Arc::clone(&other);
+        drop(tokio::spawn(async move { done.store(true, Ordering::SeqCst) }));
+        let mut turn = pin!(turn());
+        poll_fn(|cx| {
+            assert!(turn.as_mut().poll(cx).is_pending());
+            assert!(turn.as_mut().poll(cx).is_pending(), "it was polled again at once");
+            Poll::Ready(())
+        })
+        .await;
+        turn.await;
+        assert!(other.load(Ordering::SeqCst));
     }
 
     /// Appends them in one turn of the runtime; answers their numbers.

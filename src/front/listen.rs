@@ -5,6 +5,7 @@ use super::client;
 use super::exchange::{Desk, Line};
 use super::message::Handler;
 use super::options::{Limits, Options, OptionsError, is_loopback};
+use super::settle::settled;
 use super::tls::{Tls, TlsDetails, TlsError};
 use super::watch::{Watched, drive};
 use crate::clock::Random;
@@ -14,6 +15,7 @@ use hyper_util::server::conn::auto;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -208,9 +210,9 @@ async fn accept<H: Handler>(
                 pause = ACCEPT_PAUSE.0;
                 if let Some((slot, surplus)) = door.admit() {
                     let line = Line::new(door.desk.clone(), peer, surplus);
-                    let greeted = greet(door.clone(), line, stream, tls.clone(), stop.clone());
+                    let (door, tls, stop) = (door.clone(), tls.clone(), stop.clone());
                     open.spawn(async move {
-                        greeted.await;
+                        settled(pin!(greet(door, line, stream, tls, stop))).await;
                         drop(slot);
                     });
                 }

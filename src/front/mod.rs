@@ -15,6 +15,7 @@ pub mod options;
 mod plan;
 pub mod query;
 mod rest;
+mod settle;
 pub mod tls;
 mod watch;
 mod xml;
