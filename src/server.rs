@@ -225,7 +225,7 @@ fn reach(token: &crate::config::Token) -> custody::Result<Lane> {
 /// A token's driver in this process with nothing before it, for measuring, and its profile.
 pub(crate) fn bare(
     token: &crate::config::Token,
-) -> custody::Result<(Arc<dyn custody::Token>, Profile)> {
+) -> custody::Result<(Arc<dyn custody::Driver>, Profile)> {
     let (profile, access) = way(token)?;
     Ok((custody::driver(profile.clone(), access)?, profile))
 }

@@ -15,7 +15,7 @@ pub(super) struct Breaker {
     trips_at: u32,
     deadline: Duration,
     begin: Instant,
-    /// Threads that are in a call.
+    /// Servers that are in a call.
     busy: AtomicUsize,
     /// When the last answer came, milliseconds after the beginning.
     answered: AtomicU64,
@@ -43,14 +43,14 @@ impl Breaker {
         admitted
     }
 
-    /// A thread goes into a call.
-    pub(super) fn asked(&self) {
+    /// A server goes into a call.
+    pub(super) fn asked(&self) -> Call<'_> {
         self.busy.fetch_add(1, Ordering::Relaxed);
+        Call(self)
     }
 
-    /// The token has answered a thread, whatever it was, at `now`.
-    pub(super) fn answered(&self, now: Instant) {
-        self.busy.fetch_sub(1, Ordering::Relaxed);
+    /// The token has answered, whatever it was, at `now`.
+    fn answered(&self, now: Instant) {
         self.answered.store(self.since_begin(now), Ordering::Relaxed);
         // Not written to by every answer: the line is shared by all who ask.
         if self.missed.load(Ordering::Relaxed) > 0 {
@@ -77,22 +77,36 @@ impl Breaker {
     }
 }
 
+/// A call that a server is in; over when it is dropped.
+pub(super) struct Call<'a>(&'a Breaker);
+
+impl Call<'_> {
+    /// The token has answered, whatever it was, at `now`.
+    pub(super) fn answered(self, now: Instant) {
+        self.0.answered(now);
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const DEADLINE: Duration = Duration::from_secs(5);
 
-    /// A breaker of one thread that is in a call.
-    fn asked() -> (Breaker, Instant) {
-        let breaker = Breaker::new(3, DEADLINE);
-        breaker.asked();
-        (breaker, Instant::now())
+    fn breaker() -> (Breaker, Instant) {
+        (Breaker::new(3, DEADLINE), Instant::now())
     }
 
     #[test]
     fn it_opens_after_so_many_deadlines_without_an_answer_and_then_lets_one_try() {
-        let (breaker, begin) = asked();
+        let (breaker, begin) = breaker();
+        let call = breaker.asked();
         let late = begin + DEADLINE * 2;
         for _ in 0..3 {
             assert!(breaker.admits(late));
@@ -102,19 +116,20 @@ mod tests {
         let later = late + OPEN;
         assert!(breaker.admits(later), "one tries");
         assert!(!breaker.admits(later), "and the others wait for what comes of it");
-        breaker.answered(later);
+        call.answered(later);
         assert!(breaker.admits(later) && breaker.admits(later));
     }
 
     #[test]
     fn a_token_that_answers_some_or_has_a_thread_free_is_not_left_alone() {
-        let (breaker, begin) = asked();
+        let (breaker, begin) = breaker();
+        let mut call = breaker.asked();
         for second in 1..60 {
             let now = begin + Duration::from_secs(second);
             breaker.missed(now, 1);
-            breaker.answered(now);
+            call.answered(now);
             breaker.missed(now + DEADLINE * 2, 1);
-            breaker.asked();
+            call = breaker.asked();
             breaker.missed(now + DEADLINE * 2, 2);
             assert!(breaker.admits(now));
         }

@@ -1,9 +1,12 @@
 //! A lane: what stands between the reactor and one token.
 //!
-//! A number of threads (the permits) take requests from a bounded queue, in which callers take turns;
+//! A number of servers (the permits) take requests from a bounded queue, in which callers take turns;
 //! who waits too long gives up at the deadline. A token that hangs holds up its own lane and nothing
-//! else, and after some requests without an answer those who come fail at once. A thread for which the
+//! else, and after some requests without an answer those who come fail at once. A server for which the
 //! token has no session steps back and tries again later: so the lane learns how many there are.
+//!
+//! A token in this process blocks whoever calls it: its servers are threads. One in a process of its
+//! own is spoken to on sockets: its servers are tasks of the reactor, which costs no thread's waking.
 
 mod options;
 
@@ -15,11 +18,11 @@ use super::profile::{MAX_RANDOM, Profile};
 use super::proof::Proof;
 use super::queue::{Caller, Pushed, Queue};
 use super::{
-    BackingKeyId, Error, Evidence, Health, KeyCheck, Made, NewSigner, Request, Response, Result,
-    Scheme, SigningScheme, Token, TokenInfo, TokenKey, Worker,
+    BackingKeyId, Driver, Error, Evidence, Health, KeyCheck, Made, NewSigner, Request, Response,
+    Result, Scheme, SigningScheme, Token, TokenInfo, TokenKey, Worker,
 };
 use crate::secret::{Key, Secret};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -41,42 +44,109 @@ const MAX_NONCE: usize = 64;
 /// The longest message of [`Request::Sign`], in bytes.
 pub const MAX_MESSAGE: usize = 4096;
 
-/// How long a thread for which there was no session waits before it asks for one again.
+/// After so many requests in a row that came alone, a server no longer looks whether others come along,
+/// which costs a turn of the reactor.
+const LONELY: u32 = 4;
+
+/// Of those after that, one in so many waits all the same, to see whether others come again.
+const PROBE: u32 = 16;
+
+/// How long a server for which there was no session waits before it asks for one again.
 const STEPS_BACK: Duration = Duration::from_secs(10);
 
 /// The way to one token. Clones share it.
 ///
-/// Dropping the last clone ends the threads and lets go of the token. That waits for calls in
+/// Dropping the last clone ends the servers and lets go of the token. That waits for calls in
 /// flight, at most one deadline, so that the library is not torn down under them: do it where
 /// blocking is allowed.
 #[derive(Clone)]
 pub struct Lane {
-    queue: Arc<Queue<Job>>,
-    breaker: Arc<Breaker>,
-    /// Threads that have a session, as far as is known.
-    seated: Arc<AtomicUsize>,
+    hall: Arc<Hall>,
     token: Arc<dyn Token>,
     profile: Arc<Profile>,
     deadline: Duration,
-    /// Held by the job that makes a key. Modules are good at using keys on several sessions at once, not
-    /// at making them: SoftHSM 2.6.1 mixes up the templates.
+    /// Held by the job that makes or destroys a key. Modules are good at using keys on several sessions
+    /// at once, not at making them: SoftHSM 2.6.1 mixes up the templates. And who destroys a key whose
+    /// making took too long must not come before it is there, or it would stay.
     making: Arc<tokio::sync::Mutex<()>>,
-    /// Dropped after the queue and the token: the order of these fields matters.
-    _threads: Arc<Threads>,
+    /// Dropped after the token: the order of these fields matters.
+    staff: Arc<Staff>,
 }
 
-/// Waits for the threads when the lane ends. They hold the other end of this channel.
-struct Threads {
-    queue: Arc<Queue<Job>>,
+/// Where callers and servers meet.
+struct Hall {
+    queue: Queue<Job>,
+    breaker: Breaker,
+    /// Servers that have a session, as far as is known.
+    seated: AtomicUsize,
+}
+
+/// What takes requests to the token: one of the lane's servers.
+pub(super) trait Server: Send + 'static {
+    /// Does requests, however long the hardware takes, and answers them in their order. Several only
+    /// if they do nothing but use keys.
+    fn serve(
+        &mut self,
+        requests: &[&Request],
+    ) -> impl Future<Output = Vec<Result<Response>>> + Send;
+
+    /// How many it is best given at a time, if as many wait.
+    fn at_a_time(&self) -> usize;
+}
+
+/// A worker on a thread of its own.
+struct Blocking(Box<dyn Worker>);
+
+impl Server for Blocking {
+    async fn serve(&mut self, requests: &[&Request]) -> Vec<Result<Response>> {
+        requests.iter().map(|request| self.0.serve(request)).collect()
+    }
+
+    fn at_a_time(&self) -> usize {
+        1
+    }
+}
+
+/// Makes a task of a server.
+type Hire = Box<dyn Fn(AtWork) + Send + Sync>;
+
+/// The servers: their beginning and their end.
+struct Staff {
+    hall: Arc<Hall>,
+    /// Of those that are tasks, how many there are to be and how one is made.
+    tasks: Option<(usize, Hire)>,
+    at_work: Arc<AtomicUsize>,
+    /// Those that are threads hold the other end of this channel.
     ended: Receiver<()>,
     /// Held here too, so that the last reference is let go of on the thread that drops the lane.
     token: Option<Arc<dyn Token>>,
     patience: Duration,
 }
 
-impl Drop for Threads {
+impl Staff {
+    /// Sees to it that all tasks are at work: at first none is, and a reactor that ends takes its own
+    /// along.
+    fn begin(&self) {
+        let Some((count, hire)) = &self.tasks else { return };
+        let one_more = |at_work: usize| (at_work < *count).then(|| at_work.saturating_add(1));
+        while self.at_work.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).is_ok() {
+            hire(AtWork(Arc::clone(&self.at_work)));
+        }
+    }
+}
+
+/// A task that is at work, until it is dropped.
+struct AtWork(Arc<AtomicUsize>);
+
+impl Drop for AtWork {
     fn drop(&mut self) {
-        self.queue.close();
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Drop for Staff {
+    fn drop(&mut self) {
+        self.hall.queue.close();
         // Nothing is ever sent: this ends when every thread has, or after a deadline.
         if self.ended.recv_timeout(self.patience) == Err(RecvTimeoutError::Timeout) {
             tracing::warn!("a call to the token has not come back; its thread is left behind");
@@ -89,48 +159,78 @@ struct Job {
     request: Request,
     deadline: Instant,
     reply: oneshot::Sender<Result<Response>>,
-    /// Of one that makes a key. Who asked may give up before the token is through with it.
+    /// Of one that makes or destroys a key. Who asked may give up before the token is through with it.
     _turn: Option<Turn>,
 }
 
-/// The turn of whoever makes a key.
+/// The turn of whoever makes or destroys a key.
 type Turn = tokio::sync::OwnedMutexGuard<()>;
 
 impl Lane {
-    pub(crate) fn start(token: Arc<dyn Token>, settings: Settings) -> Result<Self> {
-        let queue = Arc::new(Queue::new(settings.queue));
-        let seated = Arc::new(AtomicUsize::new(settings.workers));
-        let trips_at = u32::try_from(settings.workers.max(4)).unwrap_or(u32::MAX);
-        let breaker = Arc::new(Breaker::new(trips_at, settings.deadline));
+    /// A lane before a token in this process.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the system gives no thread.
+    pub(crate) fn of_driver(token: Arc<dyn Driver>, settings: Settings) -> Result<Self> {
+        let hall = Hall::new(&settings);
         let (running, ended) = crossbeam_channel::bounded(0);
-        let threads = Threads {
-            queue: queue.clone(),
-            ended,
-            token: Some(Arc::clone(&token)),
-            patience: settings.deadline,
+        let failed = |e| {
+            let (token, why) = (token.info().label.clone(), format!("no thread: {e}"));
+            Error::Unavailable { token, why }
         };
         for n in 0..settings.workers {
-            let (worker, queue) = (Arc::clone(&token).worker(), queue.clone());
-            let (running, seated, breaker) = (running.clone(), seated.clone(), breaker.clone());
-            std::thread::Builder::new()
-                .name(format!("token-{n}"))
-                .spawn(move || work(worker, (&queue, &seated, &breaker), running))
-                .map_err(|e| Error::Unavailable {
-                    token: token.info().label.clone(),
-                    why: format!("no thread: {e}"),
-                })?;
+            let (worker, hall) = (Blocking(Arc::clone(&token).worker()), Arc::clone(&hall));
+            let running = running.clone();
+            let reactor = tokio::runtime::Builder::new_current_thread().enable_time().build();
+            let reactor = reactor.map_err(failed)?;
+            let work = move || {
+                reactor.block_on(serve(worker, &hall));
+                // Let go of after the worker: it tells `Staff` that the token is free.
+                drop(running);
+            };
+            let thread = std::thread::Builder::new().name(format!("token-{n}")).spawn(work);
+            thread.map_err(failed)?;
         }
+        Ok(Self::new(hall, token, settings, (None, ended)))
+    }
+
+    /// A lane before a token elsewhere. Its servers work on the reactor of who asks it first.
+    pub(super) fn of_servers<S: Server>(
+        token: Arc<dyn Token>,
+        server: impl Fn() -> S + Send + Sync + 'static,
+        settings: Settings,
+    ) -> Self {
+        let hall = Hall::new(&settings);
+        let place = Arc::clone(&hall);
+        let hire = move |at_work: AtWork| {
+            let (server, hall) = (server(), Arc::clone(&place));
+            tokio::spawn(async move {
+                serve(server, &hall).await;
+                drop(at_work);
+            });
+        };
+        let tasks: (_, Hire) = (settings.workers, Box::new(hire));
+        // Nobody holds the other end: what is in flight elsewhere is waited for there.
+        let (_, ended) = crossbeam_channel::bounded(0);
+        Self::new(hall, token, settings, (Some(tasks), ended))
+    }
+
+    fn new(
+        hall: Arc<Hall>,
+        token: Arc<dyn Token>,
+        settings: Settings,
+        (tasks, ended): (Option<(usize, Hire)>, Receiver<()>),
+    ) -> Self {
         let Settings { profile, deadline, .. } = settings;
-        Ok(Self {
-            queue,
-            breaker,
-            seated,
-            token,
-            profile,
-            deadline,
-            making: Arc::default(),
-            _threads: Arc::new(threads),
-        })
+        let staff = Staff {
+            hall: Arc::clone(&hall),
+            tasks,
+            at_work: Arc::default(),
+            ended,
+            token: Some(Arc::clone(&token)),
+            patience: deadline,
+        };
+        Self { hall, token, profile, deadline, making: Arc::default(), staff: Arc::new(staff) }
     }
 
     /// Asks the token and waits for the answer, at most until the deadline. Runs on a tokio runtime
@@ -139,25 +239,36 @@ impl Lane {
     /// # Errors
     /// [`Error::BadRequest`] for a request out of bounds, [`Error::Unavailable`] if the token has
     /// stopped answering, both at once; [`Error::Overloaded`] if the queue is full and this caller has
-    /// most in it; [`Error::Timeout`] at the deadline; else the token's answer. A request that had
+    /// most in it; [`Error::Timeout`] at the deadline, and for what makes or destroys a key also if
+    /// the token is not through with another such by then; else the token's answer. A request that had
     /// begun when its deadline passed may still take effect: whoever makes or destroys keys notes the
     /// intent first.
     pub async fn call(&self, request: Request) -> Result<Response> {
-        self.ask(request, None).await
+        let turn = if request.changes_keys() { Some(self.turn().await?) } else { None };
+        self.ask(request, turn).await
+    }
+
+    /// A turn to make or destroy a key: no other begins until the token is through with it, whether
+    /// or not this caller still waits.
+    async fn turn(&self) -> Result<Turn> {
+        let turn = Arc::clone(&self.making).lock_owned();
+        let turn = tokio::time::timeout(self.deadline, turn).await;
+        turn.map_err(|_| Error::Timeout(self.label()))
     }
 
     /// [`Lane::call`]; the turn ends with the job.
     async fn ask(&self, request: Request, turn: Option<Turn>) -> Result<Response> {
         within_bounds(&request)?;
         let now = Instant::now();
-        if !self.breaker.admits(now) {
+        if !self.hall.breaker.admits(now) {
             let why = "it has stopped answering; it is tried again every second".into();
             return Err(Error::Unavailable { token: self.label(), why });
         }
+        self.staff.begin();
         let deadline = now + self.deadline;
         let (reply, answer) = oneshot::channel();
         let caller = CALLER.try_with(|caller| *caller).unwrap_or_default();
-        match self.queue.push(caller, Job { request, deadline, reply, _turn: turn }) {
+        match self.hall.queue.push(caller, Job { request, deadline, reply, _turn: turn }) {
             Pushed::Taken => {}
             Pushed::InPlaceOf(job) => drop(job.reply.send(Err(Error::Overloaded(self.label())))),
             Pushed::Full(_) => return Err(Error::Overloaded(self.label())),
@@ -167,8 +278,8 @@ impl Lane {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) if Instant::now() < deadline => Err(self.stopped()),
             Ok(Err(_)) | Err(_) => {
-                let threads = self.seated.load(Ordering::Relaxed);
-                self.breaker.missed(Instant::now(), threads);
+                let seated = self.hall.seated.load(Ordering::Relaxed);
+                self.hall.breaker.missed(Instant::now(), seated);
                 Err(Error::Timeout(self.label()))
             }
         }
@@ -213,15 +324,6 @@ impl Lane {
         self.made(Request::Generate { id, scheme }).await
     }
 
-    /// [`Lane::call`] for what makes a key: no other is made until the token is through with it,
-    /// whether or not this caller still waits.
-    async fn alone(&self, request: Request) -> Result<Response> {
-        let turn = Arc::clone(&self.making).lock_owned();
-        let turn = tokio::time::timeout(self.deadline, turn).await;
-        let turn = turn.map_err(|_| Error::Timeout(self.label()))?;
-        self.ask(request, Some(turn)).await
-    }
-
     /// Brings in a key: [`Request::Import`].
     ///
     /// # Errors
@@ -231,7 +333,7 @@ impl Lane {
     }
 
     async fn made(&self, request: Request) -> Result<Made> {
-        match self.alone(request).await? {
+        match self.call(request).await? {
             Response::Made(made) => Ok(made),
             _ => Err(self.confused()),
         }
@@ -290,7 +392,7 @@ impl Lane {
         id: BackingKeyId,
         scheme: SigningScheme,
     ) -> Result<NewSigner> {
-        match self.alone(Request::GenerateSigner { id, scheme }).await? {
+        match self.call(Request::GenerateSigner { id, scheme }).await? {
             Response::Signer(made) => Ok(made),
             _ => Err(self.confused()),
         }
@@ -340,7 +442,8 @@ impl Lane {
 
     /// How the token was when last spoken to. Cheap, and never waits for the hardware.
     pub fn health(&self) -> Health {
-        let (waiting, seated) = (self.queue.len(), self.seated.load(Ordering::Relaxed));
+        let waiting = self.hall.queue.len();
+        let seated = self.hall.seated.load(Ordering::Relaxed);
         Health { waiting, seated, ..self.token.health() }
     }
 
@@ -386,19 +489,35 @@ fn within_bounds(request: &Request) -> Result<()> {
     }
 }
 
-/// Serves until the queue is closed. A job that nobody waits for any more is skipped. `running` is let
-/// go of after the worker, which tells [`Threads`] that the token is free.
-fn work(
-    mut worker: Box<dyn Worker>,
-    (queue, seated, breaker): (&Queue<Job>, &AtomicUsize, &Breaker),
-    running: Sender<()>,
-) {
+impl Hall {
+    fn new(settings: &Settings) -> Arc<Self> {
+        let trips_at = u32::try_from(settings.workers.max(4)).unwrap_or(u32::MAX);
+        Arc::new(Self {
+            queue: Queue::new(settings.queue),
+            breaker: Breaker::new(trips_at, settings.deadline),
+            seated: AtomicUsize::new(settings.workers),
+        })
+    }
+
+    /// Whether a server may leave its work to others: the last one may not.
+    fn steps_back(&self) -> bool {
+        let others = |seated: usize| (seated > 1).then(|| seated.saturating_sub(1));
+        self.seated.fetch_update(Ordering::Relaxed, Ordering::Relaxed, others).is_ok()
+    }
+}
+
+/// Serves until the queue is closed. A job that nobody waits for any more is skipped.
+async fn serve(mut server: impl Server, hall: &Hall) {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut jobs = Vec::new();
+    let (mut jobs, mut alone) = (Vec::new(), 0_u32);
     loop {
         // As much as keeps the others busy too, but no more of them than there are processors.
-        let shares = seated.load(Ordering::Relaxed).min(processors);
-        queue.pop(shares, worker.at_a_time(), |job| job.request.only_uses(), &mut jobs);
+        let shares = hall.seated.load(Ordering::Relaxed).min(processors);
+        let fits = |job: &Job| job.request.only_uses();
+        let most = server.at_a_time();
+        let gathers = most > 1 && (alone < LONELY || alone.is_multiple_of(PROBE));
+        hall.queue.pop((shares, most, gathers), fits, &mut jobs).await;
+        alone = if jobs.len() > 1 { 0 } else { alone.wrapping_add(1) };
         if jobs.is_empty() {
             break;
         }
@@ -407,33 +526,27 @@ fn work(
         if jobs.is_empty() {
             continue;
         }
-        breaker.asked();
-        let answers = serve(&mut *worker, &jobs);
-        breaker.answered(Instant::now());
+        let call = hall.breaker.asked();
+        let requests: Vec<_> = jobs.iter().map(|(_, job)| &job.request).collect();
+        let answers = server.serve(&requests).await;
+        call.answered(Instant::now());
         let homeless = reply(&mut jobs, answers);
         if homeless.is_empty() {
             continue;
         }
-        if steps_back(seated) {
-            homeless.into_iter().rev().for_each(|(caller, job, _)| queue.put_back(caller, job));
-            queue.rest(STEPS_BACK);
-            seated.fetch_add(1, Ordering::Relaxed);
+        if hall.steps_back() {
+            homeless
+                .into_iter()
+                .rev()
+                .for_each(|(caller, job, _)| hall.queue.put_back(caller, job));
+            hall.queue.rest(STEPS_BACK).await;
+            hall.seated.fetch_add(1, Ordering::Relaxed);
         } else {
             for (_, job, token) in homeless {
                 drop(job.reply.send(Err(Error::Overloaded(token))));
             }
         }
     }
-    drop(worker);
-    drop(running);
-}
-
-fn serve(worker: &mut dyn Worker, jobs: &[(Caller, Job)]) -> Vec<Result<Response>> {
-    if let [(_, job)] = jobs {
-        return vec![worker.serve(&job.request)];
-    }
-    let requests: Vec<_> = jobs.iter().map(|(_, job)| &job.request).collect();
-    worker.serve_all(&requests)
 }
 
 /// Gives the answers to those who wait for them; back come jobs for which there was no session, and
@@ -451,12 +564,6 @@ fn reply(
         }
     }
     homeless
-}
-
-/// Whether a thread may leave its work to others: the last one may not.
-fn steps_back(seated: &AtomicUsize) -> bool {
-    let others = |seated: usize| (seated > 1).then(|| seated.saturating_sub(1));
-    seated.fetch_update(Ordering::Relaxed, Ordering::Relaxed, others).is_ok()
 }
 
 tokio::task_local! {
@@ -510,11 +617,13 @@ mod tests {
 
     struct Thread(Arc<Slow>);
 
-    impl Token for Slow {
+    impl Driver for Slow {
         fn worker(self: Arc<Self>) -> Box<dyn Worker> {
             Box::new(Thread(self))
         }
+    }
 
+    impl Token for Slow {
         fn info(&self) -> &TokenInfo {
             static INFO: std::sync::LazyLock<TokenInfo> = std::sync::LazyLock::new(|| TokenInfo {
                 label: "slow".into(),
@@ -531,7 +640,11 @@ mod tests {
     }
 
     impl Worker for Thread {
-        fn serve(&mut self, _request: &Request) -> Result<Response> {
+        fn serve(&mut self, request: &Request) -> Result<Response> {
+            if let Request::Destroy { id } = request {
+                let made = self.0.made.load(Ordering::SeqCst) > 0;
+                return if made { Ok(Response::Destroyed) } else { Err(Error::KeyNotFound(*id)) };
+            }
             let at_once = self.0.making.fetch_add(1, Ordering::SeqCst) + 1;
             self.0.most.fetch_max(at_once, Ordering::SeqCst);
             std::thread::park_timeout(TAKES);
@@ -547,12 +660,31 @@ mod tests {
         let slow = Arc::new(Slow::default());
         let options = Options { workers: Some(4), deadline_ms: 100, ..Options::default() };
         let settings = options.check(&profile()).expect("sound");
-        let lane = Lane::start(slow.clone(), settings).expect("started");
+        let lane = Lane::of_driver(slow.clone(), settings).expect("started");
         let make = || lane.generate_signer(BackingKeyId([1; 16]), SigningScheme::EcdsaP256);
         while slow.made.load(Ordering::SeqCst) < 2 {
             assert_eq!(make().await, Err(Error::Timeout("slow".into())));
         }
         assert_eq!(slow.most.load(Ordering::SeqCst), 1);
+    }
+
+    /// It was destroyed before it was there, and then it stayed.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_key_whose_maker_has_given_up_is_destroyed_once_it_is_made() {
+        let slow = Arc::new(Slow::default());
+        let options = Options { workers: Some(4), deadline_ms: 100, ..Options::default() };
+        let settings = options.check(&profile()).expect("sound");
+        let lane = Lane::of_driver(slow.clone(), settings).expect("started");
+        let id = BackingKeyId([1; 16]);
+        let made = lane.call(Request::GenerateSigner { id, scheme: SigningScheme::EcdsaP256 });
+        assert_eq!(made.await.err(), Some(Error::Timeout("slow".into())));
+        let destroyed = loop {
+            match lane.destroy(id).await {
+                Err(Error::Timeout(_)) => {}
+                settled => break settled,
+            }
+        };
+        assert_eq!(destroyed, Ok(()));
     }
 
     #[test]

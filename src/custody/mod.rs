@@ -116,6 +116,17 @@ impl Request {
     fn only_uses(&self) -> bool {
         matches!(self, Self::Derive { .. } | Self::Agree { .. } | Self::Unwrap { .. })
     }
+
+    /// Whether it makes or destroys a key.
+    fn changes_keys(&self) -> bool {
+        matches!(
+            self,
+            Self::Generate { .. }
+                | Self::Import { .. }
+                | Self::GenerateSigner { .. }
+                | Self::Destroy { .. }
+        )
+    }
 }
 
 /// What a token answers; the variant fits the request's.
@@ -206,30 +217,24 @@ pub struct Health {
     pub seated: usize,
 }
 
-/// One token, as its driver keeps it; shared by the lane's threads.
+/// One token, as what reaches it knows it.
 pub(crate) trait Token: Send + Sync {
-    /// A worker of its own for one thread.
-    fn worker(self: Arc<Self>) -> Box<dyn Worker>;
     /// Which token this is.
     fn info(&self) -> &TokenInfo;
     /// How it is; never waits for the hardware.
     fn health(&self) -> Health;
 }
 
+/// A token in this process, shared by the threads that use it.
+pub(crate) trait Driver: Token {
+    /// A worker of its own for one thread.
+    fn worker(self: Arc<Self>) -> Box<dyn Worker>;
+}
+
 /// What one thread uses to speak to the token: a session and what belongs to it.
 pub(crate) trait Worker: Send {
     /// Does one request, however long the hardware takes.
     fn serve(&mut self, request: &Request) -> Result<Response>;
-
-    /// Does requests that only use keys, and answers them in their order.
-    fn serve_all(&mut self, requests: &[&Request]) -> Vec<Result<Response>> {
-        requests.iter().map(|request| self.serve(request)).collect()
-    }
-
-    /// How many of those it is best given at a time, if as many wait.
-    fn at_a_time(&self) -> usize {
-        1
-    }
 }
 
 /// Reaches the token that `access` names and puts a lane before it. Blocks: call it before the
@@ -245,11 +250,11 @@ pub fn open(
     options: &lane::Options,
 ) -> Result<lane::Lane> {
     let settings = options.check(&profile)?;
-    lane::Lane::start(driver(profile, access)?, settings)
+    lane::Lane::of_driver(driver(profile, access)?, settings)
 }
 
 /// The driver of a token's kind, in this process.
-pub(crate) fn driver(profile: profile::Profile, access: Access) -> Result<Arc<dyn Token>> {
+pub(crate) fn driver(profile: profile::Profile, access: Access) -> Result<Arc<dyn Driver>> {
     Ok(match profile.kind {
         profile::Kind::Pkcs11 => Arc::new(pkcs11::Driver::open(profile, access)?),
         #[cfg(feature = "tpm")]

@@ -2,9 +2,11 @@
 //! When the queue is full, whoever has most in it is turned away, so that one who floods it holds up
 //! himself.
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 /// What tells callers apart: a hash, good enough to be fair by.
 pub(super) type Caller = u64;
@@ -19,8 +21,8 @@ const SHORT: usize = 8;
 /// The queue; its bound holds for all callers together.
 pub(super) struct Queue<T> {
     state: Mutex<State<T>>,
-    arrived: Condvar,
-    closed: Condvar,
+    arrived: Notify,
+    closed: Notify,
     bound: usize,
 }
 
@@ -34,7 +36,7 @@ struct State<T> {
     spares: Vec<VecDeque<T>>,
     len: usize,
     closed: bool,
-    /// Threads that wait for something to come.
+    /// Servers that wait for something to come.
     idle: usize,
     /// One of them was woken and has not come yet. What comes until it does is for it too: waking
     /// another costs more than that one has to do.
@@ -66,7 +68,7 @@ impl<T> Queue<T> {
             idle: 0,
             woken: false,
         });
-        Self { state, arrived: Condvar::new(), closed: Condvar::new(), bound }
+        Self { state, arrived: Notify::new(), closed: Notify::new(), bound }
     }
 
     /// Adds something of a caller's, at once.
@@ -94,32 +96,52 @@ impl<T> Queue<T> {
         self.wake(state);
     }
 
-    /// Wakes one thread, unless none waits, or one is on its way already.
+    /// Wakes one server, unless none waits, or one is on its way already: the one that was last at
+    /// work, whose caches are warm.
     fn wake(&self, mut state: MutexGuard<'_, State<T>>) {
         let wakes = state.idle > 0 && !state.woken;
         state.woken |= wakes;
         drop(state);
         if wakes {
-            self.arrived.notify_one();
+            self.arrived.notify_last();
         }
     }
 
     /// Takes the next one out, of the caller whose turn it is, and waits for it if there is none. If it
     /// `fits`, also those after it that do: a share of what waits, one of so many, and at most so many.
     /// Nothing once the queue is closed and empty.
-    pub(super) fn pop(
+    ///
+    /// One that `gathers` lets the tasks that are ready have their turn first when it is woken: what
+    /// they ask comes along.
+    pub(super) async fn pop(
+        &self,
+        (shares, most, gathers): (usize, usize, bool),
+        fits: impl Fn(&T) -> bool,
+        into: &mut Vec<(Caller, T)>,
+    ) {
+        while let Some(arrived) = self.take(shares, most, &fits, into) {
+            let idle = Idle(self);
+            arrived.await;
+            if gathers {
+                tokio::task::yield_now().await;
+            }
+            drop(idle);
+        }
+    }
+
+    /// As [`Queue::pop`]; comes back with what is to be waited for if there is nothing yet.
+    fn take(
         &self,
         shares: usize,
         most: usize,
         fits: impl Fn(&T) -> bool,
         into: &mut Vec<(Caller, T)>,
-    ) {
+    ) -> Option<Notified<'_>> {
         let mut state = self.state.lock();
-        while state.len == 0 && !state.closed {
+        if state.len == 0 && !state.closed {
             state.idle += 1;
-            self.arrived.wait(&mut state);
-            state.idle = state.idle.saturating_sub(1);
-            state.woken = false;
+            // Made under the lock: it hears of all that comes from now on.
+            return Some(self.arrived.notified());
         }
         let share = state.len.div_ceil(shares.max(1));
         let mut fitting = state.next().is_some_and(&fits);
@@ -134,26 +156,38 @@ impl<T> Queue<T> {
         if state.len > 0 {
             self.wake(state);
         }
+        None
     }
 
     /// Waits for this long, or until the queue is closed.
-    pub(super) fn rest(&self, time: Duration) {
-        let mut state = self.state.lock();
-        if !state.closed {
-            self.closed.wait_for(&mut state, time);
+    pub(super) async fn rest(&self, time: Duration) {
+        let closed = self.closed.notified();
+        if !self.state.lock().closed {
+            drop(tokio::time::timeout(time, closed).await);
         }
     }
 
     /// Takes nothing any more; what waits is still handed out.
     pub(super) fn close(&self) {
         self.state.lock().closed = true;
-        self.arrived.notify_all();
-        self.closed.notify_all();
+        self.arrived.notify_waiters();
+        self.closed.notify_waiters();
     }
 
     /// How many wait.
     pub(super) fn len(&self) -> usize {
         self.state.lock().len
+    }
+}
+
+/// A server that waits; or waited, and comes or is gone.
+struct Idle<'a, T>(&'a Queue<T>);
+
+impl<T> Drop for Idle<'_, T> {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        state.idle = state.idle.saturating_sub(1);
+        state.woken = false;
     }
 }
 
@@ -226,9 +260,14 @@ mod tests {
         matches!(queue.push(caller, item), Pushed::Taken)
     }
 
+    fn now<F: Future>(work: F) -> F::Output {
+        let reactor = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        reactor.expect("a reactor").block_on(work)
+    }
+
     fn one(queue: &Queue<u32>) -> Option<(Caller, u32)> {
         let mut into = Vec::new();
-        queue.pop(1, 1, |_| true, &mut into);
+        now(queue.pop((1, 1, false), |_| true, &mut into));
         into.pop()
     }
 
@@ -268,7 +307,7 @@ mod tests {
         }
         let share = |shares, most, fits: fn(&u32) -> bool| {
             let mut into = Vec::new();
-            queue.pop(shares, most, fits, &mut into);
+            now(queue.pop((shares, most, true), fits, &mut into));
             into.into_iter().map(|(_, item)| item).collect::<Vec<_>>()
         };
         assert_eq!(share(4, 16, |_| true), [0, 1, 2]);
@@ -293,13 +332,13 @@ mod tests {
         let queue = Queue::<u32>::new(1);
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| one(&queue));
-            let resting = scope.spawn(|| queue.rest(Duration::from_secs(60)));
+            let resting = scope.spawn(|| now(queue.rest(Duration::from_secs(60))));
             queue.close();
             assert!(waiting.join().expect("no panic").is_none());
             resting.join().expect("no panic");
         });
         assert!(matches!(queue.push(1, 1), Pushed::Closed(1)));
-        queue.rest(Duration::from_secs(60));
+        now(queue.rest(Duration::from_secs(60)));
     }
 
     #[test]

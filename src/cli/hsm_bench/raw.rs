@@ -4,7 +4,7 @@ use super::work::{Keys, Work};
 use super::{STOPPED, Seen, count};
 use crate::cli::{runtime, shutdown};
 use crate::custody::profile::Profile;
-use crate::custody::{self, Request, Token};
+use crate::custody::{self, Driver, Request};
 use crate::server::Error;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub(super) struct Raw {
 /// Measures every kind of request with so many threads, or as many as the token has sessions for. The
 /// keys are destroyed also if the person has had enough.
 pub(super) fn measure(
-    token: &Arc<dyn Token>,
+    token: &Arc<dyn Driver>,
     profile: &Profile,
     each: Duration,
     callers: &[usize],
@@ -70,7 +70,7 @@ fn stopped(reactor: &Runtime) -> Result<Arc<AtomicBool>, Error> {
 }
 
 fn under_load(
-    token: &Arc<dyn Token>,
+    token: &Arc<dyn Driver>,
     work: &Work,
     (callers, sessions): (usize, usize),
     goes_on: impl Fn(Instant) -> bool + Sync,
@@ -111,7 +111,8 @@ fn cpu() -> Duration {
 mod tests {
     use super::*;
     use crate::custody::{
-        BackingKeyId, Evidence, Health, KeyCheck, Made, NewSigner, Response, TokenInfo, Worker,
+        BackingKeyId, Evidence, Health, KeyCheck, Made, NewSigner, Response, Token, TokenInfo,
+        Worker,
     };
     use crate::secret::Secret;
     use parking_lot::Mutex;
@@ -124,11 +125,13 @@ mod tests {
 
     struct Thread(Arc<Stopped>);
 
-    impl Token for Stopped {
+    impl Driver for Stopped {
         fn worker(self: Arc<Self>) -> Box<dyn Worker> {
             Box::new(Thread(self))
         }
+    }
 
+    impl Token for Stopped {
         fn info(&self) -> &TokenInfo {
             panic!("nobody asks")
         }
@@ -175,7 +178,7 @@ mod tests {
     #[test]
     fn who_stops_it_leaves_no_keys_behind() {
         let stopped = Arc::new(Stopped::default());
-        let (token, profile): (Arc<dyn Token>, _) =
+        let (token, profile): (Arc<dyn Driver>, _) =
             (stopped.clone(), Profile::built_in("softhsm2").expect("sound"));
         let measured = measure(&token, &profile, Duration::from_secs(600), &[1, 4]);
         assert!(matches!(measured, Err(Error::Refused(why)) if why == STOPPED));

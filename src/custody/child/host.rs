@@ -1,20 +1,20 @@
-//! The process that holds a token: it opens it, and answers on each socket that it is given.
+//! The process that holds a token: it opens it, and answers what comes on each socket that it is given.
 //!
 //! Its first socket is its standard input. On that it is told which token to open, and then, a byte
-//! at a time, to take another socket (`SOCKET`, which comes with the byte) or to say how the token
-//! is (`PING`). When that socket ends it lets go of the token and ends. One that is told to open a
-//! sealed PIN ends when it has.
+//! at a time, to take another socket and a pipe for what it answers there (`SEAT`, which they come
+//! with) or to say how the token is (`PING`). When that socket ends it lets go of the token and ends.
+//! One that is told to open a sealed PIN ends when it has.
 
 use super::message::{
     Opening, Task, read_requests, read_task, write_answers, write_health, write_opened,
     write_unsealed,
 };
-use super::wire::Channel;
-use crate::custody::{self, Health, Token};
+use super::wire::{Channel, Frames};
+use crate::custody::{self, Driver, Health};
 use crossbeam_channel::Sender;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::{Signal, set_parent_process_death_signal};
-use std::io::{self, ErrorKind, IoSliceMut};
+use std::io::{self, ErrorKind, IoSliceMut, PipeWriter};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -22,8 +22,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Comes with a socket that requests will come on.
-pub(super) const SOCKET: u8 = b's';
+/// Comes with a socket that requests will come on, and a pipe for their answers.
+pub(super) const SEAT: u8 = b's';
 
 /// Asks how the token is.
 pub(super) const PING: u8 = b'?';
@@ -94,27 +94,27 @@ fn leave_signals_to_the_server() -> io::Result<()> {
 fn serve(
     control: &UnixStream,
     channel: &mut Channel,
-    token: &Arc<dyn Token>,
+    token: &Arc<dyn Driver>,
     running: &Sender<()>,
 ) -> io::Result<()> {
     loop {
         match told(control)? {
             None => return Ok(()),
-            Some((SOCKET, Some(socket))) => {
+            Some((SEAT, [Some(requests), Some(answers)])) => {
                 let (token, running) = (Arc::clone(token), running.clone());
                 let name = std::thread::Builder::new().name("token".into());
-                name.spawn(move || answer(Channel::new(socket.into()), token, running))?;
+                name.spawn(move || answer((requests.into(), answers.into()), token, running))?;
             }
-            Some((PING, None)) => channel.send(|w| write_health(w, &token.health()))?,
+            Some((PING, [None, None])) => channel.send(|w| write_health(w, &token.health()))?,
             Some(_) => return Err(ErrorKind::InvalidData.into()),
         }
     }
 }
 
-/// The next byte and the socket that came with it; `None` at the end.
-fn told(control: &UnixStream) -> io::Result<Option<(u8, Option<OwnedFd>)>> {
+/// The next byte and what came with it; `None` at the end.
+fn told(control: &UnixStream) -> io::Result<Option<(u8, [Option<OwnedFd>; 2])>> {
     let mut byte = [0];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut besides = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC;
     let got = loop {
@@ -123,22 +123,26 @@ fn told(control: &UnixStream) -> io::Result<Option<(u8, Option<OwnedFd>)>> {
             other => break other?,
         }
     };
-    let mut sockets = besides.drain().flat_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(sockets) => sockets.collect(),
+    let mut ends = besides.drain().flat_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(ends) => ends.collect(),
         _ => Vec::new(),
     });
     let [byte] = byte;
-    Ok((got.bytes > 0).then(|| (byte, sockets.next())))
+    Ok((got.bytes > 0).then(|| (byte, [ends.next(), ends.next()])))
 }
 
 /// Answers what comes on one socket until it ends. `running` is let go of after the worker, which
 /// tells that the token is free.
-fn answer(mut channel: Channel, token: Arc<dyn Token>, running: Sender<()>) {
-    let mut worker = Arc::clone(&token).worker();
-    while let Ok(requests) = channel.receive(read_requests) {
-        let answers: Vec<_> = requests.iter().map(|request| worker.serve(request)).collect();
-        drop(requests);
-        if channel.send(|w| write_answers(w, &token.health(), &answers)).is_err() {
+fn answer(
+    (requests, mut answers): (UnixStream, PipeWriter),
+    token: Arc<dyn Driver>,
+    running: Sender<()>,
+) {
+    let (mut worker, mut frames) = (Arc::clone(&token).worker(), Frames::new());
+    while let Ok(asked) = frames.receive(&requests, read_requests) {
+        let made: Vec<_> = asked.iter().map(|request| worker.serve(request)).collect();
+        drop(asked);
+        if frames.send(&mut answers, |w| write_answers(w, &token.health(), &made)).is_err() {
             break;
         }
     }

@@ -9,7 +9,6 @@ use crate::custody::{Access, Error, Health, Locator, Result, TokenInfo};
 use crossbeam_channel::Sender;
 use std::io::{self, ErrorKind, Write};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// How often the process is asked how the token is.
@@ -91,8 +90,9 @@ impl Keeper {
     /// Takes down that there is no process, and waits; whether another one is to be started.
     fn goes_on(&self, why: &str, pause: Duration) -> bool {
         let mut kept = self.shared.kept.lock();
-        let served = self.shared.serving.swap(0, Ordering::AcqRel) > 0;
+        let served = self.shared.serving.send_replace(0) > 0;
         kept.control = None;
+        kept.seats.clear();
         kept.verdict = None;
         kept.before = kept.health.epoch;
         let why = kept.refused.clone().unwrap_or_else(|| why.to_owned());
@@ -135,7 +135,7 @@ impl Keeper {
     fn serve(&self, health: Health) {
         let mut kept = self.shared.kept.lock();
         kept.health = Health { epoch: kept.before.saturating_add(health.epoch), ..health };
-        self.shared.serving.store(self.started, Ordering::Release);
+        self.shared.serving.send_replace(self.started);
         self.shared.changed.notify_all();
         if self.started > 1 {
             tracing::info!(token = self.shared.name(), "a new process has opened the token");

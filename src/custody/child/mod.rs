@@ -2,8 +2,8 @@
 //! hangs is a restart of that process and not of the service.
 //!
 //! The process is this program again (see [`host`]): it opens the token with the same driver and
-//! answers on local sockets, one for each of the lane's threads. What the driver heals it heals
-//! there; what only a new process heals is healed here: one that has ended, does not answer, or has
+//! answers on local sockets, one for each of the lane's servers (see `seat`). What the driver heals it
+//! heals there; what only a new process heals is healed here: one that has ended, does not answer, or has
 //! a call in it that does not come back is killed and another one started (see `keeper`).
 //!
 //! **The PIN** goes to it through the socket, never by its arguments or its environment. Once the
@@ -16,6 +16,7 @@ pub mod host;
 mod keeper;
 pub mod message;
 mod process;
+mod seat;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -23,37 +24,27 @@ mod wire;
 use super::lane::{self, Lane};
 use super::profile::Profile;
 use super::sealed::Opener;
-use super::{Access, Error, Health, Request, Response, Result, Token, TokenInfo, Worker};
+use super::{Access, Error, Health, Result, Token, TokenInfo};
 use crate::secret::Secret;
-use message::{
-    MOST, read_answers, read_opened, read_unsealed, write_opening, write_requests, write_unsealing,
-};
+use message::{read_opened, read_unsealed, write_opening, write_unsealing};
 use parking_lot::{Condvar, Mutex};
 use process::Process;
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use seat::Seat;
 use serde::Deserialize;
-use std::io::{self, ErrorKind, IoSlice};
-use std::mem::MaybeUninit;
+use std::io::{self, ErrorKind};
 use std::net::Shutdown;
-use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
-use wire::{Channel, Writer};
+use std::time::Duration;
+use tokio::sync::watch;
+use wire::Writer;
 
 /// How much longer than a caller waits a call may take before it counts as one that hangs.
 const HANG_MARGIN: Duration = Duration::from_secs(2);
 
 /// How long a request that may be asked once more waits for the next process.
 const RETRY_WAITS: Duration = Duration::from_secs(1);
-
-/// What is asked of a software token in one message takes no longer than this, going by those before:
-/// so that nobody waits long for the others' answers. There a message costs as much as what it asks. A
-/// device takes longer and does several things at a time: it is asked by as many threads as it has
-/// sessions.
-const TOGETHER: Duration = Duration::from_millis(1);
 
 const STARTING: &str = "its process is being started";
 
@@ -98,8 +89,10 @@ pub fn open(
 ) -> Result<Lane> {
     let settings = options.check(&profile)?;
     let patience = Duration::from_millis(options.deadline_ms).saturating_add(HANG_MARGIN);
-    let token = Remote::start(profile, access, program, patience)?;
-    Lane::start(Arc::new(token), settings)
+    let software = profile.software;
+    let token = Arc::new(Remote::start(profile, access, program, patience)?);
+    let shared = Arc::clone(&token.shared);
+    Ok(Lane::of_servers(token, move || Seat::new(Arc::clone(&shared), software), settings))
 }
 
 /// As [`custody::provision`](super::provision), in a process of its own. Blocks.
@@ -144,11 +137,10 @@ pub fn unseal(opener: &Opener, program: &Program) -> Result<Secret> {
 struct Remote {
     shared: Arc<Shared>,
     info: TokenInfo,
-    software: bool,
     keeper: Option<std::thread::JoinHandle<()>>,
 }
 
-/// What the keeper and the lane's threads share.
+/// What the keeper and the seats share.
 struct Shared {
     /// How the token is known before it has told its label.
     locator: String,
@@ -156,7 +148,7 @@ struct Shared {
     /// How long a call may take.
     patience: Duration,
     /// The number of the process that serves, counted from 1; 0 while none does.
-    serving: AtomicU64,
+    serving: watch::Sender<u64>,
     kept: Mutex<Kept>,
     /// Told of every change of `kept`.
     changed: Condvar,
@@ -166,6 +158,8 @@ struct Shared {
 struct Kept {
     /// Its first socket, from its start to its end.
     control: Option<UnixStream>,
+    /// The seats' sockets.
+    seats: Vec<UnixStream>,
     /// Why it is to be ended.
     verdict: Option<String>,
     /// The token is let go of.
@@ -186,7 +180,6 @@ impl Remote {
         patience: Duration,
     ) -> Result<Self> {
         let shared = Arc::new(Shared::new(access.token.to_string(), patience));
-        let software = profile.software;
         let (tell, told) = crossbeam_channel::bounded(1);
         let kept = Arc::clone(&shared);
         // The system ends the process with the thread that started it: always the same one.
@@ -195,7 +188,7 @@ impl Remote {
             .spawn(move || keeper::Keeper::new(kept, profile, access, program).keep(&tell))
             .map_err(|e| shared.unavailable(&format!("no thread: {e}")))?;
         let opened = told.recv().unwrap_or_else(|_| Err(shared.unavailable("its thread ended")));
-        Ok(Self { info: opened?, shared, software, keeper: Some(keeper) })
+        Ok(Self { info: opened?, shared, keeper: Some(keeper) })
     }
 }
 
@@ -205,9 +198,11 @@ impl Drop for Remote {
             let mut kept = self.shared.kept.lock();
             kept.ending = true;
             // It lets go of the token and ends. One that is opening it may never hear of that.
-            let serves = self.shared.serving.load(Ordering::Acquire) > 0;
+            let serves = self.shared.serving() > 0;
             let how = if serves { Shutdown::Write } else { Shutdown::Both };
             kept.control.as_ref().map(|control| control.shutdown(how));
+            // Nobody waits on them any more: it need not wait for those that ask.
+            kept.seats.iter().for_each(|seat| drop(seat.shutdown(Shutdown::Both)));
             self.shared.changed.notify_all();
         }
         if self.keeper.take().is_some_and(|keeper| keeper.join().is_err()) {
@@ -217,11 +212,6 @@ impl Drop for Remote {
 }
 
 impl Token for Remote {
-    fn worker(self: Arc<Self>) -> Box<dyn Worker> {
-        let (shared, software) = (Arc::clone(&self.shared), self.software);
-        Box::new(Seat { shared, place: None, software, pace: TOGETHER })
-    }
-
     fn info(&self) -> &TokenInfo {
         &self.info
     }
@@ -235,9 +225,16 @@ impl Shared {
     fn new(locator: String, patience: Duration) -> Self {
         let health =
             Health { up: false, why: Some(STARTING.to_owned()), epoch: 0, waiting: 0, seated: 0 };
-        let kept =
-            Kept { control: None, verdict: None, ending: false, refused: None, health, before: 0 };
-        let (label, serving) = (OnceLock::new(), AtomicU64::new(0));
+        let kept = Kept {
+            control: None,
+            seats: Vec::new(),
+            verdict: None,
+            ending: false,
+            refused: None,
+            health,
+            before: 0,
+        };
+        let (label, serving) = (OnceLock::new(), watch::Sender::new(0));
         let (kept, changed) = (Mutex::new(kept), Condvar::new());
         Self { locator, label, patience, serving, kept, changed }
     }
@@ -247,6 +244,10 @@ impl Shared {
         self.label.get().unwrap_or(&self.locator).clone()
     }
 
+    fn serving(&self) -> u64 {
+        *self.serving.borrow()
+    }
+
     fn unavailable(&self, why: &str) -> Error {
         Error::Unavailable { token: self.name(), why: why.to_owned() }
     }
@@ -254,7 +255,7 @@ impl Shared {
     /// Has this process ended, if it serves still.
     fn condemn(&self, process: u64, why: &str) {
         let mut kept = self.kept.lock();
-        if self.serving.load(Ordering::Acquire) == process && kept.verdict.is_none() {
+        if self.serving() == process && kept.verdict.is_none() {
             kept.verdict = Some(why.to_owned());
             // The keeper waits for what comes on it.
             kept.control.as_ref().map(|control| control.shutdown(Shutdown::Both));
@@ -266,7 +267,7 @@ impl Shared {
         let mut kept = self.kept.lock();
         let epoch = kept.before.saturating_add(told.epoch);
         // What came late must not hide what is known by now.
-        if self.serving.load(Ordering::Acquire) == process && epoch >= kept.health.epoch {
+        if self.serving() == process && epoch >= kept.health.epoch {
             kept.health = Health { epoch, ..told };
         }
     }
@@ -277,185 +278,10 @@ impl Shared {
     }
 
     /// Waits until another process than this one serves; whether it does.
-    fn replaced(&self, process: u64) -> bool {
-        let until = Instant::now() + RETRY_WAITS;
-        let mut kept = self.kept.lock();
-        loop {
-            if ![0, process].contains(&self.serving.load(Ordering::Acquire)) {
-                return true;
-            }
-            if kept.ending || self.changed.wait_until(&mut kept, until).timed_out() {
-                return false;
-            }
-        }
-    }
-}
-
-/// One of the lane's threads: its socket to the process that serves.
-struct Seat {
-    shared: Arc<Shared>,
-    place: Option<Place>,
-    /// Whether the token is software.
-    software: bool,
-    /// How long a request takes: the least that was seen lately, since a busy machine makes any of them
-    /// take longer.
-    pace: Duration,
-}
-
-struct Place {
-    process: u64,
-    channel: Channel,
-    /// What was last heard of the token here.
-    told: Option<Health>,
-}
-
-/// Why there is no answer.
-enum Lost {
-    /// There is no process to ask.
-    Unasked(Error),
-    /// This one has ended, perhaps when it had begun.
-    Ended { process: u64, begun: bool },
-    /// It does not answer, or not in a way that makes sense.
-    Broken(String),
-}
-
-impl Worker for Seat {
-    fn serve(&mut self, request: &Request) -> Result<Response> {
-        let outcome = match self.ask_one(request) {
-            Err(Lost::Ended { process, begun })
-                if (!begun || repeatable(request)) && self.shared.replaced(process) =>
-            {
-                self.ask_one(request)
-            }
-            first => first,
-        };
-        outcome.unwrap_or_else(|lost| Err(self.explain(&lost, request)))
-    }
-
-    fn serve_all(&mut self, requests: &[&Request]) -> Vec<Result<Response>> {
-        match self.ask(requests) {
-            Ok(answers) => answers,
-            // Now one by one: what the library does not survive takes nothing else with it.
-            Err(Lost::Ended { process, .. }) if self.shared.replaced(process) => {
-                requests.iter().map(|request| self.serve(request)).collect()
-            }
-            Err(lost) => requests.iter().map(|it| Err(self.explain(&lost, it))).collect(),
-        }
-    }
-
-    fn at_a_time(&self) -> usize {
-        if !self.software {
-            return 1;
-        }
-        let fit = TOGETHER.as_micros() / self.pace.as_micros().max(1);
-        usize::try_from(fit).unwrap_or(MOST).clamp(1, MOST)
-    }
-}
-
-impl Seat {
-    fn ask_one(&mut self, request: &Request) -> std::result::Result<Result<Response>, Lost> {
-        // There are as many answers as requests.
-        self.ask(&[request])?.pop().ok_or_else(|| Lost::Broken(String::new()))
-    }
-
-    /// One attempt; the answers are in the order of the requests.
-    fn ask(&mut self, requests: &[&Request]) -> std::result::Result<Vec<Result<Response>>, Lost> {
-        let place = match self.place.take() {
-            Some(place) if place.process == self.shared.serving.load(Ordering::Acquire) => place,
-            _ => Place::at(&self.shared)?,
-        };
-        let place = self.place.insert(place);
-        let begin = Instant::now();
-        if let Err(error) = place.channel.send(|w| write_requests(w, requests)) {
-            return Err(self.lost(&error, false));
-        }
-        let (health, answers) = match place.channel.receive(read_answers) {
-            Ok((_, answers)) if answers.len() != requests.len() => {
-                return Err(self.lost(&ErrorKind::InvalidData.into(), true));
-            }
-            Ok(told) => told,
-            Err(error) => return Err(self.lost(&error, true)),
-        };
-        let count = u32::try_from(requests.len()).unwrap_or(u32::MAX).max(1);
-        let lately = self.pace.saturating_add(self.pace / 16);
-        self.pace = lately.min(begin.elapsed() / count);
-        if place.told.as_ref() != Some(&health) {
-            self.shared.note(place.process, health.clone());
-            place.told = Some(health);
-        }
-        for answer in &answers {
-            if let Err(Error::Pin { why, .. }) = answer {
-                self.shared.refused(why);
-            }
-        }
-        Ok(answers)
-    }
-
-    /// Gives the place up.
-    fn lost(&mut self, error: &io::Error, begun: bool) -> Lost {
-        let process = self.place.take().map_or(0, |place| place.process);
-        let why = match error.kind() {
-            _ if ended(error) => return Lost::Ended { process, begun },
-            ErrorKind::WouldBlock | ErrorKind::TimedOut => {
-                format!("a call to it has not come back within {:?}", self.shared.patience)
-            }
-            _ => format!("its process and the server don't understand each other: {error}"),
-        };
-        self.shared.condemn(process, &why);
-        Lost::Broken(why)
-    }
-
-    /// What the caller is told.
-    fn explain(&self, lost: &Lost, request: &Request) -> Error {
-        let (why, begun) = match lost {
-            Lost::Unasked(error) => return error.clone(),
-            Lost::Ended { begun, .. } => ("its process has ended", *begun),
-            Lost::Broken(why) => (why.as_str(), true),
-        };
-        let open = if begun && !repeatable(request) { WHETHER } else { "" };
-        self.shared.unavailable(&format!("{why}{open}"))
-    }
-}
-
-const WHETHER: &str = "; whether the key was changed is to be looked up";
-
-/// Whether a request may be asked twice: it changes nothing.
-fn repeatable(request: &Request) -> bool {
-    match request {
-        Request::Derive { .. }
-        | Request::Agree { .. }
-        | Request::Unwrap { .. }
-        | Request::Inspect { .. }
-        | Request::Random { .. }
-        | Request::Sign { .. }
-        | Request::Attest { .. } => true,
-        Request::Generate { .. }
-        | Request::Import { .. }
-        | Request::Destroy { .. }
-        | Request::GenerateSigner { .. } => false,
-    }
-}
-
-impl Place {
-    /// A socket to the process that serves.
-    fn at(shared: &Shared) -> std::result::Result<Self, Lost> {
-        let kept = shared.kept.lock();
-        let process = shared.serving.load(Ordering::Acquire);
-        let control = kept.control.as_ref().filter(|_| process > 0);
-        let Some(control) = control else {
-            let why = kept.health.why.as_deref().unwrap_or(STARTING);
-            return Err(Lost::Unasked(match &kept.refused {
-                Some(why) => Error::Pin { token: shared.name(), why: why.clone() },
-                None => shared.unavailable(why),
-            }));
-        };
-        let stream = connect(control, shared.patience).map_err(|error| {
-            if ended(&error) {
-                return Lost::Ended { process, begun: false };
-            }
-            Lost::Unasked(shared.unavailable(&format!("no way to its process: {error}")))
-        })?;
-        Ok(Self { process, channel: Channel::new(stream), told: None })
+    async fn replaced(&self, process: u64) -> bool {
+        let mut serving = self.serving.subscribe();
+        let other = serving.wait_for(|serving| ![0, process].contains(serving));
+        tokio::time::timeout(RETRY_WAITS, other).await.is_ok_and(|other| other.is_ok())
     }
 }
 
@@ -463,19 +289,4 @@ impl Place {
 fn ended(error: &io::Error) -> bool {
     use ErrorKind as K;
     matches!(error.kind(), K::UnexpectedEof | K::BrokenPipe | K::ConnectionReset)
-}
-
-/// Makes a pair of sockets and hands one of them over.
-fn connect(control: &UnixStream, patience: Duration) -> io::Result<UnixStream> {
-    let (ours, theirs) = UnixStream::pair()?;
-    ours.set_read_timeout(Some(patience))?;
-    ours.set_write_timeout(Some(patience))?;
-    let sockets = [theirs.as_fd()];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut besides = SendAncillaryBuffer::new(&mut space);
-    if !besides.push(SendAncillaryMessage::ScmRights(&sockets)) {
-        return Err(ErrorKind::InvalidInput.into());
-    }
-    sendmsg(control, &[IoSlice::new(&[host::SOCKET])], &mut besides, SendFlags::NOSIGNAL)?;
-    Ok(ours)
 }

@@ -1,8 +1,8 @@
 //! Frames on a local socket, and what they are made of.
 //!
 //! A frame is its length (four bytes) and as many bytes, at most [`MAX_FRAME`]. Numbers are
-//! little-endian; bytes of any length stand after their number (four bytes). On one socket one side
-//! asks and the other answers, so a frame is never followed by another before it was answered.
+//! little-endian; bytes of any length stand after their number (four bytes). One side asks and the
+//! other answers, so a frame is never followed by another before it was answered.
 //! Whatever is read is bounded by its frame, and buffers are wiped after every frame.
 
 use crate::secret::{Key, Secret};
@@ -25,25 +25,29 @@ const USUAL: usize = 1024;
 /// The longest text of an error that is passed on, in bytes.
 const MAX_TEXT: usize = 1024;
 
-/// One end of a socket with its buffers.
-pub(super) struct Channel {
-    stream: UnixStream,
+/// The frame that goes out and the one that comes in.
+pub(super) struct Frames {
     out: Secret,
     into: Secret,
+    /// Bytes of the frame that comes in that are here.
+    have: usize,
 }
 
-impl Channel {
-    pub(super) fn new(stream: UnixStream) -> Self {
+impl Frames {
+    pub(super) fn new() -> Self {
         let out = Secret::new(Vec::with_capacity(USUAL));
-        Self { stream, out, into: Secret::new(vec![0; USUAL]) }
-    }
-
-    pub(super) fn stream(&self) -> &UnixStream {
-        &self.stream
+        Self { out, into: Secret::new(vec![0; USUAL]), have: 0 }
     }
 
     /// Sends what `write` writes as one frame, by one call.
-    pub(super) fn send(&mut self, write: impl FnOnce(&mut Writer<'_>)) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// `InvalidInput` if that is too long to be sent; else those of `to`.
+    pub(super) fn send(
+        &mut self,
+        mut to: impl Write,
+        write: impl FnOnce(&mut Writer<'_>),
+    ) -> io::Result<()> {
         self.out.expose_mut().extend_from_slice(&[0; HEAD]);
         write(&mut Writer(&mut self.out));
         let frame = self.out.expose_mut();
@@ -51,7 +55,7 @@ impl Channel {
         let sent = match u32::try_from(body) {
             Ok(length) if body <= MAX_FRAME => {
                 frame.iter_mut().zip(length.to_le_bytes()).for_each(|(to, from)| *to = from);
-                self.stream.write_all(frame)
+                to.write_all(frame)
             }
             _ => Err(io::Error::new(ErrorKind::InvalidInput, "a message too long to be sent")),
         };
@@ -67,54 +71,104 @@ impl Channel {
     /// timeout and it is over, `InvalidData` for anything but one whole frame that `read` understands.
     pub(super) fn receive<T>(
         &mut self,
+        mut from: &UnixStream,
         read: impl FnOnce(&mut Reader<'_>) -> Option<T>,
     ) -> io::Result<T> {
-        let have = self.fill()?;
-        let frame = self.into.expose().get(HEAD..have).unwrap_or_default();
-        let mut reader = Reader(frame);
-        let value = read(&mut reader).filter(|_| reader.0.is_empty());
-        if let Some(used) = self.into.expose_mut().get_mut(..have) {
-            used.zeroize();
-        }
-        value.ok_or_else(|| malformed("a message that can't be read"))
-    }
-
-    /// Reads one frame to the start of the buffer; answers its length with its head.
-    fn fill(&mut self) -> io::Result<usize> {
-        let mut have = 0;
         let mut until = None;
         loop {
             // A timeout of the socket's is for one read: a frame that comes in drops has no more time.
-            if have > 0 {
+            if self.have > 0 {
                 let late = |until: &Instant| Instant::now() >= *until;
-                until = until.or(self.stream.read_timeout()?.map(|time| Instant::now() + time));
+                until = until.or(from.read_timeout()?.map(|time| Instant::now() + time));
                 if until.as_ref().is_some_and(late) {
                     return Err(ErrorKind::TimedOut.into());
                 }
             }
-            let room = self.into.expose_mut().get_mut(have..).unwrap_or_default();
-            match self.stream.read(room) {
-                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-                Ok(more) => have += more,
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) if have == 0 => return Err(error),
+            match from.read(self.room()) {
+                Ok(more) if self.came(more)? => return self.read(read),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if self.have == 0 => return Err(error),
                 Err(_) => return Err(malformed("half a message")),
             }
-            let Some(head) = self.into.expose().first_chunk::<HEAD>().filter(|_| have >= HEAD)
-            else {
-                continue;
-            };
-            let whole = usize::try_from(u32::from_le_bytes(*head)).unwrap_or(usize::MAX);
-            if whole > MAX_FRAME || have > whole + HEAD {
-                return Err(malformed("not one message"));
-            }
-            if have == whole + HEAD {
-                return Ok(have);
-            }
-            self.into.reserve((whole + HEAD).saturating_sub(self.into.len()));
-            let buffer = self.into.expose_mut();
-            buffer.resize(buffer.len().max(whole + HEAD), 0);
         }
+    }
+
+    /// Where the next bytes of the frame that comes in belong.
+    pub(super) fn room(&mut self) -> &mut [u8] {
+        self.into.expose_mut().get_mut(self.have..).unwrap_or_default()
+    }
+
+    /// So many bytes have come, by a read into [`Frames::room`]; whether the frame is whole.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` if none have, `InvalidData` for anything but one frame.
+    pub(super) fn came(&mut self, more: usize) -> io::Result<bool> {
+        if more == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        self.have = self.have.saturating_add(more);
+        let Some(head) = self.into.expose().first_chunk::<HEAD>().filter(|_| self.have >= HEAD)
+        else {
+            return Ok(false);
+        };
+        let whole = usize::try_from(u32::from_le_bytes(*head)).unwrap_or(usize::MAX);
+        if whole > MAX_FRAME || self.have > whole + HEAD {
+            return Err(malformed("not one message"));
+        }
+        if self.have == whole + HEAD {
+            return Ok(true);
+        }
+        self.into.reserve((whole + HEAD).saturating_sub(self.into.len()));
+        let buffer = self.into.expose_mut();
+        buffer.resize(buffer.len().max(whole + HEAD), 0);
+        Ok(false)
+    }
+
+    /// Reads the whole frame that has come by `read`, which must take all of it, and wipes it.
+    ///
+    /// # Errors
+    /// `InvalidData` for what `read` does not understand.
+    pub(super) fn read<T>(
+        &mut self,
+        read: impl FnOnce(&mut Reader<'_>) -> Option<T>,
+    ) -> io::Result<T> {
+        let frame = self.into.expose().get(HEAD..self.have).unwrap_or_default();
+        let value = Reader::whole(frame, read);
+        if let Some(used) = self.into.expose_mut().get_mut(..self.have) {
+            used.zeroize();
+        }
+        self.have = 0;
+        value.ok_or_else(|| malformed("a message that can't be read"))
+    }
+}
+
+/// One end of a socket with its buffers, for a thread that waits.
+pub(super) struct Channel {
+    stream: UnixStream,
+    frames: Frames,
+}
+
+impl Channel {
+    pub(super) fn new(stream: UnixStream) -> Self {
+        Self { stream, frames: Frames::new() }
+    }
+
+    pub(super) fn stream(&self) -> &UnixStream {
+        &self.stream
+    }
+
+    /// As [`Frames::send`], on this socket.
+    pub(super) fn send(&mut self, write: impl FnOnce(&mut Writer<'_>)) -> io::Result<()> {
+        self.frames.send(&self.stream, write)
+    }
+
+    /// As [`Frames::receive`], on this socket.
+    pub(super) fn receive<T>(
+        &mut self,
+        read: impl FnOnce(&mut Reader<'_>) -> Option<T>,
+    ) -> io::Result<T> {
+        self.frames.receive(&self.stream, read)
     }
 }
 

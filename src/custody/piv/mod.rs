@@ -245,11 +245,13 @@ impl Worker for Turn {
     }
 }
 
-impl Token for Driver {
+impl super::Driver for Driver {
     fn worker(self: Arc<Self>) -> Box<dyn Worker> {
         Box::new(Turn(self))
     }
+}
 
+impl Token for Driver {
     fn info(&self) -> &TokenInfo {
         &self.info
     }

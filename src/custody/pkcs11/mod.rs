@@ -376,11 +376,13 @@ fn begin(
     Ok((Epoch { number, slot, _anchor: Mutex::new(anchor), keys, signers }, info))
 }
 
-impl Token for Driver {
+impl super::Driver for Driver {
     fn worker(self: Arc<Self>) -> Box<dyn Worker> {
         Box::new(seat::Seat::new(self))
     }
+}
 
+impl Token for Driver {
     fn info(&self) -> &TokenInfo {
         &self.info
     }

@@ -427,11 +427,13 @@ fn authorisation(pin: &Secret, primary: &[u8]) -> Option<Auth> {
     auth
 }
 
-impl Token for Driver {
+impl super::Driver for Driver {
     fn worker(self: Arc<Self>) -> Box<dyn Worker> {
         Box::new(Seat(self))
     }
+}
 
+impl Token for Driver {
     fn info(&self) -> &TokenInfo {
         &self.info
     }

@@ -5,7 +5,7 @@ use crate::clock::{SystemRandom, Time};
 use crate::custody::lane::{Lane, Options};
 use crate::custody::profile::Profile;
 use crate::custody::tokens::Member;
-use crate::custody::{Health, Request, Response, Token, TokenInfo, Worker};
+use crate::custody::{Driver, Health, Request, Response, Token, TokenInfo, Worker};
 use crate::store::keys::{Key as KmsKey, KeyManager, KeyState};
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rsa::OAEP_SHA256_MGF1SHA256;
@@ -36,10 +36,13 @@ struct Fake {
 
 struct Seat(Arc<Fake>);
 
-impl Token for Fake {
+impl Driver for Fake {
     fn worker(self: Arc<Self>) -> Box<dyn Worker> {
         Box::new(Seat(self))
     }
+}
+
+impl Token for Fake {
     fn info(&self) -> &TokenInfo {
         &self.info
     }
@@ -126,7 +129,7 @@ impl Fake {
 fn tokens(fakes: &[&Arc<Fake>]) -> Tokens {
     let member = |fake: &&Arc<Fake>| {
         let settings = Options::default().check(&Profile::parse(PROFILE).expect("sound"));
-        let lane = Lane::start((*fake).clone(), settings.expect("sound")).expect("a lane");
+        let lane = Lane::of_driver((*fake).clone(), settings.expect("sound")).expect("a lane");
         Member::reached(&fake.info.serial, lane)
     };
     Tokens::new(fakes.iter().map(member).collect()).expect("tokens")
