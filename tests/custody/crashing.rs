@@ -161,6 +161,8 @@ mod scenarios {
             for _ in 0..4 {
                 let (lane, check) = (scene.lane().clone(), scene.check);
                 hung.spawn(async move { lane.derive(ID.into(), check, b"x".to_vec()).await.err() });
+                // One by one: those who come together may be asked for in one message, on one thread.
+                scene.calls_until("a call that hangs", |calls| calls.struck() == 1).await;
             }
             for error in hung.join_all().await {
                 assert_eq!(error, Some(Error::Timeout(LABEL.into())));
