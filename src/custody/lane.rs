@@ -9,23 +9,24 @@
 //! own is spoken to on sockets: its servers are tasks of the reactor, which costs no thread's waking.
 
 mod options;
+mod staff;
 
 pub use options::Options;
 pub(crate) use options::Settings;
+pub(super) use staff::Server;
 
-use super::breaker::Breaker;
 use super::profile::{MAX_RANDOM, Profile};
 use super::proof::Proof;
-use super::queue::{Caller, Pushed, Queue};
+use super::queue::{Caller, Pushed};
 use super::{
     BackingKeyId, Driver, Error, Evidence, Health, KeyCheck, Made, NewSigner, Request, Response,
-    Result, Scheme, SigningScheme, Token, TokenInfo, TokenKey, Worker,
+    Result, Scheme, SigningScheme, Token, TokenInfo, TokenKey,
 };
 use crate::secret::{Key, Secret};
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use staff::{Job, Staff, Turn};
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
@@ -44,16 +45,6 @@ const MAX_NONCE: usize = 64;
 /// The longest message of [`Request::Sign`], in bytes.
 pub const MAX_MESSAGE: usize = 4096;
 
-/// After so many requests in a row that came alone, a server no longer looks whether others come along,
-/// which costs a turn of the reactor.
-const LONELY: u32 = 4;
-
-/// Of those after that, one in so many waits all the same, to see whether others come again.
-const PROBE: u32 = 16;
-
-/// How long a server for which there was no session waits before it asks for one again.
-const STEPS_BACK: Duration = Duration::from_secs(10);
-
 /// The way to one token. Clones share it.
 ///
 /// Dropping the last clone ends the servers and lets go of the token. That waits for calls in
@@ -61,7 +52,6 @@ const STEPS_BACK: Duration = Duration::from_secs(10);
 /// blocking is allowed.
 #[derive(Clone)]
 pub struct Lane {
-    hall: Arc<Hall>,
     token: Arc<dyn Token>,
     profile: Arc<Profile>,
     deadline: Duration,
@@ -73,125 +63,14 @@ pub struct Lane {
     staff: Arc<Staff>,
 }
 
-/// Where callers and servers meet.
-struct Hall {
-    queue: Queue<Job>,
-    breaker: Breaker,
-    /// Servers that have a session, as far as is known.
-    seated: AtomicUsize,
-}
-
-/// What takes requests to the token: one of the lane's servers.
-pub(super) trait Server: Send + 'static {
-    /// Does requests, however long the hardware takes, and answers them in their order. Several only
-    /// if they do nothing but use keys.
-    fn serve(
-        &mut self,
-        requests: &[&Request],
-    ) -> impl Future<Output = Vec<Result<Response>>> + Send;
-
-    /// How many it is best given at a time, if as many wait.
-    fn at_a_time(&self) -> usize;
-}
-
-/// A worker on a thread of its own.
-struct Blocking(Box<dyn Worker>);
-
-impl Server for Blocking {
-    async fn serve(&mut self, requests: &[&Request]) -> Vec<Result<Response>> {
-        requests.iter().map(|request| self.0.serve(request)).collect()
-    }
-
-    fn at_a_time(&self) -> usize {
-        1
-    }
-}
-
-/// Makes a task of a server.
-type Hire = Box<dyn Fn(AtWork) + Send + Sync>;
-
-/// The servers: their beginning and their end.
-struct Staff {
-    hall: Arc<Hall>,
-    /// Of those that are tasks, how many there are to be and how one is made.
-    tasks: Option<(usize, Hire)>,
-    at_work: Arc<AtomicUsize>,
-    /// Those that are threads hold the other end of this channel.
-    ended: Receiver<()>,
-    /// Held here too, so that the last reference is let go of on the thread that drops the lane.
-    token: Option<Arc<dyn Token>>,
-    patience: Duration,
-}
-
-impl Staff {
-    /// Sees to it that all tasks are at work: at first none is, and a reactor that ends takes its own
-    /// along.
-    fn begin(&self) {
-        let Some((count, hire)) = &self.tasks else { return };
-        let one_more = |at_work: usize| (at_work < *count).then(|| at_work.saturating_add(1));
-        while self.at_work.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).is_ok() {
-            hire(AtWork(Arc::clone(&self.at_work)));
-        }
-    }
-}
-
-/// A task that is at work, until it is dropped.
-struct AtWork(Arc<AtomicUsize>);
-
-impl Drop for AtWork {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-impl Drop for Staff {
-    fn drop(&mut self) {
-        self.hall.queue.close();
-        // Nothing is ever sent: this ends when every thread has, or after a deadline.
-        if self.ended.recv_timeout(self.patience) == Err(RecvTimeoutError::Timeout) {
-            tracing::warn!("a call to the token has not come back; its thread is left behind");
-        }
-        self.token = None;
-    }
-}
-
-struct Job {
-    request: Request,
-    deadline: Instant,
-    reply: oneshot::Sender<Result<Response>>,
-    /// Of one that makes or destroys a key. Who asked may give up before the token is through with it.
-    _turn: Option<Turn>,
-}
-
-/// The turn of whoever makes or destroys a key.
-type Turn = tokio::sync::OwnedMutexGuard<()>;
-
 impl Lane {
     /// A lane before a token in this process.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if the system gives no thread.
     pub(crate) fn of_driver(token: Arc<dyn Driver>, settings: Settings) -> Result<Self> {
-        let hall = Hall::new(&settings);
-        let (running, ended) = crossbeam_channel::bounded(0);
-        let failed = |e| {
-            let (token, why) = (token.info().label.clone(), format!("no thread: {e}"));
-            Error::Unavailable { token, why }
-        };
-        for n in 0..settings.workers {
-            let (worker, hall) = (Blocking(Arc::clone(&token).worker()), Arc::clone(&hall));
-            let running = running.clone();
-            let reactor = tokio::runtime::Builder::new_current_thread().enable_time().build();
-            let reactor = reactor.map_err(failed)?;
-            let work = move || {
-                reactor.block_on(serve(worker, &hall));
-                // Let go of after the worker: it tells `Staff` that the token is free.
-                drop(running);
-            };
-            let thread = std::thread::Builder::new().name(format!("token-{n}")).spawn(work);
-            thread.map_err(failed)?;
-        }
-        Ok(Self::new(hall, token, settings, (None, ended)))
+        let staff = Staff::threads(&token, &settings)?;
+        Ok(Self::new(token, staff, settings))
     }
 
     /// A lane before a token elsewhere. Its servers work on the reactor of who asks it first.
@@ -200,37 +79,13 @@ impl Lane {
         server: impl Fn() -> S + Send + Sync + 'static,
         settings: Settings,
     ) -> Self {
-        let hall = Hall::new(&settings);
-        let place = Arc::clone(&hall);
-        let hire = move |at_work: AtWork| {
-            let (server, hall) = (server(), Arc::clone(&place));
-            tokio::spawn(async move {
-                serve(server, &hall).await;
-                drop(at_work);
-            });
-        };
-        let tasks: (_, Hire) = (settings.workers, Box::new(hire));
-        // Nobody holds the other end: what is in flight elsewhere is waited for there.
-        let (_, ended) = crossbeam_channel::bounded(0);
-        Self::new(hall, token, settings, (Some(tasks), ended))
+        let staff = Staff::tasks(Arc::clone(&token), server, &settings);
+        Self::new(token, staff, settings)
     }
 
-    fn new(
-        hall: Arc<Hall>,
-        token: Arc<dyn Token>,
-        settings: Settings,
-        (tasks, ended): (Option<(usize, Hire)>, Receiver<()>),
-    ) -> Self {
+    fn new(token: Arc<dyn Token>, staff: Staff, settings: Settings) -> Self {
         let Settings { profile, deadline, .. } = settings;
-        let staff = Staff {
-            hall: Arc::clone(&hall),
-            tasks,
-            at_work: Arc::default(),
-            ended,
-            token: Some(Arc::clone(&token)),
-            patience: deadline,
-        };
-        Self { hall, token, profile, deadline, making: Arc::default(), staff: Arc::new(staff) }
+        Self { token, profile, deadline, making: Arc::default(), staff: Arc::new(staff) }
     }
 
     /// Asks the token and waits for the answer, at most until the deadline. Runs on a tokio runtime
@@ -260,7 +115,7 @@ impl Lane {
     async fn ask(&self, request: Request, turn: Option<Turn>) -> Result<Response> {
         within_bounds(&request)?;
         let now = Instant::now();
-        if !self.hall.breaker.admits(now) {
+        if !self.staff.hall.breaker.admits(now) {
             let why = "it has stopped answering; it is tried again every second".into();
             return Err(Error::Unavailable { token: self.label(), why });
         }
@@ -268,7 +123,7 @@ impl Lane {
         let deadline = now + self.deadline;
         let (reply, answer) = oneshot::channel();
         let caller = CALLER.try_with(|caller| *caller).unwrap_or_default();
-        match self.hall.queue.push(caller, Job { request, deadline, reply, _turn: turn }) {
+        match self.staff.hall.queue.push(caller, Job { request, deadline, reply, _turn: turn }) {
             Pushed::Taken => {}
             Pushed::InPlaceOf(job) => drop(job.reply.send(Err(Error::Overloaded(self.label())))),
             Pushed::Full(_) => return Err(Error::Overloaded(self.label())),
@@ -278,8 +133,8 @@ impl Lane {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) if Instant::now() < deadline => Err(self.stopped()),
             Ok(Err(_)) | Err(_) => {
-                let seated = self.hall.seated.load(Ordering::Relaxed);
-                self.hall.breaker.missed(Instant::now(), seated);
+                let seated = self.staff.hall.seated.load(Ordering::Relaxed);
+                self.staff.hall.breaker.missed(Instant::now(), seated);
                 Err(Error::Timeout(self.label()))
             }
         }
@@ -442,8 +297,8 @@ impl Lane {
 
     /// How the token was when last spoken to. Cheap, and never waits for the hardware.
     pub fn health(&self) -> Health {
-        let waiting = self.hall.queue.len();
-        let seated = self.hall.seated.load(Ordering::Relaxed);
+        let waiting = self.staff.hall.queue.len();
+        let seated = self.staff.hall.seated.load(Ordering::Relaxed);
         Health { waiting, seated, ..self.token.health() }
     }
 
@@ -489,83 +344,6 @@ fn within_bounds(request: &Request) -> Result<()> {
     }
 }
 
-impl Hall {
-    fn new(settings: &Settings) -> Arc<Self> {
-        let trips_at = u32::try_from(settings.workers.max(4)).unwrap_or(u32::MAX);
-        Arc::new(Self {
-            queue: Queue::new(settings.queue),
-            breaker: Breaker::new(trips_at, settings.deadline),
-            seated: AtomicUsize::new(settings.workers),
-        })
-    }
-
-    /// Whether a server may leave its work to others: the last one may not.
-    fn steps_back(&self) -> bool {
-        let others = |seated: usize| (seated > 1).then(|| seated.saturating_sub(1));
-        self.seated.fetch_update(Ordering::Relaxed, Ordering::Relaxed, others).is_ok()
-    }
-}
-
-/// Serves until the queue is closed. A job that nobody waits for any more is skipped.
-async fn serve(mut server: impl Server, hall: &Hall) {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let (mut jobs, mut alone) = (Vec::new(), 0_u32);
-    loop {
-        // As much as keeps the others busy too, but no more of them than there are processors.
-        let shares = hall.seated.load(Ordering::Relaxed).min(processors);
-        let fits = |job: &Job| job.request.only_uses();
-        let most = server.at_a_time();
-        let gathers = most > 1 && (alone < LONELY || alone.is_multiple_of(PROBE));
-        hall.queue.pop((shares, most, gathers), fits, &mut jobs).await;
-        alone = if jobs.len() > 1 { 0 } else { alone.wrapping_add(1) };
-        if jobs.is_empty() {
-            break;
-        }
-        let now = Instant::now();
-        jobs.retain(|(_, job)| !job.reply.is_closed() && now < job.deadline);
-        if jobs.is_empty() {
-            continue;
-        }
-        let call = hall.breaker.asked();
-        let requests: Vec<_> = jobs.iter().map(|(_, job)| &job.request).collect();
-        let answers = server.serve(&requests).await;
-        call.answered(Instant::now());
-        let homeless = reply(&mut jobs, answers);
-        if homeless.is_empty() {
-            continue;
-        }
-        if hall.steps_back() {
-            homeless
-                .into_iter()
-                .rev()
-                .for_each(|(caller, job, _)| hall.queue.put_back(caller, job));
-            hall.queue.rest(STEPS_BACK).await;
-            hall.seated.fetch_add(1, Ordering::Relaxed);
-        } else {
-            for (_, job, token) in homeless {
-                drop(job.reply.send(Err(Error::Overloaded(token))));
-            }
-        }
-    }
-}
-
-/// Gives the answers to those who wait for them; back come jobs for which there was no session, and
-/// the token's name.
-fn reply(
-    jobs: &mut Vec<(Caller, Job)>,
-    answers: Vec<Result<Response>>,
-) -> Vec<(Caller, Job, String)> {
-    let mut homeless = Vec::new();
-    for ((caller, job), answer) in jobs.drain(..).zip(answers) {
-        match answer {
-            Err(Error::NoSession(token)) => homeless.push((caller, job, token)),
-            // The caller may have given up meanwhile: then the answer is dropped, and wiped.
-            answer => drop(job.reply.send(answer)),
-        }
-    }
-    homeless
-}
-
 tokio::task_local! {
     /// For whom a task works: who gets a turn at a token is decided by it. It goes along with the task
     /// and is no part of requests, because it says nothing of what is asked.
@@ -582,6 +360,8 @@ pub fn on_behalf_of<F: Future>(caller: &str, work: F) -> impl Future<Output = F:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::custody::Worker;
+    use std::sync::atomic::AtomicUsize;
 
     fn profile() -> Profile {
         Profile::built_in("softhsm2").expect("sound")

@@ -28,8 +28,9 @@ pub(super) const SEAT: u8 = b's';
 /// Asks how the token is.
 pub(super) const PING: u8 = b'?';
 
-/// How long the end waits for calls in flight: whoever asked has stopped waiting before.
-const ENDING: Duration = Duration::from_secs(1);
+/// How long the end waits for calls in flight, a little less than the server waits for the process to be
+/// gone. Whoever asked has stopped waiting before.
+const ENDING: Duration = Duration::from_millis(2500);
 
 /// Runs this process's whole life: `strongroom token-host`, which the server starts.
 ///
