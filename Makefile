@@ -6,8 +6,9 @@ HARDWARE := --features tpm,yubikey
 FEATURES :=
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON := .venv/bin/python
-# The client tests mostly wait, so that three processes are well for two processors.
-SIDE_BY_SIDE := --numprocesses 3 --dist worksteal
+# The client tests mostly wait, so that three processes are well for two processors. A file stays together and in
+# its order: its tests share an appliance.
+SIDE_BY_SIDE := --numprocesses 3 --dist loadfile
 # The tests build it by themselves.
 SHIM := --manifest-path tests/shim/Cargo.toml
 

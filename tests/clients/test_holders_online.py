@@ -460,7 +460,7 @@ def test_a_refusal_says_what_is_the_matter(changing, tmp_path):
     # What changes nothing is no fault, so that a command can be repeated.
     status, answer = asked(changing, "RemoveKeyHolder", {"KeyId": key} | TOKEN)
     assert (status, answer["Generations"]) == (200, 0)
-    ran = changing.ask("add", "--token", "nobody", "--all")
+    ran = changing.ask("add", "--token", "nobody", "--key", key)
     assert ran.returncode == 1 and "NotFoundException: no token is named `nobody`" in ran.stderr
 
 
