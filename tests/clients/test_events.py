@@ -107,8 +107,12 @@ class Receiver:
 
 
 def once(events):
-    """Events without those that came again."""
-    return list({event["id"]: event for event in reversed(list(events))}.values())[::-1]
+    """Events without those that came again. Where each came first counts: after a crash they are told
+    anew, in the same order, and a look may fall in the middle of that."""
+    first = {}
+    for event in events:
+        first.setdefault(event["id"], event)
+    return list(first.values())
 
 
 def certificate(folder):
