@@ -56,6 +56,9 @@ const FORBIDDEN: [(&str, &str, &str); 3] = [
 /// Names that say nothing of what is inside.
 const NAMELESS: [&str; 7] = ["common", "helper", "helpers", "misc", "shared", "util", "utils"];
 
+/// What else there is beside modules: the schema, and a program that is embedded.
+const EMBEDDED: [&str; 2] = ["sql", "py"];
+
 const FILE_LINES: usize = 600;
 const MEDIAN_FUNCTION: usize = 10;
 const NINTH_DECILE_FUNCTION: usize = 40;
@@ -416,12 +419,16 @@ fn crate_files() -> Vec<File> {
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).expect("a folder under src") {
             let path = entry.expect("a folder entry").path();
+            let ending = path.extension().unwrap_or_default().to_string_lossy();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|e| e == "rs") {
+            } else if ending == "rs" {
                 let name = path.strip_prefix(&src).expect("a path under src").to_string_lossy();
                 let source = fs::read_to_string(&path).expect("a readable source file");
                 files.push(File::new(&name, &source));
+            } else {
+                let known = EMBEDDED.contains(&&*ending);
+                assert!(known, "{}: no part of the program", path.display());
             }
         }
     }
