@@ -55,7 +55,7 @@ def test_the_tour_does_what_it_says(tmp_path):
     programs = tmp_path / "bin"
     programs.mkdir()
     (programs / "strongroom").symlink_to(BINARY)
-    path = os.pathsep.join([str(programs), os.environ["PATH"], str(Path(sys.executable).parent)])
+    path = os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]])
     with served(tmp_path / "data" / "strongroom.toml") as (endpoint, _, _):
         await_true(lambda: answers(endpoint))
         said = subprocess.run(
