@@ -40,7 +40,9 @@ pub(crate) fn alone(scenario: &str) {
 pub(crate) fn founded<F: Future<Output = ()>>(scenario: impl FnOnce(PathBuf) -> F) {
     let plan = plan(std::env::var(DIRECTORY).expect("run by the test of the same name").into());
     let runtime = || tokio::runtime::Runtime::new().expect("a reactor");
-    runtime().block_on(plan.found()).expect("founded");
+    let (_, database) = runtime().block_on(plan.found()).expect("founded");
+    database.close();
+    drop(database);
     runtime().block_on(scenario(plan.configuration()));
 }
 
