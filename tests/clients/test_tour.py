@@ -55,13 +55,18 @@ def test_the_tour_does_what_it_says(tmp_path):
     programs = tmp_path / "bin"
     programs.mkdir()
     (programs / "strongroom").symlink_to(BINARY)
-    path = os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]])
+    # Nothing else of whoever runs the tests: an AWS_PROFILE would lead the clients elsewhere.
+    environment = dict(printed) | {
+        "PATH": os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "HOME": str(tmp_path),
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
     with served(tmp_path / "data" / "strongroom.toml") as (endpoint, _, _):
         await_true(lambda: answers(endpoint))
         said = subprocess.run(
             ["bash", "-c", NOTE_FAILURES + "\n".join(typed)],
             cwd=tmp_path,
-            env=os.environ | dict(printed) | {"AWS_ENDPOINT_URL": endpoint, "PATH": path},
+            env=environment | {"AWS_ENDPOINT_URL": endpoint},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -82,7 +87,7 @@ def test_the_tour_does_what_it_says(tmp_path):
 def answers(endpoint):
     """Whether requests are taken."""
     try:
-        with urllib.request.urlopen(f"{endpoint}/readyz") as answer:
+        with urllib.request.urlopen(f"{endpoint}/readyz", timeout=5) as answer:
             return answer.status == 200
     except OSError:
         return False
